@@ -1,0 +1,100 @@
+"""Paigeant: durable workflows of AI agents whose state travels in the message."""
+
+from typing import TYPE_CHECKING
+
+from paigeant_core.__about__ import __version__
+from paigeant_core.activity import Activity, ActivityContext
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.errors import (
+    AmbiguousID,
+    AuthenticationError,
+    ConfigError,
+    Conflict,
+    ConnectError,
+    DecodeError,
+    DuplicateWorkflow,
+    HandlerError,
+    IllegalTransition,
+    InvalidMessage,
+    MessageError,
+    MessageTooLarge,
+    NonRetryable,
+    NotEligible,
+    OperationError,
+    PaigeantError,
+    PublishError,
+    PublishUnknown,
+    Refused,
+    RetryAfter,
+    RoutingError,
+    SlipExhausted,
+    TransportError,
+    Unsupported,
+    UnsupportedVersion,
+    WorkflowNotFound,
+)
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.retry import RetryPolicy
+from paigeant_core.routing import ActivitySpec, RoutingSlip, Step
+from paigeant_core.transports import Transport, get_transport
+from paigeant_core.worker import Worker
+
+if TYPE_CHECKING:
+    from paigeant_core.agents import PlannerAgentDeps, create_planner_agent
+
+__all__ = [
+    "Activity",
+    "ActivityContext",
+    "ActivitySpec",
+    "AmbiguousID",
+    "AuthenticationError",
+    "ConfigError",
+    "Conflict",
+    "ConnectError",
+    "DecodeError",
+    "DuplicateWorkflow",
+    "HandlerError",
+    "Headers",
+    "IllegalTransition",
+    "InvalidMessage",
+    "Kind",
+    "MessageError",
+    "MessageTooLarge",
+    "NonRetryable",
+    "NotEligible",
+    "OperationError",
+    "PaigeantError",
+    "PaigeantMessage",
+    "PlannerAgentDeps",
+    "PublishError",
+    "PublishUnknown",
+    "Record",
+    "Refused",
+    "RetryAfter",
+    "RetryPolicy",
+    "RoutingError",
+    "RoutingSlip",
+    "SlipExhausted",
+    "State",
+    "Step",
+    "Transport",
+    "TransportError",
+    "Unsupported",
+    "UnsupportedVersion",
+    "Worker",
+    "WorkflowDispatcher",
+    "WorkflowNotFound",
+    "__version__",
+    "create_planner_agent",
+    "get_transport",
+]
+
+
+def __getattr__(name: str) -> object:
+    # pydantic-ai is an extra, and slow to import: only when asked for.
+    if name in ("create_planner_agent", "PlannerAgentDeps"):
+        from paigeant_core import agents
+
+        return getattr(agents, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,173 @@
+"""Starting workflows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from paigeant_core import transition as moves
+from paigeant_core.clock import rfc3339
+from paigeant_core.errors import ConfigError, InvalidMessage
+from paigeant_core.limits import MAX_STEPS
+from paigeant_core.message import Headers, PaigeantMessage, check_payload, encode_payload
+from paigeant_core.names import check_correlation_id, check_topic, new_id
+from paigeant_core.routing import OnFailure, RoutingSlip, to_step
+from paigeant_core.transports.base import Transport
+
+logger = logging.getLogger("paigeant")
+
+MAX_NAME = 200
+MAX_LABELS = 32
+
+
+class WorkflowDispatcher:
+    """Starts workflows on a transport.
+
+    Args:
+        transport: where to.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+
+    async def dispatch_workflow(
+        self,
+        activities: Sequence[object],
+        variables: Mapping[str, Any] | bytes | None = None,
+        *,
+        obo_token: str | None = None,
+        topic: str = "workflows",
+        correlation_id: str | None = None,
+        name: str = "",
+        labels: Mapping[str, str] | None = None,
+        on_failure: OnFailure = "dead_letter",
+        traceparent: str = "",
+    ) -> str:
+        """Start a workflow; it runs when a worker takes its first step.
+
+        Args:
+            activities: its steps, each an :class:`ActivitySpec`, a name or an object.
+            variables: its payload, as a mapping or as the bytes of a JSON object.
+            obo_token: the token of the user on whose behalf it runs.
+            topic: where.
+            correlation_id: an ID of one's own; the same twice is refused.
+            name: what kind of workflow it is, for people.
+            labels: more for people, and for `list` to select by.
+            on_failure: ``compensate`` undoes the executed steps when one finally fails.
+            traceparent: W3C trace context.
+
+        Returns:
+            The correlation ID.
+
+        Raises:
+            ValueError: an empty itinerary.
+            InvalidMessage: a name, label, step or payload outside the rules.
+            MessageTooLarge: a payload over 1 MiB.
+            ConfigError: a token, and a broker that would store it in clear.
+            DuplicateWorkflow: the correlation ID exists.
+            TransportError: the broker did not take it.
+        """
+        if obo_token and self.transport.capabilities.durable:
+            # It would lie in the journal in clear, for as long as the journal is kept.
+            raise ConfigError(
+                "an on-behalf-of token is carried by the in-memory broker alone: this version cannot encrypt it for "
+                "a broker that stores messages; let the step fetch a token of its own"
+            )
+        message = new_workflow(
+            activities,
+            variables,
+            obo_token=obo_token,
+            topic=topic,
+            correlation_id=correlation_id,
+            name=name,
+            labels=labels,
+            on_failure=on_failure,
+            traceparent=traceparent,
+            at=self.transport.clock.now(),
+        )
+        start = moves.dispatch(message, self.transport.clock.now())
+        await self.transport.dispatch(topic, start, chosen_id=correlation_id is not None)
+        return message.correlation_id
+
+
+class EmptyItinerary(InvalidMessage, ValueError):
+    """A workflow without steps."""
+
+    code = "empty_itinerary"
+
+
+def new_workflow(
+    activities: Sequence[object],
+    variables: Mapping[str, Any] | bytes | None,
+    *,
+    topic: str,
+    at: float,
+    obo_token: str | None = None,
+    correlation_id: str | None = None,
+    name: str = "",
+    labels: Mapping[str, str] | None = None,
+    on_failure: OnFailure = "dead_letter",
+    traceparent: str = "",
+) -> PaigeantMessage:
+    """The first message of a workflow; arguments and errors as for a dispatch."""
+    if isinstance(activities, str | bytes):
+        raise InvalidMessage("activities must be a list of steps, not one text")
+    if len(activities) == 0:
+        raise EmptyItinerary("an empty itinerary: a workflow needs at least one step")
+    if len(activities) > MAX_STEPS:
+        raise InvalidMessage(f"{len(activities)} steps: a slip holds at most {MAX_STEPS}")
+    if on_failure not in ("dead_letter", "compensate"):
+        raise InvalidMessage("on_failure must be 'dead_letter' or 'compensate'")
+    slip = RoutingSlip([to_step(item) for item in activities], on_failure=on_failure)
+    if isinstance(variables, bytes):
+        payload = check_payload(variables)
+    else:
+        payload = encode_payload({} if variables is None else variables)
+    stamp = rfc3339(at)
+    for what, text in (("obo_token", obo_token or ""), ("traceparent", traceparent)):
+        if not _is_text(text):
+            raise InvalidMessage(f"{what} must be text")
+    headers = Headers(
+        message_id=new_id(),
+        correlation_id=new_id() if correlation_id is None else check_correlation_id(correlation_id),
+        name=_check_name(name),
+        labels=_check_labels(labels or {}),
+        topic=check_topic(topic),
+        activity=str(slip.itinerary[0]),
+        steps_total=len(slip.itinerary),
+        created_at=stamp,
+        timestamp=stamp,
+        traceparent=traceparent,
+    )
+    return PaigeantMessage(headers, slip, payload, obo_token=obo_token)
+
+
+def _check_name(name: str) -> str:
+    if not _is_text(name) or len(name) > MAX_NAME:
+        raise InvalidMessage(f"a workflow's name must be text of at most {MAX_NAME} characters")
+    return name
+
+
+def _check_labels(labels: Mapping[str, str]) -> str:
+    if len(labels) > MAX_LABELS:
+        raise InvalidMessage(f"{len(labels)} labels: at most {MAX_LABELS} can be given")
+    for key, value in labels.items():
+        if not _is_text(key) or not _is_text(value) or len(key) > 64 or len(value) > MAX_NAME or not key:
+            raise InvalidMessage(
+                f"label {ascii(key)[:80]}: keys and values are text, 64 and {MAX_NAME} characters at most"
+            )
+    return msgspec.json.encode(dict(labels)).decode() if labels else ""
+
+
+def _is_text(value: object) -> bool:
+    """Whether ``value`` is a text that can be sent: one without lone surrogates."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,228 @@
+"""The journal: one append-only record for each thing that happened to a workflow.
+
+A record is two byte strings on every broker: its *meta* (what happened, JSON) and its
+*body*, the whole message that was published or parked by it, where one was. Each
+record alone is enough for a row of `list`: it has the workflow's state after it, and
+the headers, which are the first line of the body or, without one, part of the meta.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from paigeant_core.clock import rfc3339
+from paigeant_core.errors import DecodeError
+from paigeant_core.message import Headers, PaigeantMessage, decode_headers
+
+
+class Kind(StrEnum):
+    """What happened."""
+
+    DISPATCHED = "dispatched"
+    ADVANCED = "advanced"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    HELD = "held"
+    RELEASED = "released"
+    DEAD_LETTERED = "dead_lettered"
+    COMPENSATING = "compensating"
+    COMPENSATED = "compensated"
+    COMPENSATION_FAILED = "compensation_failed"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    QUARANTINED = "quarantined"
+    OPERATED = "operated"
+    WORKER = "worker"
+
+
+class State(StrEnum):
+    """Where a workflow stands. Exactly one at a time."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    RETRYING = "retrying"
+    HELD = "held"
+    COMPENSATING = "compensating"
+    COMPENSATION_FAILED = "compensation_failed"
+    DEAD = "dead"
+    QUARANTINED = "quarantined"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    CANCELLED = "cancelled"
+
+
+ENDED = frozenset({State.COMPLETED, State.COMPENSATED, State.CANCELLED})
+"""States that nothing leads out of but a replay."""
+
+PARKED = frozenset({State.HELD, State.DEAD, State.QUARANTINED, State.COMPENSATION_FAILED})
+"""States in which the message waits in a store of its own for an operator."""
+
+
+_ONWARD = frozenset({Kind.ADVANCED, Kind.HELD, Kind.COMPENSATING})
+
+
+class _Meta(msgspec.Struct, omit_defaults=True):
+    kind: str
+    id: str = ""
+    state: str = ""
+    worker: str = ""
+    at: float = 0.0
+    detail: msgspec.Raw = msgspec.Raw(b"")
+    headers: dict[str, str] | None = None
+
+
+_decode_meta = msgspec.json.Decoder(_Meta).decode
+
+
+class Record:
+    """One entry of the journal.
+
+    Attributes:
+        kind: what happened, see :class:`Kind`.
+        state: the workflow's state after it, see :class:`State`; empty: unchanged.
+        headers: of the message as it stands after it.
+        id: what the fence knows this position of the workflow by; the message ID
+            unless a message was parked as it was.
+        worker: who did it; empty: nobody's worker.
+        body: the message published or parked, or the bytes quarantined; else None.
+        position: where in the journal it stands, as text of the broker's own.
+        at: when, seconds since the Unix epoch, by the broker's clock where it has one.
+    """
+
+    __slots__ = ("_detail", "at", "body", "headers", "id", "kind", "position", "state", "worker")
+
+    def __init__(
+        self,
+        kind: str,
+        headers: Headers,
+        *,
+        state: str = "",
+        worker: str = "",
+        detail: dict[str, Any] | msgspec.Raw | None = None,
+        body: bytes | None = None,
+        id: str = "",
+        position: str = "",
+        at: float = 0.0,
+    ) -> None:
+        self.kind = kind
+        self.headers = headers
+        self.state = state
+        self.worker = worker
+        self.body = body
+        self.id = id or headers.message_id
+        self.position = position
+        self.at = at
+        self._detail = detail
+
+    def __repr__(self) -> str:
+        return f"<Record {self.position} {self.kind} {self.headers.correlation_id} hop {self.headers.hop}>"
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """What else is to be said, by kind; decoded when first asked for."""
+        if not isinstance(self._detail, dict):
+            raw = bytes(self._detail) if self._detail is not None else b""
+            try:
+                decoded = msgspec.json.decode(raw) if raw else {}
+            except (msgspec.MsgspecError, ValueError, RecursionError):
+                decoded = {}  # it was skimmed so far; the record stands without it
+            self._detail = decoded if isinstance(decoded, dict) else {}
+        return self._detail
+
+    @property
+    def message(self) -> PaigeantMessage | None:
+        """The message published or parked by it, or None.
+
+        Raises:
+            DecodeError: the body is no message (as with most quarantined ones).
+        """
+        return None if self.body is None else PaigeantMessage.decode(self.body)
+
+    def encode_meta(self) -> bytes:
+        """What goes beside the body on a broker; position is the broker's own."""
+        detail = self._detail
+        if isinstance(detail, dict):
+            detail = msgspec.Raw(msgspec.json.encode(detail)) if detail else None
+        in_body = self.body is not None and self.kind != Kind.QUARANTINED
+        return msgspec.json.encode(
+            _Meta(
+                kind=str(self.kind),
+                id="" if self.id == self.headers.message_id else self.id,
+                state=str(self.state),
+                worker=self.worker,
+                at=self.at,
+                detail=detail if detail is not None else msgspec.Raw(b"null"),
+                headers=None if in_body else self.headers.to_strings(),
+            )
+        )
+
+    @classmethod
+    def decode(cls, meta: bytes, body: bytes | None, *, position: str, at: float | None = None) -> Record:
+        """The record that a broker holds; neither slip nor payload is decoded.
+
+        Args:
+            meta: what :meth:`encode_meta` made.
+            body: the message, or None.
+            position: where it stands.
+            at: the broker's time for it; None: the writer's, from the meta.
+
+        Raises:
+            DecodeError: it is no record.
+        """
+        try:
+            item = _decode_meta(meta)
+            if item.headers is not None:
+                headers = msgspec.convert(item.headers, Headers, strict=False)
+            elif body is not None:
+                headers = decode_headers(body)
+            else:
+                raise DecodeError("no journal record: it has no headers")
+            if not 0 <= item.at < 1e11:
+                raise DecodeError("no journal record: its time is none")
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise DecodeError("no journal record") from None
+        return cls(
+            item.kind,
+            headers,
+            state=item.state,
+            worker=item.worker,
+            detail=item.detail if bytes(item.detail) not in (b"", b"null") else None,
+            body=body,
+            id=item.id,
+            position=position,
+            at=item.at if at is None else at,
+        )
+
+    def to_document(self) -> dict[str, Any]:
+        """The record as `tail --json` and a workflow's history show it.
+
+        Activity, hop and attempt are those of the step that the record tells of: of
+        ``advanced`` the one that was done, with what is next in the detail.
+        """
+        headers = self.headers
+        detail = dict(self.detail)
+        activity, hop, attempt = headers.activity, headers.hop, headers.attempt
+        if "step" in detail:
+            activity = detail.pop("step")
+            hop = detail.pop("hop", hop)
+            attempt = detail.pop("attempt", attempt)
+            ongoing = self.kind in _ONWARD and headers.activity
+            detail["next"] = {"activity": headers.activity, "hop": headers.hop} if ongoing else None
+        return {
+            "schema": 1,
+            "position": self.position,
+            "at": rfc3339(self.at),
+            "kind": str(self.kind),
+            "correlation_id": headers.correlation_id,
+            "activity": activity,
+            "hop": hop,
+            "run": headers.run,
+            "attempt": attempt,
+            "epoch": headers.epoch,
+            "worker": self.worker or None,
+            "detail": detail,
+        }

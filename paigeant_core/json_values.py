@@ -1,0 +1,73 @@
+"""What JSON can say, checked before it is written.
+
+msgspec writes NaN as null, a set as a list and bytes as base64: each would change a value
+in silence on its way, so each is refused here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from paigeant_core.errors import InvalidMessage
+
+MAX_DEPTH = 64
+"""Lists and objects within each other."""
+
+
+def encode_object(value: Mapping[str, Any], what: str) -> bytes:
+    """``value`` as JSON.
+
+    Args:
+        value: mappings count as objects and tuples as lists; texts and numbers may be of
+            a subclass, as a step is one of ``str``.
+        what: the beginning of an error's sentence, e.g. ``the payload``.
+
+    Raises:
+        InvalidMessage: JSON cannot say it.
+    """
+    _check(value, what, 0)
+    try:
+        return _encode(value)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError):
+        # A lone surrogate, or a number of thousands of digits.
+        raise InvalidMessage(f"{what} holds what JSON cannot say") from None
+
+
+def _check(value: object, what: str, depth: int) -> None:
+    if value is None or isinstance(value, str | int):
+        return
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidMessage(f"{what} holds NaN or infinity, which JSON cannot say")
+    elif depth > MAX_DEPTH:
+        raise InvalidMessage(f"{what} is nested deeper than {MAX_DEPTH}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidMessage(f"{what} holds a key that is no text, which JSON cannot say")
+            _check(item, what, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check(item, what, depth + 1)
+    else:
+        raise InvalidMessage(f"{what} holds a {type(value).__name__}, which JSON cannot say")
+
+
+def _plain(value: object) -> object:
+    """The plain value of what msgspec does not know, after the check."""
+    if isinstance(value, str):
+        return str.__str__(value)  # not str(value): that is whatever the subclass makes of it
+    if isinstance(value, int):
+        return int.__index__(value)
+    if isinstance(value, float):
+        return float.__float__(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(type(value).__name__)
+
+
+_encode = msgspec.json.Encoder(enc_hook=_plain).encode

@@ -1,0 +1,414 @@
+"""The message: headers, routing slip and payload, and its form on the wire.
+
+On every broker a message is the same bytes, three parts with a newline between::
+
+    {"spec_version":"1","correlation_id":"…", …}      flat strings, for routing and display
+    {"itinerary":["charge"],"executed":[…]}           the routing slip and security records
+    {"customer_email":"ann@example.com"}              the payload, its own exact bytes
+
+JSON without indentation holds no newline, so a reader that wants the headers alone
+stops at the first one, and a payload that nobody changed is copied, never re-encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge, UnsupportedVersion
+from paigeant_core.json_values import MAX_DEPTH, encode_object
+from paigeant_core.limits import MAX_PAYLOAD, MAX_SLIP, SPEC_VERSION
+from paigeant_core.names import check_correlation_id, is_name, new_id
+from paigeant_core.routing import RoutingSlip, SlipWire
+
+
+class Headers(msgspec.Struct, frozen=True, kw_only=True):
+    """What routing and display need; never an authority. On the wire all are strings."""
+
+    spec_version: int = SPEC_VERSION
+    message_id: str = ""
+    """New with each hand-off; what a repeated settle is known by."""
+    correlation_id: str = ""
+    name: str = ""
+    labels: str = ""
+    """A JSON object of strings, as text; see :attr:`label_map`."""
+    topic: str = ""
+    activity: str = ""
+    """The step to be done, or being undone; empty when finished."""
+    hop: int = 1
+    run: int = 1
+    epoch: int = 1
+    attempt: int = 1
+    steps_done: int = 0
+    steps_total: int = 0
+    created_at: str = ""
+    """When the workflow was dispatched, RFC 3339."""
+    timestamp: str = ""
+    """When this message was made, RFC 3339, by its maker's clock."""
+    traceparent: str = ""
+    """W3C trace context, handed on as it came."""
+
+    @property
+    def label_map(self) -> dict[str, str]:
+        """The labels; empty where they cannot be read."""
+        if not self.labels:
+            return {}
+        try:
+            return msgspec.json.decode(self.labels, type=dict[str, str])
+        except msgspec.MsgspecError:
+            return {}
+
+    @property
+    def idempotency_key(self) -> str:
+        """``<correlation>/<run>/<hop>``: the same for every try of this piece of work."""
+        return f"{self.correlation_id}/{self.run}/{self.hop}"
+
+    def to_strings(self) -> dict[str, str]:
+        """The headers as flat strings, without the empty ones."""
+        strings = {
+            "spec_version": str(self.spec_version),
+            "message_id": self.message_id,
+            "correlation_id": self.correlation_id,
+            "topic": self.topic,
+            "hop": str(self.hop),
+            "run": str(self.run),
+            "epoch": str(self.epoch),
+            "attempt": str(self.attempt),
+            "steps_done": str(self.steps_done),
+            "steps_total": str(self.steps_total),
+            "created_at": self.created_at,
+            "timestamp": self.timestamp,
+        }
+        if self.activity:
+            strings["activity"] = self.activity
+        if self.name:
+            strings["name"] = self.name
+        if self.labels:
+            strings["labels"] = self.labels
+        if self.traceparent:
+            strings["traceparent"] = self.traceparent
+        return strings
+
+
+_encode = msgspec.json.encode
+# strict=False turns the strings on the wire into the numbers they stand for.
+_decode_headers = msgspec.json.Decoder(Headers, strict=False).decode
+_decode_slip = msgspec.json.Decoder(SlipWire).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+_BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+
+
+def decode_headers(body: bytes) -> Headers:
+    """The headers of a message, without a look at slip or payload.
+
+    Raises:
+        DecodeError: these bytes do not begin with headers.
+    """
+    end = body.find(b"\n")
+    if end < 0:
+        raise DecodeError("no message: no line of headers")
+    try:
+        return _decode_headers(body[:end])
+    except _BAD_JSON:
+        raise DecodeError("no message: the headers cannot be read") from None
+
+
+class PaigeantMessage:
+    """One workflow on its way: headers, routing slip, payload.
+
+    Workers and the dispatcher make them; handlers of the low-level form get them from
+    ``transport.subscribe``, change :attr:`payload`, call
+    ``routing_slip.mark_complete`` and publish them again.
+    """
+
+    __slots__ = ("_decoded", "_payload", "delivery", "headers", "obo_token", "records", "routing_slip")
+
+    def __init__(
+        self,
+        headers: Headers,
+        routing_slip: RoutingSlip,
+        payload: bytes,
+        *,
+        obo_token: str | None = None,
+        records: list[str] | None = None,
+    ) -> None:
+        self.headers = headers
+        self.routing_slip = routing_slip
+        self.obo_token = obo_token
+        """The token of the user on whose behalf the workflow runs."""
+        self.records: list[str] = records or []
+        """Signed records, oldest first."""
+        self.delivery: Any = None
+        """What the broker knows this copy by, where it came from ``subscribe``."""
+        self._payload = payload
+        self._decoded: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        headers = self.headers
+        return f"<PaigeantMessage {headers.correlation_id} hop {headers.hop} {headers.activity or 'finished'}>"
+
+    @property
+    def correlation_id(self) -> str:
+        """The workflow's ID."""
+        return self.headers.correlation_id
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The payload as a dict that may be changed in place.
+
+        Raises:
+            DecodeError: the payload is no JSON object.
+        """
+        if self._decoded is None:
+            self._decoded = decode_payload(self._payload)
+        return self._decoded
+
+    @payload.setter
+    def payload(self, value: Mapping[str, Any]) -> None:
+        self._payload = encode_payload(value)
+        self._decoded = None
+
+    @property
+    def payload_bytes(self) -> bytes:
+        """The payload as bytes: as it came, but for the values that were changed.
+
+        Raises:
+            InvalidMessage: :attr:`payload` was changed to what JSON cannot say.
+            MessageTooLarge: it was changed to more than 1 MiB.
+        """
+        # The dict stays: whoever holds it may go on changing it after a log line asked for the bytes.
+        if self._decoded is not None:
+            before = decode_payload(self._payload)
+            changed = {k: v for k, v in self._decoded.items() if k not in before or not _same(before[k], v)}
+            removed = before.keys() - self._decoded.keys()
+            self._payload = merge_payload(self._payload, changed, removed)
+        return self._payload
+
+    def replaced(
+        self,
+        slip: RoutingSlip,
+        *,
+        timestamp: str,
+        attempt: int = 1,
+        run: int | None = None,
+        epoch: int | None = None,
+        payload: bytes | None = None,
+    ) -> PaigeantMessage:
+        """The next message of this workflow: a new message ID, headers that fit ``slip``.
+
+        Args:
+            slip: the slip after the move.
+            timestamp: when, RFC 3339.
+            attempt: the attempt it asks for.
+            run: a new run, else as before.
+            epoch: a new epoch, else as before.
+            payload: new payload bytes, else as before.
+        """
+        old = self.headers
+        headers = Headers(
+            spec_version=SPEC_VERSION,
+            message_id=new_id(),
+            correlation_id=old.correlation_id,
+            name=old.name,
+            labels=old.labels,
+            topic=old.topic,
+            activity=slip.current_name(),
+            hop=slip.hop if not slip.finished or slip.undoing else max(1, len(slip.executed)),
+            run=old.run if run is None else run,
+            epoch=old.epoch if epoch is None else epoch,
+            attempt=attempt,
+            steps_done=len(slip.executed),
+            steps_total=len(slip.executed) + len(slip.itinerary),
+            created_at=old.created_at,
+            timestamp=timestamp,
+            traceparent=old.traceparent,
+        )
+        return PaigeantMessage(
+            headers,
+            slip,
+            self.payload_bytes if payload is None else payload,
+            obo_token=self.obo_token,
+            records=self.records,
+        )
+
+    def encode(self) -> bytes:
+        """The message on the wire.
+
+        Raises:
+            MessageTooLarge: the slip is over its cap.
+        """
+        slip = self.routing_slip.to_document()
+        if self.obo_token:
+            slip["token"] = self.obo_token
+        if self.records:
+            slip["records"] = self.records
+        encoded = _encode(slip)
+        if len(encoded) > MAX_SLIP:
+            raise MessageTooLarge(f"the routing slip is {len(encoded)} bytes, the cap is {MAX_SLIP}")
+        return b"%b\n%b\n%b" % (_encode(self.headers.to_strings()), encoded, self.payload_bytes)
+
+    @classmethod
+    def decode(cls, body: bytes) -> PaigeantMessage:
+        """The message that these bytes are; the payload itself stays as it is.
+
+        Raises:
+            UnsupportedVersion: a newer Paigeant wrote it.
+            DecodeError: they are no message.
+        """
+        headers = decode_headers(body)
+        if headers.spec_version > SPEC_VERSION:
+            raise UnsupportedVersion(f"spec_version {headers.spec_version}: this Paigeant reads up to {SPEC_VERSION}")
+        start = body.find(b"\n") + 1
+        end = body.find(b"\n", start)
+        if end < 0:
+            raise DecodeError("no message: no line with a routing slip")
+        try:
+            wire = _decode_slip(body[start:end])
+            slip = RoutingSlip.from_wire(wire)
+        except (*_BAD_JSON, InvalidMessage) as error:
+            reason = str(error) if isinstance(error, InvalidMessage) else "it cannot be read"
+            raise DecodeError(f"no message: routing slip: {reason}") from None
+        payload = body[end + 1 :]
+        if not payload.startswith(b"{") or not payload.endswith(b"}"):
+            raise DecodeError("no message: the payload is no JSON object")
+        _check_headers(headers, slip)
+        return cls(headers, slip, payload, obo_token=wire.token or None, records=wire.records)
+
+    def to_json(self) -> str:
+        """The whole message in one JSON document, the payload with its exact bytes.
+
+        Without the token: a document is for people and files.
+
+        Raises:
+            DecodeError: the payload is no JSON object.
+        """
+        # A worker hands on a payload it did not read; in one document with others it has to be JSON.
+        decode_payload(self.payload_bytes)
+        slip = self.routing_slip.to_document()
+        if self.records:
+            slip["records"] = self.records
+        document = {
+            "headers": self.headers.to_strings(),
+            "routing_slip": slip,
+            "payload": msgspec.Raw(self.payload_bytes),
+        }
+        return _encode(document).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> PaigeantMessage:
+        """The message that :meth:`to_json` wrote.
+
+        Raises:
+            UnsupportedVersion: a newer Paigeant wrote it.
+            DecodeError: it is no such document.
+        """
+        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        try:
+            document = _decode_fields(data)
+            parts = b"\n".join(_one_line(document[key]) for key in ("headers", "routing_slip"))
+            payload = bytes(document["payload"])
+        except (*_BAD_JSON, KeyError):
+            raise DecodeError("no message: not a document with headers, routing_slip and payload") from None
+        decode_payload(payload)
+        return cls.decode(parts + b"\n" + payload.strip())
+
+
+def decode_payload(payload: bytes) -> dict[str, Any]:
+    """The payload as a dict.
+
+    Raises:
+        DecodeError: it is no JSON object.
+    """
+    try:
+        return _decode_object(payload)
+    except _BAD_JSON:
+        raise DecodeError("the payload is no JSON object") from None
+
+
+def encode_payload(value: object) -> bytes:
+    """``value`` as payload bytes.
+
+    Raises:
+        InvalidMessage: it is no JSON object.
+        MessageTooLarge: it is over 1 MiB.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidMessage(f"the payload must be a JSON object, not {type(value).__name__}")
+    return check_payload(encode_object(value, "the payload"))
+
+
+def check_payload(payload: bytes) -> bytes:
+    """``payload``, exact bytes from a user, if it can be one; white space around it is dropped.
+
+    Raises:
+        InvalidMessage: it is no JSON object.
+        MessageTooLarge: it is over 1 MiB.
+    """
+    payload = payload.strip()
+    if len(payload) > MAX_PAYLOAD:
+        raise MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
+    try:
+        _decode_object(payload)
+    except _BAD_JSON:
+        raise InvalidMessage("the payload must be a JSON object") from None
+    return payload
+
+
+def merge_payload(
+    payload: bytes, changes: Mapping[str, Any], removed: set[str] | frozenset[str] = frozenset()
+) -> bytes:
+    """``payload`` with ``changes`` at top level; other values keep their bytes.
+
+    Raises:
+        InvalidMessage: a change is no JSON.
+        MessageTooLarge: the result is over 1 MiB.
+    """
+    if not changes and not removed:
+        return payload
+    try:
+        fields = _decode_fields(payload)
+    except _BAD_JSON:
+        raise InvalidMessage("the payload is no JSON object") from None
+    fields.update(_decode_fields(encode_object(changes, "the payload")))
+    for key in removed:
+        fields.pop(key, None)
+    merged = _encode(fields)
+    if len(merged) > MAX_PAYLOAD:
+        raise MessageTooLarge(f"the payload would be {len(merged)} bytes, the cap is {MAX_PAYLOAD}")
+    return merged
+
+
+def _same(before: object, after: object, depth: int = 0) -> bool:
+    # 1, 1.0 and True, and 0.0 and -0.0, are equal in Python and not in JSON.
+    if type(before) is not type(after):
+        return False
+    if depth <= MAX_DEPTH:
+        depth += 1
+        if isinstance(before, dict) and isinstance(after, dict):
+            return before.keys() == after.keys() and all(_same(before[key], after[key], depth) for key in before)
+        if isinstance(before, list) and isinstance(after, list):
+            return len(before) == len(after) and all(_same(*pair, depth) for pair in zip(before, after, strict=True))
+    return repr(before) == repr(after) if isinstance(before, float) else before == after
+
+
+def _one_line(raw: msgspec.Raw) -> bytes:
+    return _encode(msgspec.json.decode(raw))
+
+
+def _check_headers(headers: Headers, slip: RoutingSlip) -> None:
+    try:
+        check_correlation_id(headers.correlation_id)
+    except InvalidMessage as error:
+        raise DecodeError(f"no message: {error}") from None
+    if not headers.message_id:
+        raise DecodeError("no message: it has no message ID")
+    if headers.activity != slip.current_name() or (headers.activity and not is_name(headers.activity)):
+        raise DecodeError("no message: the headers and the routing slip name different steps")
+    if headers.activity and headers.hop != slip.hop:
+        # The key that a provider refuses a second charge by is made of it.
+        raise DecodeError("no message: the headers and the routing slip count different hops")
+    if min(headers.hop, headers.run, headers.epoch, headers.attempt) < 1:
+        raise DecodeError("no message: hop, run, epoch and attempt begin at 1")

@@ -1,0 +1,378 @@
+"""The worker: claims steps, runs their handlers, hands the workflows on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+from paigeant_core import transition as moves
+from paigeant_core.activity import Activity, ActivityContext, Handler
+from paigeant_core.admission import admit
+from paigeant_core.errors import ConfigError, InvalidMessage, MessageTooLarge, TransportError
+from paigeant_core.limits import DRAIN, LEASE, PRESENCE_EVERY
+from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.names import check_topic, new_id
+from paigeant_core.retry import RetryPolicy
+from paigeant_core.transition import Span, Transition
+from paigeant_core.transports import Transport, get_transport
+from paigeant_core.transports.types import Consumer, Delivery, Holding, WorkerInfo, holding
+
+logger = logging.getLogger("paigeant")
+
+DEFAULT_CONCURRENCY = 16
+
+
+class Worker:
+    """Serves activities of one topic.
+
+    Args:
+        topic: the topic.
+        transport: where; None: what ``get_transport()`` finds when it runs.
+        name: for people; None: host and process ID. A suffix makes it unique.
+        concurrency: steps run at the same time.
+        lease: seconds after which a worker that renewed nothing has lost its steps.
+        drain: seconds that running steps have to finish when the worker is told to stop.
+
+    Raises:
+        ConfigError: a value that cannot be.
+    """
+
+    def __init__(
+        self,
+        topic: str = "workflows",
+        *,
+        transport: Transport | None = None,
+        name: str | None = None,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        lease: float = LEASE,
+        drain: float = DRAIN,
+    ) -> None:
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
+            raise ConfigError(f"concurrency is {concurrency!r}, it must be from 1 to 10000")
+        if not 0.1 <= lease <= 3600:
+            raise ConfigError(f"lease is {lease!r}, it must be from 0.1 to 3600 seconds")
+        self.topic = check_topic(topic)
+        self.transport = transport
+        self.concurrency = concurrency
+        self.lease = lease
+        self.drain = drain
+        self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:4]}"
+        self.activities: dict[str, Activity] = {}
+        self._running: dict[asyncio.Task[None], tuple[Headers, float] | None] = {}
+        """Each step's headers and start; None until its message is decoded."""
+        self._report_due: asyncio.TimerHandle | None = None
+        self._stop: asyncio.Event | None = None
+        self._freed = asyncio.Event()
+        self._threads: ThreadPoolExecutor | None = None
+
+    # -- activities ---------------------------------------------------------------------
+
+    def activity(
+        self,
+        name: str,
+        *,
+        retry: RetryPolicy | None = None,
+        timeout: float | None = None,
+        scopes: Sequence[str] = (),
+    ) -> Callable[[Handler], Activity]:
+        """Register a handler (a decorator).
+
+        Args:
+            name: the activity.
+            retry: how failures are tried again.
+            timeout: seconds a step may take; a coroutine is cancelled then.
+            scopes: permissions that a workflow needs to run it.
+
+        Raises:
+            InvalidMessage: the name is outside the rules.
+            ConfigError: the activity is registered already.
+        """
+
+        def register(handler: Handler) -> Activity:
+            return self.add(Activity(name, handler, retry=retry or RetryPolicy(), timeout=timeout, scopes=scopes))
+
+        return register
+
+    def add(self, activity: Activity) -> Activity:
+        """Register an activity.
+
+        Raises:
+            ConfigError: one of that name is registered already.
+        """
+        if activity.name in self.activities:
+            raise ConfigError(f"activity {activity.name!r} is registered twice")
+        self.activities[activity.name] = activity
+        return activity
+
+    def include(self, other: Worker) -> None:
+        """Register all that ``other`` has.
+
+        Raises:
+            ConfigError: both have one of the same name.
+        """
+        for activity in other.activities.values():
+            self.add(activity)
+
+    # -- running ------------------------------------------------------------------------
+
+    async def run(self, transport: Transport | None = None, *, activities: Iterable[str] | None = None) -> None:
+        """Serve until :meth:`stop`; then finish what runs, within the drain time.
+
+        Args:
+            transport: where; None: the worker's own, or what ``get_transport()`` finds.
+            activities: serve these alone.
+
+        Raises:
+            ConfigError: an activity that is not registered, or none at all.
+            ConnectError: no broker answers at start; later the line is waited for.
+        """
+        names = tuple(self.activities) if activities is None else tuple(activities)
+        for name in names:
+            if name not in self.activities:
+                known = ", ".join(sorted(self.activities)) or "none"
+                raise ConfigError(f"activity {ascii(name)[:80]} is not registered; this worker has: {known}")
+        if not names:
+            raise ConfigError("this worker has no activities; register one with @worker.activity(name)")
+        given = transport or self.transport
+        own = given or get_transport()
+        self._stop = asyncio.Event()
+        self._freed = asyncio.Event()  # of this loop: a worker may be run again in another
+        await own.connect()
+        info = WorkerInfo(
+            worker=self.name,
+            activities=names,
+            concurrency=self.concurrency,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=own.clock.now(),
+        )
+        consumer = own.consumer(self.topic, info, lease=self.lease)
+        try:
+            await self._serve(own, consumer)
+        finally:
+            await asyncio.shield(self._finish(consumer))
+            if given is None:
+                await asyncio.shield(own.disconnect())
+
+    def stop(self) -> None:
+        """Claim nothing more; let what runs finish within the drain time."""
+        if self._stop is not None:
+            self._stop.set()
+
+    @property
+    def running(self) -> list[Holding]:
+        """The steps that run now."""
+        return [holding(*started) for started in self._running.values() if started is not None]
+
+    async def _serve(self, transport: Transport, consumer: Consumer) -> None:
+        assert self._stop is not None
+        stopped = asyncio.ensure_future(self._stop.wait())
+        try:
+            while not self._stop.is_set():
+                free = self.concurrency - len(self._running)
+                if free <= 0:
+                    self._freed.clear()
+                    await _first(stopped, asyncio.ensure_future(self._freed.wait()))
+                    continue
+                claim = asyncio.ensure_future(consumer.claim(free))
+                await _first(stopped, claim)
+                if not claim.done() or claim.cancelled():
+                    continue
+                if self._stop.is_set():
+                    # It came in the moment of the stop, perhaps by a step that is the last to run here.
+                    await asyncio.gather(*map(consumer.hand_back, claim.result()))
+                    break
+                for delivery in claim.result():
+                    task = asyncio.create_task(self._step(transport, consumer, delivery))
+                    self._running[task] = None
+                    task.add_done_callback(lambda done: self._ended(done, consumer))
+        finally:
+            stopped.cancel()
+
+    def _ended(self, task: asyncio.Task[None], consumer: Consumer) -> None:
+        self._running.pop(task, None)
+        self._freed.set()
+        self._report(consumer)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The delivery stays claimed, so its lease runs out and it is run again: not lost.
+            logger.error("a step could not be settled: %s: %s", type(error).__name__, error)
+
+    async def _finish(self, consumer: Consumer) -> None:
+        if self._running:
+            logger.info("draining: %d steps run on for at most %g s", len(self._running), self.drain)
+            await asyncio.wait(list(self._running), timeout=self.drain)
+        left = list(self._running)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=5)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+            self._threads = None
+        if self._report_due is not None:
+            self._report_due.cancel()
+            self._report_due = None
+        await consumer.close()
+
+    def _report(self, consumer: Consumer) -> None:
+        if self._report_due is None:
+            # Steps may start and end thousands of times a second: what is said is what there is then.
+            later = asyncio.get_running_loop().call_later
+            self._report_due = later(PRESENCE_EVERY / 5, self._tell, consumer)
+
+    def _tell(self, consumer: Consumer) -> None:
+        self._report_due = None
+        consumer.report(self.running)
+
+    # -- one step -----------------------------------------------------------------------
+
+    async def _step(self, transport: Transport, consumer: Consumer, delivery: Delivery) -> None:
+        clock = transport.clock
+        message = await admit(consumer, delivery, self.topic, self.name, clock)
+        if message is None:
+            return
+        started_at = clock.now()
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = (message.headers, started_at)
+        self._report(consumer)
+        context = ActivityContext(message, worker=self.name, now=started_at)
+        activity = self.activities[message.headers.activity]
+        result: Any = None
+        error: BaseException | None = None
+        try:
+            result = await self._call(activity, context)
+        except asyncio.CancelledError:
+            if task.cancelling():
+                # Drained: another worker runs it, with the same key; no attempt counts.
+                await asyncio.shield(consumer.hand_back(delivery))
+                raise
+            error = RuntimeError("the handler cancelled itself")
+        except GeneratorExit:
+            raise  # the loop is gone, and nothing can be awaited any more
+        except Exception as raised:  # noqa: BLE001 - whatever a handler raises is its result
+            error = raised
+        except BaseException as raised:  # noqa: BLE001 - SystemExit and its like end the step, not the worker
+            error = RuntimeError(f"the handler raised {type(raised).__name__}")
+        span = Span(worker=self.name, started_at=started_at, completed_at=clock.now())
+        try:
+            transition = decide(activity, message, context, result, error, span, delivery.body)
+        except Exception as broken:  # noqa: BLE001 - e.g. a mapping that raises when it is read
+            transition = moves.failed(message, broken, "internal_error", span, delivery.body)
+        try:
+            await consumer.settle(delivery, transition)
+        except TransportError as refused:
+            # The broker will not have this message, whatever the line does: keep the one that it did have.
+            logger.error("%s: its settle was refused: %s", message.correlation_id, refused)
+            parked = moves.failed(message, refused, "settle_refused", span, delivery.body)
+            await consumer.settle(delivery, parked)
+
+    async def _call(self, activity: Activity, context: ActivityContext) -> Any:
+        slip = context.message.routing_slip
+        handler = activity.compensator if slip.undoing else activity.handler
+        if handler is None:
+            return None
+        step = slip.next_step()
+        timeout = activity.timeout
+        if step is not None and not slip.undoing and step.timeout is not None:
+            timeout = step.timeout
+        if timeout is None:
+            return await self._invoke(handler, context)
+        scope = asyncio.timeout(timeout)
+        try:
+            async with scope:
+                return await self._invoke(handler, context)
+        except TimeoutError as raised:
+            if not scope.expired():
+                raise
+            raise TimeoutError(f"took longer than {timeout:g} s") from raised
+
+    async def _invoke(self, handler: Handler, context: ActivityContext) -> Any:
+        if inspect.iscoroutinefunction(handler):
+            return await handler(context)
+        if self._threads is None:
+            # The loop's own pool has a thread or two a core; a step may wait for hours.
+            self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="paigeant-step")
+        loop = asyncio.get_running_loop()
+        run = contextvars.copy_context().run
+        result = await loop.run_in_executor(self._threads, run, _in_thread, handler, context)
+        return await result if inspect.isawaitable(result) else result
+
+
+def decide(
+    activity: Activity,
+    message: PaigeantMessage,
+    context: ActivityContext,
+    result: Any,
+    error: BaseException | None,
+    span: Span,
+    body: bytes,
+) -> Transition:
+    """What becomes of a workflow after its step was run; pure.
+
+    Args:
+        activity: what was run.
+        message: the message it was run for.
+        context: what its handler asked for.
+        result: what its handler returned.
+        error: what it raised, or None.
+        span: by whom and when.
+        body: the message's bytes as they came.
+    """
+    undoing = bool(message.routing_slip.undoing)
+    if error is not None:
+        policy = _policy(activity, message)
+        delay = policy.next_delay(error, message.headers.attempt)
+        if delay is not None:
+            return moves.retry(message, error, delay, span)
+        exhausted = message.headers.attempt >= policy.max_attempts
+        return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
+    if undoing:
+        return moves.undone(message, span, had_compensator=activity.compensator is not None)
+    outcome = context.outcome
+    if outcome.until is not None:
+        # A deadline is a time; what was left to it when the handler began has grown shorter since.
+        left = outcome.until - (span.completed_at - span.started_at)
+        outcome = replace(outcome, until=max(0.0, left))
+    try:
+        return moves.done(message, result, span, outcome)
+    except (InvalidMessage, MessageTooLarge) as invalid:
+        return moves.result_invalid(message, result, invalid, span, body)
+
+
+def _policy(activity: Activity, message: PaigeantMessage) -> RetryPolicy:
+    step = message.routing_slip.next_step()
+    if step is None or not step.retry or message.routing_slip.undoing:
+        return activity.retry
+    own: Mapping[str, Any] = {**activity.retry.to_document(), **step.retry}
+    policy = RetryPolicy.from_document(own)
+    # Which exceptions count is code, not data: it comes from the activity.
+    object.__setattr__(policy, "retry_on", activity.retry.retry_on)
+    object.__setattr__(policy, "never_on", activity.retry.never_on)
+    return policy
+
+
+def _in_thread(handler: Handler, context: ActivityContext) -> Any:
+    try:
+        return handler(context)
+    except (StopIteration, GeneratorExit) as stopped:
+        # A future refuses to carry the first, and would never be done. Python does the same to coroutines.
+        raise RuntimeError(f"the handler raised {type(stopped).__name__}") from stopped
+
+
+async def _first(stopped: asyncio.Future[Any], other: asyncio.Future[Any]) -> None:
+    """Wait for either; cancel ``other`` if it was not the one."""
+    try:
+        await asyncio.wait({stopped, other}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        if not other.done():
+            other.cancel()
+            await asyncio.gather(other, return_exceptions=True)
