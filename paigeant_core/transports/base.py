@@ -1,0 +1,159 @@
+"""What every broker must do: the contract that memory, Redis and RabbitMQ fulfil.
+
+A transport is used from one event loop. It dispatches, hands out a
+:class:`Consumer` to workers, lets anybody read the journal without taking anything,
+and carries out operators' transitions by compare-and-set. Driver errors become ours at
+one seam in each transport.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import ClassVar, Self
+
+from paigeant_core.clock import Clock, SystemClock
+from paigeant_core.journal import Record
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.lowlevel import LowLevel
+from paigeant_core.transports.types import (
+    START,
+    BrokerInfo,
+    Capabilities,
+    Consumer,
+    QueueStatus,
+    Settled,
+    WorkerInfo,
+    WorkerStatus,
+)
+
+
+class Transport(LowLevel):
+    """A way to one broker. Use as ``async with transport:`` or connect and disconnect.
+
+    Args:
+        url: with its password masked, for people.
+        clock: where the time comes from.
+    """
+
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    scheme: ClassVar[str] = ""
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        super().__init__(clock or SystemClock())
+        self.url = url
+
+    async def __aenter__(self) -> Self:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.disconnect()
+
+    # -- connection ---------------------------------------------------------------------
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Connect now; without it the first call does.
+
+        Raises:
+            ConnectError: nothing answers there.
+            AuthenticationError: user or password were refused.
+        """
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """Close every connection; safe to repeat."""
+
+    @abstractmethod
+    async def broker_info(self) -> BrokerInfo:
+        """Which broker this is."""
+
+    # -- producing and consuming --------------------------------------------------------
+
+    @abstractmethod
+    async def dispatch(self, topic: str, transition: Transition, *, chosen_id: bool = True) -> None:
+        """Start a workflow.
+
+        Args:
+            topic: where.
+            transition: made by :func:`paigeant_core.transition.dispatch`.
+            chosen_id: its correlation ID was chosen by the caller, so it may exist.
+
+        Raises:
+            DuplicateWorkflow: the correlation ID exists.
+            PublishUnknown: the broker did not answer; it may run.
+        """
+
+    @abstractmethod
+    def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> Consumer:
+        """A consumer for ``info.activities``; with none, for every activity known to the topic.
+
+        Args:
+            topic: where.
+            info: whose.
+            lease: seconds after which a worker that renewed nothing has lost its steps.
+        """
+
+    # -- observing ----------------------------------------------------------------------
+
+    @abstractmethod
+    def records(self, topic: str, *, start: str | float = START, follow: bool = False) -> AsyncIterator[list[Record]]:
+        """Read the journal in order, in batches, without taking anything.
+
+        An empty batch means: caught up. Without ``follow`` the iteration ends there; with
+        it, it goes on when more comes, with an empty batch at least once a second.
+
+        Args:
+            topic: where.
+            start: :data:`START`, :data:`END`, a position to read on after, or a time in
+                seconds since the Unix epoch.
+            follow: go on for ever.
+        """
+
+    @abstractmethod
+    async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
+        """Correlation IDs that begin with ``prefix`` (an exact one alone), at most ``limit``."""
+
+    @abstractmethod
+    async def history(self, topic: str, correlation_id: str) -> list[Record]:
+        """The records of one workflow, oldest first, as far as the journal holds them.
+
+        The last record that names a state is always among them while the workflow is
+        not ended, whatever was trimmed.
+        """
+
+    @abstractmethod
+    async def queues(self, topic: str) -> list[QueueStatus]:
+        """Figures of every activity's queue, by name."""
+
+    @abstractmethod
+    async def workers(self, topic: str) -> list[WorkerStatus]:
+        """Workers that live, by name."""
+
+    @abstractmethod
+    async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+        """Dead, held or quarantined messages, newest first, the still valid ones only."""
+
+    # -- acting -------------------------------------------------------------------------
+
+    @abstractmethod
+    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+        """Carry out an operator's transition, if the workflow is still at ``expect``.
+
+        The old copy, wherever it is, dies at the fence (where the broker can, it is
+        deleted in the same stroke).
+
+        Args:
+            topic: where.
+            transition: its message has a higher epoch than the workflow.
+            expect: :attr:`Record.id` of the last record that named a state.
+        """
+
+    @abstractmethod
+    async def append_audit(self, topic: str, entry: bytes) -> None:
+        """Keep one audit entry (JSON) in the topic's audit store."""
+
+    @abstractmethod
+    async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """The newest audit entries, oldest of them first."""

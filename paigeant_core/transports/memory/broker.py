@@ -1,0 +1,308 @@
+"""The in-memory broker itself: queues, journal, fence and timers behind one lock.
+
+Everything named ``memory://name`` in a process is one broker, whichever event loop or
+thread asks. It keeps the bytes of messages, as the other brokers do, so that what runs
+here has been through encode and decode. Its clock can be held and moved by hand.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from paigeant_core.clock import Clock, ManualClock, SystemClock
+from paigeant_core.errors import DuplicateWorkflow
+from paigeant_core.journal import ENDED, Record
+from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES
+from paigeant_core.transition import Deadline, Place, Transition
+from paigeant_core.transports.types import Delivery, Holding, Settled, WorkerInfo, worker_record
+
+_FOREVER = 3600.0
+_RECORD_OVERHEAD = 400
+"""Bytes that a record costs beside its body, roughly; for the journal's cap."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One copy of a message in the broker."""
+
+    body: bytes
+    activity: str
+    put_at: float
+    owner: Claimant | None = None
+    deaths: int = 0
+    gone: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Workflow:
+    """Fence, dedupe and index of one workflow."""
+
+    id: str
+    place: Place
+    last: Record
+    positions: list[int] = field(default_factory=list)
+    entry: Entry | None = None
+    due: int = 0
+    """Which of its timers counts; an older one in the heap does not."""
+
+
+@dataclass(slots=True, eq=False)
+class Claimant:
+    """A consumer as the broker sees it; in one process it lives until it says otherwise."""
+
+    info: WorkerInfo
+    lease: float
+    died_at: float | None = None
+    running: tuple[Holding, ...] = ()
+
+
+class Topic:
+    """Queues, journal and index of one topic. All calls hold the broker's lock."""
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.name = name
+        self.clock = clock
+        self.work: dict[str, deque[Entry]] = {}
+        self.claimed: set[Entry] = set()
+        self.workflows: dict[str, Workflow] = {}
+        self.journal: deque[Record] = deque()
+        self.first = 1
+        self.bytes = 0
+        self.timers: list[tuple[float, int, str, Deadline | None]] = []
+        self.serial = itertools.count(1)
+        self.claimants: dict[str, Claimant] = {}
+        self.audit: list[bytes] = []
+        self.max_bytes = JOURNAL_BYTES
+
+    # -- journal ------------------------------------------------------------------------
+
+    def append(self, record: Record) -> None:
+        """Put ``record`` at the end, with its position and the broker's time."""
+        position = self.first + len(self.journal)
+        record.position = str(position)
+        record.at = self.clock.now()
+        self.journal.append(record)
+        self.bytes += len(record.body or b"") + _RECORD_OVERHEAD
+        workflow = self.workflows.get(record.headers.correlation_id)
+        if workflow is not None:
+            workflow.positions.append(position)
+        # The newest stays, however large it is: it may be the only word of where its workflow stands.
+        while len(self.journal) > 1 and (self.bytes > self.max_bytes or self.journal[0].at < record.at - JOURNAL_AGE):
+            self._trim_one()
+
+    def _trim_one(self) -> None:
+        old = self.journal.popleft()
+        self.first += 1
+        self.bytes -= len(old.body or b"") + _RECORD_OVERHEAD
+        workflow = self.workflows.get(old.headers.correlation_id)
+        if workflow is not None:
+            if workflow.positions and workflow.positions[0] < self.first:
+                workflow.positions.pop(0)
+            if not workflow.positions and workflow.last.state in ENDED:
+                del self.workflows[old.headers.correlation_id]
+
+    def after(self, position: int, limit: int) -> list[Record]:
+        """At most ``limit`` records behind ``position``."""
+        start = max(0, position + 1 - self.first)
+        return list(itertools.islice(self.journal, start, start + limit))
+
+    # -- moving -------------------------------------------------------------------------
+
+    def apply(self, transition: Transition, expect: str | None) -> Settled:
+        """Carry out a transition if the workflow is at ``expect`` (None: it must be new)."""
+        record = transition.record
+        workflow_id = record.headers.correlation_id
+        workflow = self.workflows.get(workflow_id)
+        if workflow is not None:
+            if workflow.id == record.id:
+                return Settled.ALREADY
+            if workflow.id != expect:
+                return Settled.SUPERSEDED
+            self.discard(workflow.entry)
+        else:
+            workflow = self.workflows[workflow_id] = Workflow(record.id, transition.place, record)
+        workflow.id = record.id
+        workflow.place = transition.place
+        workflow.last = record
+        workflow.entry = None
+        workflow.due = 0
+        for before in transition.before:
+            self.append(before)
+        self.append(record)
+        if transition.place is Place.WORK:
+            workflow.entry = self.put(record.headers.activity, record.body or b"")
+        elif transition.place is Place.DELAYED:
+            self.set_timer(workflow, workflow_id, transition.delay, None)
+        elif transition.deadline is not None:
+            self.set_timer(workflow, workflow_id, transition.deadline.delay, transition.deadline)
+        return Settled.DONE
+
+    def put(self, activity: str, body: bytes, *, first: bool = False, deaths: int = 0) -> Entry:
+        """Queue a copy for ``activity``."""
+        entry = Entry(body, activity, self.clock.now(), deaths=deaths)
+        queue = self.work.setdefault(activity, deque())
+        (queue.appendleft if first else queue.append)(entry)
+        return entry
+
+    def discard(self, entry: Entry | None) -> None:
+        """Take a copy out, whether somebody holds it or not."""
+        if entry is not None:
+            entry.gone = True
+            self.claimed.discard(entry)
+            if entry.owner is None:
+                self.work[entry.activity].remove(entry)
+
+    def set_timer(self, workflow: Workflow, workflow_id: str, delay: float, deadline: Deadline | None) -> None:
+        """Wake this workflow after ``delay`` seconds."""
+        workflow.due = next(self.serial)
+        heapq.heappush(self.timers, (self.clock.now() + delay, workflow.due, workflow_id, deadline))
+
+    def tick(self) -> None:
+        """Move what is due, and take the steps of dead workers back."""
+        now = self.clock.now()
+        while self.timers and self.timers[0][0] <= now:
+            _, serial, workflow_id, deadline = heapq.heappop(self.timers)
+            workflow = self.workflows.get(workflow_id)
+            if workflow is None or workflow.due != serial:
+                continue
+            if deadline is not None:
+                self.apply(Transition(place=deadline.place, record=deadline.record), workflow.id)
+            else:
+                headers = workflow.last.headers
+                workflow.due = 0
+                workflow.place = Place.WORK
+                workflow.entry = self.put(headers.activity, workflow.last.body or b"")
+        for claimant in list(self.claimants.values()):
+            if claimant.died_at is not None and claimant.died_at + claimant.lease <= now:
+                self.bury(claimant)
+
+    def bury(self, claimant: Claimant) -> None:
+        """A worker stopped renewing: its steps go to whoever is alive."""
+        del self.claimants[claimant.info.worker]
+        for entry in [entry for entry in self.claimed if entry.owner is claimant]:
+            self.claimed.discard(entry)
+            entry.owner = None
+            entry.deaths += 1
+            self.work[entry.activity].appendleft(entry)
+        self.append(worker_record(claimant.info, self.name, "lost", self.clock.now()))
+
+    # -- claiming -----------------------------------------------------------------------
+
+    def claim(self, claimant: Claimant, slots: int, turn: int) -> list[Delivery]:
+        """At most ``slots`` copies, the activities taken in turn."""
+        self.tick()
+        names = claimant.info.activities or tuple(self.work)
+        deliveries: list[Delivery] = []
+        empty = 0
+        while names and len(deliveries) < slots and empty < len(names):
+            queue = self.work.get(names[turn % len(names)])
+            turn += 1
+            if not queue:
+                empty += 1
+                continue
+            empty = 0
+            entry = queue.popleft()
+            entry.owner = claimant
+            self.claimed.add(entry)
+            deliveries.append(Delivery(body=entry.body, activity=entry.activity, deaths=entry.deaths, token=entry))
+        return deliveries
+
+    def give_back(self, entry: Entry) -> None:
+        """Queue a claimed copy again, ahead of the others."""
+        if entry in self.claimed:
+            self.claimed.discard(entry)
+            entry.owner = None
+            self.work[entry.activity].appendleft(entry)
+
+    def defer(self, entry: Entry, delay: float, record: Record) -> None:
+        """Queue a claimed copy again after ``delay`` seconds; journal ``record``."""
+        workflow = self.workflows.get(record.headers.correlation_id)
+        if entry.gone:
+            return
+        if workflow is None:
+            workflow = self.workflows[record.headers.correlation_id] = Workflow(record.id, Place.DELAYED, record)
+        self.discard(entry)
+        workflow.last = record
+        workflow.place = Place.DELAYED
+        workflow.entry = None
+        self.append(record)
+        self.set_timer(workflow, record.headers.correlation_id, delay, None)
+
+    def next_time(self) -> float:
+        """Seconds until :meth:`tick` may have something to do."""
+        now = self.clock.now()
+        times = [c.died_at + c.lease for c in self.claimants.values() if c.died_at is not None]
+        if self.timers:
+            times.append(self.timers[0][0])
+        return max(0.0, min(times) - now) + 0.001 if times else _FOREVER
+
+
+class MemoryBroker:
+    """What all transports of one ``memory://name`` share.
+
+    Args:
+        clock: a :class:`ManualClock` to hold time still; else the machine's.
+        journal_bytes: how large a topic's journal may grow.
+    """
+
+    def __init__(self, clock: Clock | None = None, *, journal_bytes: int = JOURNAL_BYTES) -> None:
+        self.clock: Clock = clock or SystemClock()
+        self._journal_bytes = journal_bytes
+        self._topics: dict[str, Topic] = {}
+        self._lock = threading.RLock()
+        self._waiters: set[Callable[[], None]] = set()
+        if isinstance(self.clock, ManualClock):
+            self.clock.on_change(self._time_moved)
+
+    @contextmanager
+    def topic(self, name: str, *, wake: bool = False) -> Iterator[Topic]:
+        """The topic, under the lock; with ``wake`` whoever waits looks again afterwards."""
+        with self._lock:
+            topic = self._topics.get(name)
+            if topic is None:
+                topic = self._topics[name] = Topic(name, self.clock)
+                topic.max_bytes = self._journal_bytes
+            yield topic
+        if wake:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let every waiter look again."""
+        with self._lock:
+            waiters = list(self._waiters)
+        for waiter in waiters:
+            waiter()
+
+    def _time_moved(self) -> None:
+        with self._lock:
+            for topic in self._topics.values():
+                topic.tick()
+        self.wake()
+
+    def on_change(self, waiter: Callable[[], None]) -> None:
+        """Call ``waiter``, from any thread, whenever something changed."""
+        with self._lock:
+            self._waiters.add(waiter)
+
+    def off_change(self, waiter: Callable[[], None]) -> None:
+        """No longer."""
+        with self._lock:
+            self._waiters.discard(waiter)
+
+
+def refuse_duplicate(topic: Topic, transition: Transition) -> None:
+    """Raise where the workflow that ``transition`` starts exists.
+
+    Raises:
+        DuplicateWorkflow: it does.
+    """
+    correlation_id = transition.record.headers.correlation_id
+    workflow = topic.workflows.get(correlation_id)
+    if workflow is not None and workflow.id != transition.record.id:
+        raise DuplicateWorkflow(f"workflow {correlation_id} exists already in topic {topic.name}; choose another ID")

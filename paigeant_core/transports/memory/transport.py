@@ -1,0 +1,313 @@
+"""The transport and consumer of the in-memory broker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from paigeant_core import transition as moves
+from paigeant_core.__about__ import __version__
+from paigeant_core.clock import Clock, ManualClock
+from paigeant_core.journal import Record
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.base import Transport
+from paigeant_core.transports.memory.broker import Claimant, Entry, MemoryBroker, Topic, refuse_duplicate
+from paigeant_core.transports.types import (
+    END,
+    START,
+    BrokerInfo,
+    Capabilities,
+    Consumer,
+    Delivery,
+    Holding,
+    QueueStatus,
+    Settled,
+    WorkerInfo,
+    WorkerStatus,
+    worker_record,
+)
+
+_BATCH = 1000
+_brokers: dict[str, MemoryBroker] = {}
+_brokers_lock = threading.Lock()
+
+
+class MemoryTransport(Transport):
+    """A way to the in-memory broker of that name in this process.
+
+    Args:
+        name: the broker's name, the part behind ``memory://``.
+        clock: for a broker that does not exist yet; else its own is used.
+        broker: a broker of one's own, which is then the one of that name.
+    """
+
+    scheme: ClassVar[str] = "memory"
+    capabilities: ClassVar[Capabilities] = Capabilities(durable=False)
+
+    def __init__(self, name: str = "", *, clock: Clock | None = None, broker: MemoryBroker | None = None) -> None:
+        with _brokers_lock:
+            if broker is None:
+                broker = _brokers.get(name) or MemoryBroker(clock)
+            _brokers[name] = broker
+        super().__init__(f"memory://{name}", broker.clock)
+        self.broker = broker
+
+    async def connect(self) -> None:
+        """Nothing to do: the broker is here."""
+
+    async def disconnect(self) -> None:
+        """Nothing to do: the broker stays for others of this process."""
+
+    async def broker_info(self) -> BrokerInfo:
+        """The library itself."""
+        return BrokerInfo(broker="memory", version=__version__)
+
+    async def dispatch(self, topic: str, transition: Transition, *, chosen_id: bool = True) -> None:
+        """See :meth:`Transport.dispatch`."""
+        with self.broker.topic(topic, wake=True) as state:
+            refuse_duplicate(state, transition)
+            state.apply(transition, None)
+
+    def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> MemoryConsumer:
+        """See :meth:`Transport.consumer`."""
+        return MemoryConsumer(self.broker, topic, info, lease)
+
+    async def records(
+        self, topic: str, *, start: str | float = START, follow: bool = False
+    ) -> AsyncIterator[list[Record]]:
+        """See :meth:`Transport.records`."""
+        with self.broker.topic(topic) as state:
+            position = _position(state, start)
+        while True:
+            with self.broker.topic(topic) as state:
+                batch = state.after(position, _BATCH)
+            if batch:
+                position = int(batch[-1].position)
+                if isinstance(start, float | int):
+                    batch = [record for record in batch if record.at >= start]
+            if batch:
+                yield batch
+                continue
+            yield []
+            if not follow:
+                return
+            await _changed(self.broker, partial(_has_more, self.broker, topic, position), 1.0)
+
+    async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
+        """See :meth:`Transport.find`."""
+        with self.broker.topic(topic) as state:
+            if prefix in state.workflows:
+                return [prefix]
+            found = (key for key in state.workflows if key.startswith(prefix))
+            return [key for key, _ in zip(found, range(limit), strict=False)]
+
+    async def history(self, topic: str, correlation_id: str) -> list[Record]:
+        """See :meth:`Transport.history`."""
+        with self.broker.topic(topic) as state:
+            workflow = state.workflows.get(correlation_id)
+            if workflow is None:
+                return []
+            found = [state.journal[position - state.first] for position in workflow.positions]
+            if workflow.last not in found:
+                found.insert(0, workflow.last)
+            return found
+
+    async def queues(self, topic: str) -> list[QueueStatus]:
+        """See :meth:`Transport.queues`."""
+        with self.broker.topic(topic) as state:
+            state.tick()
+            now = state.clock.now()
+            served = [set(claimant.info.activities) for claimant in state.claimants.values()]
+            delayed: dict[str, int] = {}
+            for workflow in state.workflows.values():
+                if workflow.place is Place.DELAYED:
+                    activity = workflow.last.headers.activity
+                    delayed[activity] = delayed.get(activity, 0) + 1
+            names = sorted({*state.work, *delayed, *(name for names in served for name in names)})
+            figures = []
+            for name in names:
+                ready = state.work.get(name, ())
+                figures.append(
+                    QueueStatus(
+                        activity=name,
+                        ready=len(ready),
+                        in_flight=sum(entry.activity == name for entry in state.claimed),
+                        delayed=delayed.get(name, 0),
+                        consumers=sum(name in names or not names for names in served),
+                        oldest_s=max((now - entry.put_at for entry in ready), default=0.0) if ready else None,
+                    )
+                )
+            return figures
+
+    async def workers(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.workers`."""
+        with self.broker.topic(topic) as state:
+            state.tick()
+            now = state.clock.now()
+            return [
+                WorkerStatus(
+                    info=claimant.info,
+                    running=claimant.running,
+                    last_seen_s=0.0 if claimant.died_at is None else now - claimant.died_at,
+                )
+                for _, claimant in sorted(state.claimants.items())
+            ]
+
+    async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+        """See :meth:`Transport.parked`."""
+        with self.broker.topic(topic) as state:
+            found = [workflow.last for workflow in state.workflows.values() if workflow.place is place]
+        return sorted(found, key=lambda record: -record.at)[:limit]
+
+    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+        """See :meth:`Transport.operate`."""
+        with self.broker.topic(topic, wake=True) as state:
+            if transition.record.headers.correlation_id not in state.workflows:
+                return Settled.SUPERSEDED
+            return state.apply(transition, expect)
+
+    async def append_audit(self, topic: str, entry: bytes) -> None:
+        """See :meth:`Transport.append_audit`."""
+        with self.broker.topic(topic) as state:
+            state.audit.append(entry)
+
+    async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.audit`."""
+        with self.broker.topic(topic) as state:
+            return state.audit[-limit:]
+
+
+class MemoryConsumer(Consumer):
+    """One worker's claim on an in-memory topic."""
+
+    def __init__(self, broker: MemoryBroker, topic: str, info: WorkerInfo, lease: float) -> None:
+        self._broker = broker
+        self._topic = topic
+        self._claimant = Claimant(info, lease)
+        self._started = False
+        self._turn = 0
+
+    async def claim(self, slots: int) -> list[Delivery]:
+        """See :meth:`Consumer.claim`."""
+        if not self._started:
+            self._start()
+        found: list[Delivery] = []
+
+        def look() -> bool:
+            with self._broker.topic(self._topic) as state:
+                if self._claimant.info.worker not in state.claimants:
+                    # It was taken for dead (tests), and it lives: it is a worker again.
+                    state.claimants[self._claimant.info.worker] = self._claimant
+                self._turn += 1
+                found.extend(state.claim(self._claimant, slots, self._turn))
+            return bool(found)
+
+        while not look():
+            with self._broker.topic(self._topic) as state:
+                wait = state.next_time()
+            await _changed(self._broker, self._has_work, wait)
+        return found
+
+    async def settle(self, delivery: Delivery, transition: Transition) -> Settled:
+        """See :meth:`Consumer.settle`."""
+        assert delivery.message is not None or transition.place is Place.QUARANTINE
+        expect = delivery.message.headers.message_id if delivery.message is not None else None
+        entry: Entry = delivery.token
+        with self._broker.topic(self._topic, wake=True) as state:
+            settled = state.apply(transition, expect)
+            if settled is Settled.SUPERSEDED:
+                state.append(moves.superseded(transition))
+            # The workflow's current copy is gone by now, unless this was another one.
+            if not entry.gone and (settled is not Settled.DONE or entry.owner is self._claimant):
+                state.discard(entry)
+        delivery.settled = True
+        return settled
+
+    async def defer(self, delivery: Delivery, delay: float, record: Record) -> None:
+        """See :meth:`Consumer.defer`."""
+        with self._broker.topic(self._topic, wake=True) as state:
+            state.defer(delivery.token, delay, record)
+        delivery.settled = True
+
+    async def hand_back(self, delivery: Delivery) -> None:
+        """See :meth:`Consumer.hand_back`."""
+        with self._broker.topic(self._topic, wake=True) as state:
+            if delivery.token.owner is self._claimant:
+                state.give_back(delivery.token)
+        delivery.settled = True
+
+    def report(self, running: Sequence[Holding]) -> None:
+        """See :meth:`Consumer.report`."""
+        self._claimant.running = tuple(running)
+
+    async def close(self) -> None:
+        """See :meth:`Consumer.close`."""
+        if not self._started:
+            return
+        self._started = False
+        with self._broker.topic(self._topic, wake=True) as state:
+            for entry in [entry for entry in state.claimed if entry.owner is self._claimant]:
+                state.give_back(entry)
+            if state.claimants.pop(self._claimant.info.worker, None) is not None:
+                state.append(worker_record(self._claimant.info, self._topic, "stopped", state.clock.now()))
+
+    def _start(self) -> None:
+        self._started = True
+        with self._broker.topic(self._topic, wake=True) as state:
+            state.claimants[self._claimant.info.worker] = self._claimant
+            for name in self._claimant.info.activities:
+                state.work.setdefault(name, deque())
+            state.append(worker_record(self._claimant.info, self._topic, "started", state.clock.now()))
+
+    def _has_work(self) -> bool:
+        with self._broker.topic(self._topic) as state:
+            names = self._claimant.info.activities or tuple(state.work)
+            return any(state.work.get(name) for name in names) or state.next_time() <= 0.001
+
+    async def _crash(self) -> None:
+        """Vanish as a killed process does: nothing handed back, nothing said."""
+        self._started = False
+        with self._broker.topic(self._topic, wake=True):
+            self._claimant.died_at = self._broker.clock.now()
+
+
+def _position(state: Topic, start: str | float) -> int:
+    if start == START or isinstance(start, float | int):
+        return 0
+    if start == END:
+        return state.first + len(state.journal) - 1
+    return int(start)
+
+
+def _has_more(broker: MemoryBroker, topic: str, position: int) -> bool:
+    with broker.topic(topic) as state:
+        return state.first + len(state.journal) - 1 > position
+
+
+async def _changed(broker: MemoryBroker, ready: Callable[[], bool], seconds: float) -> None:
+    """Wait until ``ready()`` or for ``seconds`` of the machine's time."""
+    loop = asyncio.get_running_loop()
+    event = asyncio.Event()
+
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(event.set)
+        except RuntimeError:
+            # The loop that waited is closed: nobody waits any more.
+            broker.off_change(wake)
+
+    broker.on_change(wake)
+    try:
+        if not ready():
+            # A held clock moves by hand, which wakes everybody; a second is for safety.
+            limit = 1.0 if isinstance(broker.clock, ManualClock) else seconds
+            async with asyncio.timeout(limit):
+                await event.wait()
+    except TimeoutError:
+        pass
+    finally:
+        broker.off_change(wake)

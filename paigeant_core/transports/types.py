@@ -1,0 +1,204 @@
+"""What transports, workers and consoles hand each other: deliveries, figures, a consumer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from paigeant_core.journal import Kind, Record
+from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.transition import Transition
+
+START = "start"
+"""Read the journal from its oldest record."""
+END = "end"
+"""Read only what is journalled from now on."""
+
+
+class Settled(StrEnum):
+    """How a settle or an operation ended."""
+
+    DONE = "done"
+    ALREADY = "already"
+    """A repeated settle of the same transition: nothing was done again."""
+    SUPERSEDED = "superseded"
+    """The fence has moved on: nothing was published; a settle was journalled so."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Delivery:
+    """One copy of a message that a worker holds.
+
+    Attributes:
+        body: the bytes as they came.
+        activity: whose queue it came from.
+        deaths: workers that died while they ran it.
+        token: what the broker knows the copy by; the transport's own.
+        message: the decoded message, once it was admitted.
+        settled: whether it was handed on, parked or given back.
+    """
+
+    body: bytes
+    activity: str
+    deaths: int = 0
+    token: Any = None
+    message: PaigeantMessage | None = None
+    settled: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holding:
+    """A step that a worker runs now."""
+
+    correlation_id: str
+    activity: str
+    hop: int
+    run: int
+    attempt: int
+    epoch: int
+    since: float
+    """When it started, seconds since the Unix epoch."""
+
+
+def holding(headers: Headers, since: float) -> Holding:
+    """The step that ``headers`` ask for, run since ``since``."""
+    return Holding(
+        correlation_id=headers.correlation_id,
+        activity=headers.activity,
+        hop=headers.hop,
+        run=headers.run,
+        attempt=headers.attempt,
+        epoch=headers.epoch,
+        since=since,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerInfo:
+    """Who a consumer belongs to."""
+
+    worker: str
+    activities: tuple[str, ...] = ()
+    concurrency: int = 1
+    host: str = ""
+    pid: int = 0
+    started_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """A worker that lives, by its own report.
+
+    Attributes:
+        info: who it is.
+        running: what it holds.
+        last_seen_s: seconds since its last report.
+    """
+
+    info: WorkerInfo
+    running: tuple[Holding, ...] = ()
+    last_seen_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """Figures of one activity's queue; None: this broker cannot tell.
+
+    Attributes:
+        activity: whose.
+        ready: waiting for a worker.
+        in_flight: held by workers.
+        delayed: waiting for their time.
+        consumers: workers that serve it.
+        oldest_s: age of the oldest waiting message, in seconds.
+    """
+
+    activity: str
+    ready: int | None = None
+    in_flight: int | None = None
+    delayed: int | None = None
+    consumers: int | None = None
+    oldest_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerInfo:
+    """What a broker says of itself: name, version and anything else for `info`."""
+
+    broker: str
+    version: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this broker can tell or do exactly.
+
+    Attributes:
+        exact_fence: an old copy can never be handed on; else only eventually.
+        exact_counts: queue figures are of this moment.
+        backwards: the journal can be read newest first.
+        durable: it survives the process.
+    """
+
+    exact_fence: bool = True
+    exact_counts: bool = True
+    backwards: bool = True
+    durable: bool = True
+
+
+def worker_record(info: WorkerInfo, topic: str, event: str, at: float) -> Record:
+    """The journal's word that a worker started, stopped or was lost."""
+    detail = {
+        "event": event,
+        "activities": list(info.activities),
+        "concurrency": info.concurrency,
+        "host": info.host,
+        "pid": info.pid,
+    }
+    return Record(Kind.WORKER, Headers(topic=topic), worker=info.worker, detail=detail, at=at)
+
+
+class Consumer(ABC):
+    """One worker's claim on the queues of some activities.
+
+    From the first :meth:`claim` to :meth:`close` it keeps the leases of what it handed
+    out, reports presence, moves what comes due and takes over from the dead.
+    """
+
+    @abstractmethod
+    async def claim(self, slots: int) -> list[Delivery]:
+        """Wait for work; return 1 to ``slots`` deliveries.
+
+        May be cancelled at any time: what was claimed and not returned is handed back.
+
+        Raises:
+            TransportError: the broker refuses for good; a lost line is waited out.
+        """
+
+    @abstractmethod
+    async def settle(self, delivery: Delivery, transition: Transition) -> Settled:
+        """Carry out ``transition`` and take the delivery out of its queue, in one stroke.
+
+        Waits out a lost line. When the fence has moved on, nothing is published and the
+        result is journalled as ``superseded``.
+        """
+
+    @abstractmethod
+    async def defer(self, delivery: Delivery, delay: float, record: Record) -> None:
+        """Put the same bytes back to come again after ``delay`` seconds; journal ``record``."""
+
+    @abstractmethod
+    async def hand_back(self, delivery: Delivery) -> None:
+        """Put the same bytes back for any worker, at once; no attempt and no death counts."""
+
+    @abstractmethod
+    def report(self, running: Sequence[Holding]) -> None:
+        """Say what this worker holds now; told to the broker at most four times a second."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Stop claiming, hand back what is unsettled, and say that this worker stopped."""

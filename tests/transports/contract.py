@@ -1,0 +1,733 @@
+"""What every transport must do: one suite that memory, Redis and RabbitMQ inherit.
+
+A subclass gives the fixtures ``connect`` (a function that makes one more connected
+transport to the same broker; all are closed after the test) and ``put_raw`` (puts bytes
+into an activity's queue behind the library's back).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from paigeant_core import transition as moves
+from paigeant_core.admission import admit
+from paigeant_core.clock import rfc3339
+from paigeant_core.dispatcher import WorkflowDispatcher, new_workflow
+from paigeant_core.errors import DuplicateWorkflow, IllegalTransition
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.message import PaigeantMessage
+from paigeant_core.names import new_id
+from paigeant_core.transition import Outcome, Place, Span, Transition
+from paigeant_core.transports import Transport
+from paigeant_core.transports.types import END, START, Delivery, Settled, WorkerInfo, holding
+
+Connect = Callable[[], Awaitable[Transport]]
+PutRaw = Callable[[str, str, bytes], Awaitable[None]]
+
+LEASE = 1.0
+PATIENCE = 30.0
+"""How long a test waits before it says that something never happened; never a measure."""
+
+
+async def until(check: Callable[[], Awaitable[Any]], what: str) -> Any:
+    """Wait until ``check()`` gives something true and return it."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            if value := await check():
+                return value
+            await asyncio.sleep(0.02)
+    raise AssertionError(what)
+
+
+class Hands:
+    """A worker done by hand: claims and settles step by step."""
+
+    def __init__(
+        self, transport: Transport, topic: str, *activities: str, name: str = "", lease: float = LEASE
+    ) -> None:
+        self.name = name or f"hands-{new_id()[:6]}"
+        self.topic = topic
+        self.transport = transport
+        info = WorkerInfo(
+            worker=self.name, activities=activities, concurrency=8, host="test", pid=1, started_at=transport.clock.now()
+        )
+        self.consumer = transport.consumer(topic, info, lease=lease)
+
+    async def take(self, slots: int = 1) -> list[Delivery]:
+        """Admitted deliveries, at least one."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                taken = await self.consumer.claim(slots)
+                assert 1 <= len(taken) <= slots
+                admitted = [delivery for delivery in taken if await self._admit(delivery) is not None]
+                if admitted:
+                    return admitted
+
+    async def take_one(self) -> Delivery:
+        """One admitted delivery."""
+        return (await self.take())[0]
+
+    async def nothing(self, seconds: float = 0.3) -> None:
+        """Nothing can be claimed."""
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.take()
+
+    async def _admit(self, delivery: Delivery) -> PaigeantMessage | None:
+        return await admit(self.consumer, delivery, self.topic, self.name, self.transport.clock)
+
+    def span(self) -> Span:
+        now = self.transport.clock.now()
+        return Span(worker=self.name, started_at=now - 0.5, completed_at=now)
+
+    async def finish(
+        self, delivery: Delivery, result: dict[str, Any] | None = None, outcome: Outcome | None = None
+    ) -> Settled:
+        """Settle as done."""
+        assert delivery.message is not None
+        return await self.consumer.settle(delivery, moves.done(delivery.message, result, self.span(), outcome))
+
+    async def fail(self, delivery: Delivery, delay: float) -> Settled:
+        """Settle as failed, to be tried again after ``delay`` seconds."""
+        assert delivery.message is not None
+        return await self.consumer.settle(delivery, moves.retry(delivery.message, ValueError("no"), delay, self.span()))
+
+    async def bury(self, delivery: Delivery) -> Settled:
+        """Settle as a dead letter."""
+        assert delivery.message is not None
+        transition = moves.failed(delivery.message, ValueError("no"), "not_retryable", self.span(), delivery.body)
+        return await self.consumer.settle(delivery, transition)
+
+
+class TransportContract:
+    """The behaviour that all transports share."""
+
+    @pytest.fixture
+    def connect(self) -> Connect:
+        raise RuntimeError("a subclass gives this")
+
+    @pytest.fixture
+    def put_raw(self) -> PutRaw:
+        raise RuntimeError("a subclass gives this")
+
+    # -- helpers ------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def hands(
+        self, transport: Transport, topic: str, *activities: str, lease: float = LEASE
+    ) -> AsyncIterator[Hands]:
+        worker = Hands(transport, topic, *activities, lease=lease)
+        try:
+            yield worker
+        finally:
+            await worker.consumer.close()
+
+    async def dispatch(self, transport: Transport, topic: str, *steps: str, **options: Any) -> str:
+        return await WorkflowDispatcher(transport).dispatch_workflow(
+            list(steps), options.pop("variables", {"n": 1}), topic=topic, **options
+        )
+
+    async def last(self, transport: Transport, topic: str, workflow: str) -> Record:
+        """The last record that named a state."""
+        return [record for record in await transport.history(topic, workflow) if record.state][-1]
+
+    async def reaches(self, transport: Transport, topic: str, workflow: str, state: str) -> Record:
+        async def there() -> Record | None:
+            named = [record for record in await transport.history(topic, workflow) if record.state]
+            return named[-1] if named and named[-1].state == state else None
+
+        found: Record = await until(there, f"{workflow} never was {state}")
+        return found
+
+    async def journal(self, transport: Transport, topic: str, start: str | float = START) -> list[Record]:
+        return [record async for batch in transport.records(topic, start=start) for record in batch]
+
+    def reissue(self, record: Record, kind: Place = Place.WORK) -> Transition:
+        """An operator's transition: the same message one epoch up."""
+        message = record.message
+        assert message is not None
+        following = message.replaced(
+            message.routing_slip, timestamp=rfc3339(record.at), epoch=message.headers.epoch + 1
+        )
+        note = moves.operated(following, record.at, {"action": "retry"}, state=State.QUEUED, body=True)
+        return Transition(place=kind, record=note)
+
+    # -- the hop ------------------------------------------------------------------------
+
+    async def test_a_dispatched_workflow_is_claimed_with_the_bytes_that_were_sent(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport = await connect()
+        payload = b'{"exact": 1.50, "text":"\xc3\xa4 \\u00e4"}'
+        workflow = await self.dispatch(
+            transport, topic, "first", variables=payload, name="a name", labels={"tier": "premium"}
+        )
+        async with self.hands(transport, topic, "first") as worker:
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            assert delivery.activity == "first"
+            assert delivery.message.payload_bytes == payload
+            headers = delivery.message.headers
+            assert (headers.correlation_id, headers.name, headers.label_map) == (
+                workflow,
+                "a name",
+                {"tier": "premium"},
+            )
+            assert (headers.hop, headers.run, headers.epoch, headers.attempt) == (1, 1, 1, 1)
+
+    async def test_a_chain_runs_through_to_completed(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b", "a")
+        async with self.hands(transport, topic, "a", "b") as worker:
+            for hop, activity in enumerate(["a", "b", "a"], start=1):
+                delivery = await worker.take_one()
+                assert delivery.message is not None
+                assert (delivery.activity, delivery.message.headers.hop) == (activity, hop)
+                assert await worker.finish(delivery, {f"hop{hop}": True}) is Settled.DONE
+        final = await self.reaches(transport, topic, workflow, State.COMPLETED)
+        assert final.message is not None
+        assert final.message.payload == {"n": 1, "hop1": True, "hop2": True, "hop3": True}
+        records = await transport.history(topic, workflow)
+        assert [record.kind for record in records] == [Kind.DISPATCHED, Kind.ADVANCED, Kind.ADVANCED, Kind.FINISHED]
+        shown = [record.to_document() for record in records[1:]]
+        assert [(item["activity"], item["hop"], item["worker"]) for item in shown] == [
+            ("a", 1, worker.name),
+            ("b", 2, worker.name),
+            ("a", 3, worker.name),
+        ]
+
+    async def test_a_message_is_given_to_one_claimant_only(self, connect: Connect, topic: str) -> None:
+        one, two = await connect(), await connect()
+        workflows = {await self.dispatch(one, topic, "only") for _ in range(6)}
+        async with self.hands(one, topic, "only") as first, self.hands(two, topic, "only") as second:
+            seen: list[str] = []
+            for number in range(6):
+                hands = (first, second)[number % 2]
+                delivery = await hands.take_one()
+                assert delivery.message is not None
+                seen.append(delivery.message.correlation_id)
+                await hands.finish(delivery)
+            assert sorted(seen) == sorted(workflows)
+            await first.nothing()
+            await second.nothing()
+
+    async def test_a_claim_never_exceeds_its_slots(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        for _ in range(4):
+            await self.dispatch(transport, topic, "a")
+            await self.dispatch(transport, topic, "b")
+        async with self.hands(transport, topic, "a", "b") as worker:
+            held: list[Delivery] = []
+            while len(held) < 8:
+                held += await worker.take(3)
+            assert len({delivery.message.correlation_id for delivery in held if delivery.message}) == 8
+            for delivery in held:
+                await worker.finish(delivery)
+
+    async def test_a_worker_gets_only_the_activities_it_serves(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        await self.dispatch(transport, topic, "other")
+        async with self.hands(transport, topic, "mine") as worker:
+            await worker.nothing()
+
+    async def test_work_dispatched_while_a_claim_waits_wakes_it(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        async with self.hands(transport, topic, "a") as worker:
+            waiting = asyncio.create_task(worker.take_one())
+            await asyncio.sleep(0.3)
+            assert not waiting.done()
+            workflow = await self.dispatch(other, topic, "a")
+            delivery = await waiting
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == workflow
+
+    async def test_a_cancelled_claim_loses_nothing(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        async with self.hands(transport, topic, "a") as worker:
+            for _ in range(3):
+                waiting = asyncio.create_task(worker.take_one())
+                await asyncio.sleep(0.1)
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+            workflow = await self.dispatch(transport, topic, "a")
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == workflow
+            await worker.finish(delivery)
+            await worker.nothing()
+
+    async def test_a_settle_that_is_repeated_answers_already_done(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b")
+        async with self.hands(transport, topic, "a", "b") as worker:
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            transition = moves.done(delivery.message, {}, worker.span())
+            assert await worker.consumer.settle(delivery, transition) is Settled.DONE
+            assert await worker.consumer.settle(delivery, transition) is Settled.ALREADY
+            following = await worker.take_one()
+            assert following.activity == "b"
+            await worker.finish(following)
+            await worker.nothing()
+        assert len(await transport.history(topic, workflow)) == 3
+
+    async def test_a_handed_back_message_comes_again_as_it_was(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            delivery = await worker.take_one()
+            await worker.consumer.hand_back(delivery)
+            again = await worker.take_one()
+            assert again.body == delivery.body
+            assert again.deaths == 0
+            assert await worker.finish(again) is Settled.DONE
+
+    async def test_closing_hands_back_what_was_not_settled(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a", lease=3600) as leaving:
+            await leaving.take_one()
+        async with self.hands(transport, topic, "a", lease=3600) as staying:
+            delivery = await staying.take_one()
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == workflow
+            assert delivery.deaths == 0
+
+    # -- delays -------------------------------------------------------------------------
+
+    async def test_a_retry_waits_in_the_broker_and_comes_with_the_next_attempt(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.fail(await worker.take_one(), delay=1.0)
+            record = await self.last(transport, topic, workflow)
+            assert (record.kind, record.state) == (Kind.RETRYING, State.RETRYING)
+            assert record.detail["error"] == {"type": "ValueError", "message": "no"}
+        # The worker is gone: another finds the message when it is due, and not before.
+        failed_at = record.at
+        async with self.hands(other, topic, "a") as heir:
+            delivery = await heir.take_one()
+            assert delivery.message is not None
+            assert delivery.message.headers.attempt == 2
+            assert other.clock.now() - failed_at >= 0.9
+            assert await heir.finish(delivery) is Settled.DONE
+
+    async def test_delays_of_different_length_come_in_their_own_time(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        slow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.fail(await worker.take_one(), delay=2.5)
+            quick = await self.dispatch(transport, topic, "a")
+            await worker.fail(await worker.take_one(), delay=0.3)
+            order = []
+            for _ in range(2):
+                delivery = await worker.take_one()
+                assert delivery.message is not None
+                order.append(delivery.message.correlation_id)
+                await worker.finish(delivery)
+            assert order == [quick, slow]
+
+    async def test_a_deferred_message_comes_back_byte_for_byte(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            record = Record(
+                Kind.RETRYING,
+                delivery.message.headers,
+                state=State.RETRYING,
+                detail={"reason": "version"},
+                body=delivery.body,
+                at=transport.clock.now(),
+            )
+            await worker.consumer.defer(delivery, 0.3, record)
+            assert (await self.last(transport, topic, workflow)).detail == {"reason": "version"}
+            again = await worker.take_one()
+            assert again.body == delivery.body
+            assert await worker.finish(again) is Settled.DONE
+
+    # -- parking ------------------------------------------------------------------------
+
+    async def test_a_dead_letter_keeps_reason_origin_and_bytes(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b")
+        async with self.hands(transport, topic, "a", "b") as worker:
+            delivery = await worker.take_one()
+            assert await worker.bury(delivery) is Settled.DONE
+            await worker.nothing()
+        (record,) = await transport.parked(topic, Place.DEAD)
+        assert record.headers.correlation_id == workflow
+        assert record.body == delivery.body
+        assert record.detail["reason"] == "not_retryable"
+        assert record.detail["origin"] == "a"
+        assert record.detail["error"] == {"type": "ValueError", "message": "no"}
+        assert (await self.last(transport, topic, workflow)).state == State.DEAD
+
+    async def test_a_held_workflow_stays_until_an_operator_releases_it(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b")
+        async with self.hands(transport, topic, "a", "b") as worker:
+            await worker.finish(await worker.take_one(), {"x": 1}, Outcome(hold="needs a signature"))
+            held = await self.last(transport, topic, workflow)
+            assert (held.kind, held.state, held.detail["reason"]) == (Kind.HELD, State.HELD, "needs a signature")
+            assert [record.headers.correlation_id for record in await transport.parked(topic, Place.HELD)] == [workflow]
+            await worker.nothing()
+            assert await transport.operate(topic, self.reissue(held), expect=held.id) is Settled.DONE
+            assert await transport.parked(topic, Place.HELD) == []
+            delivery = await worker.take_one()
+            assert delivery.activity == "b"
+            await worker.finish(delivery)
+        assert (await self.last(transport, topic, workflow)).state == State.COMPLETED
+
+    @pytest.mark.parametrize(
+        ("on_deadline", "state"), [("release", State.COMPLETED), ("dead_letter", State.DEAD)], ids=["release", "dead"]
+    )
+    async def test_a_hold_with_a_deadline_ends_by_itself(
+        self, connect: Connect, topic: str, on_deadline: Any, state: str
+    ) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            outcome = Outcome(hold="wait", until=0.5, on_deadline=on_deadline)
+            await worker.finish(await worker.take_one(), {"x": 1}, outcome)
+            assert (await self.last(transport, topic, workflow)).state == State.HELD
+            keeping = asyncio.create_task(worker.take_one())
+            await self.reaches(transport, topic, workflow, state)
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+    # -- hostile and foreign messages ---------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "raw",
+        [b"", b"\x00\xff\xfe", b"not a message", b'{"a":1}\n{}\n{}', b"{" * 5000, b'{"spec_version":"1"}\n[]\n{}'],
+        ids=["empty", "binary", "text", "headers", "nesting", "slip"],
+    )
+    async def test_bytes_that_nobody_can_read_are_quarantined_and_the_consumer_goes_on(
+        self, connect: Connect, put_raw: PutRaw, topic: str, raw: bytes
+    ) -> None:
+        transport = await connect()
+        first = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.finish(await worker.take_one())
+            await put_raw(topic, "a", raw)
+            second = await self.dispatch(transport, topic, "a")
+            await worker.finish(await worker.take_one())
+        for workflow in (first, second):
+            assert (await self.last(transport, topic, workflow)).state == State.COMPLETED
+        (record,) = await transport.parked(topic, Place.QUARANTINE)
+        assert record.headers.correlation_id.startswith("q-")
+        assert record.body == raw
+        assert record.detail["code"] == "malformed"
+        assert record.detail["origin"] == "a"
+        assert (await self.last(transport, topic, record.headers.correlation_id)).state == State.QUARANTINED
+
+    async def test_a_message_of_a_newer_version_is_put_back_and_not_quarantined(
+        self, connect: Connect, put_raw: PutRaw, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("paigeant_core.admission.VERSION_DELAY", 0.3)
+        transport = await connect()
+        message = new_workflow(["a"], {}, topic=topic, at=transport.clock.now())
+        newer = message.encode().replace(b'"spec_version":"1"', b'"spec_version":"9"')
+        await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.finish(await worker.take_one())
+            await put_raw(topic, "a", newer)
+            asking = asyncio.create_task(worker.take_one())
+            record = await self.reaches(transport, topic, message.correlation_id, State.RETRYING)
+            assert record.detail["reason"] == "version"
+            await asyncio.sleep(0.6)
+            assert not asking.done()
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        assert await transport.parked(topic, Place.QUARANTINE) == []
+
+    # -- the fence ----------------------------------------------------------------------
+
+    async def test_an_operators_reissue_replaces_the_old_copy(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        record = await self.last(transport, topic, workflow)
+        assert await transport.operate(topic, self.reissue(record), expect=record.id) is Settled.DONE
+        async with self.hands(transport, topic, "a") as worker:
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            assert delivery.message.headers.epoch == 2
+            assert await worker.finish(delivery) is Settled.DONE
+            await worker.nothing()
+        assert (await self.last(transport, topic, workflow)).state == State.COMPLETED
+
+    async def test_of_two_operators_at_once_one_wins(self, connect: Connect, topic: str) -> None:
+        one, two = await connect(), await connect()
+        workflow = await self.dispatch(one, topic, "a")
+        record = await self.last(one, topic, workflow)
+        results = await asyncio.gather(
+            one.operate(topic, self.reissue(record), expect=record.id),
+            two.operate(topic, self.reissue(record), expect=record.id),
+        )
+        assert sorted(results) == [Settled.DONE, Settled.SUPERSEDED]
+
+    async def test_a_running_step_that_was_reissued_cannot_hand_on_its_result(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b")
+        async with self.hands(transport, topic, "a", "b") as slow, self.hands(other, topic, "a", "b") as quick:
+            late = await slow.take_one()
+            record = await self.last(transport, topic, workflow)
+            assert await other.operate(topic, self.reissue(record), expect=record.id) is Settled.DONE
+            delivery = await quick.take_one()
+            assert await quick.finish(delivery, {"by": "quick"}) is Settled.DONE
+
+            async def refused() -> bool:
+                return await slow.finish(late, {"by": "slow"}) is Settled.SUPERSEDED
+
+            assert await refused()
+            following = await quick.take_one()
+            assert following.message is not None
+            assert following.message.payload["by"] == "quick"
+            await quick.finish(following)
+            await quick.nothing()
+            await slow.nothing()
+        records = await transport.history(topic, workflow)
+        (late_record,) = [item for item in records if item.kind == Kind.SUPERSEDED]
+        assert late_record.message is not None
+        assert late_record.message.payload["by"] == "slow"
+        assert [item.kind for item in records].count(Kind.FINISHED) == 1
+
+    async def test_an_operation_on_a_workflow_that_moved_is_refused(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b")
+        before = await self.last(transport, topic, workflow)
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.finish(await worker.take_one())
+        assert await transport.operate(topic, self.reissue(before), expect=before.id) is Settled.SUPERSEDED
+        assert (await self.last(transport, topic, workflow)).headers.epoch == 1
+
+    # -- workers that die ---------------------------------------------------------------
+
+    async def test_a_dead_workers_step_is_taken_over_and_the_death_counted(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        dying = Hands(transport, topic, "a")
+        first = await dying.take_one()
+        await dying.consumer._crash()  # type: ignore[attr-defined]
+        async with self.hands(other, topic, "a") as heir:
+            delivery = await heir.take_one()
+            assert delivery.body == first.body
+            assert delivery.deaths == 1
+            assert await heir.finish(delivery) is Settled.DONE
+        assert (await self.last(other, topic, workflow)).state == State.COMPLETED
+
+    async def test_a_living_workers_step_is_never_taken_over(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        await self.dispatch(transport, topic, "a")
+        async with (
+            self.hands(transport, topic, "a", lease=0.5) as slow,
+            self.hands(other, topic, "a", lease=0.5) as idle,
+        ):
+            delivery = await slow.take_one()
+            await idle.nothing(seconds=2.0)
+            assert await slow.finish(delivery) is Settled.DONE
+
+    # -- dispatch -----------------------------------------------------------------------
+
+    async def test_the_same_chosen_id_twice_is_refused(self, connect: Connect, topic: str) -> None:
+        one, two = await connect(), await connect()
+        await self.dispatch(one, topic, "a", correlation_id="chosen-1")
+        with pytest.raises(DuplicateWorkflow, match="chosen-1"):
+            await self.dispatch(two, topic, "a", correlation_id="chosen-1")
+        async with self.hands(one, topic, "a") as worker:
+            await worker.finish(await worker.take_one())
+            await worker.nothing()
+        with pytest.raises(DuplicateWorkflow, match="chosen-1"):
+            await self.dispatch(one, topic, "a", correlation_id="chosen-1")
+
+    async def test_of_two_dispatches_of_one_id_at_once_one_wins(self, connect: Connect, topic: str) -> None:
+        one, two = await connect(), await connect()
+        results = await asyncio.gather(
+            self.dispatch(one, topic, "a", correlation_id="chosen-2"),
+            self.dispatch(two, topic, "a", correlation_id="chosen-2"),
+            return_exceptions=True,
+        )
+        assert sorted(type(result).__name__ for result in results) == ["DuplicateWorkflow", "str"]
+
+    # -- observing ----------------------------------------------------------------------
+
+    async def test_reading_the_journal_takes_nothing(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        for _ in range(2):
+            assert [item.headers.correlation_id for item in await self.journal(transport, topic)] == [workflow]
+        async with self.hands(transport, topic, "a") as worker:
+            assert await worker.finish(await worker.take_one()) is Settled.DONE
+
+    async def test_the_journal_is_read_on_after_a_position(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflows = [await self.dispatch(transport, topic, "a") for _ in range(5)]
+        records = await self.journal(transport, topic)
+        assert [record.headers.correlation_id for record in records] == workflows
+        rest = await self.journal(transport, topic, records[2].position)
+        assert [record.headers.correlation_id for record in rest] == workflows[3:]
+        assert await self.journal(transport, topic, records[4].position) == []
+
+    async def test_a_follower_sees_what_is_journalled_later(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        await self.dispatch(transport, topic, "a")
+        seen: list[str] = []
+        ready = asyncio.Event()
+
+        async def follow() -> None:
+            async for batch in other.records(topic, start=END, follow=True):
+                seen.extend(record.headers.correlation_id for record in batch)
+                ready.set()
+                if len(seen) >= 3:
+                    return
+
+        following = asyncio.create_task(follow())
+        await asyncio.wait_for(ready.wait(), PATIENCE)
+        later = [await self.dispatch(transport, topic, "a") for _ in range(3)]
+        await asyncio.wait_for(following, PATIENCE)
+        assert seen == later
+
+    async def test_an_empty_topic_reads_as_nothing(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        assert await self.journal(transport, topic) == []
+        assert await transport.history(topic, "nobody") == []
+        assert await transport.find(topic, "no") == []
+        assert await transport.queues(topic) == []
+        assert await transport.workers(topic) == []
+        for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+            assert await transport.parked(topic, place) == []
+        assert await transport.audit(topic) == []
+
+    async def test_records_carry_the_brokers_or_the_writers_time(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        before = transport.clock.now()
+        await self.dispatch(transport, topic, "a")
+        (record,) = await self.journal(transport, topic)
+        assert before - 2 <= record.at <= transport.clock.now() + 2
+
+    async def test_an_id_is_found_by_its_prefix(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        for workflow in ("abc-1", "abc-2", "abd-1", "abc"):
+            await self.dispatch(transport, topic, "a", correlation_id=workflow)
+        assert sorted(await transport.find(topic, "abc-")) == ["abc-1", "abc-2"]
+        assert await transport.find(topic, "abc") == ["abc"]
+        assert await transport.find(topic, "abd") == ["abd-1"]
+        assert await transport.find(topic, "zz") == []
+
+    async def test_workers_say_what_they_run(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            worker.consumer.report([holding(delivery.message.headers, transport.clock.now())])
+
+            async def said() -> Any:
+                return [status for status in await other.workers(topic) if status.running]
+
+            (status,) = await until(said, "no worker said what it runs")
+            assert status.info.worker == worker.name
+            assert status.info.activities == ("a",)
+            assert [(held.correlation_id, held.activity, held.hop) for held in status.running] == [(workflow, "a", 1)]
+            await worker.finish(delivery)
+
+        async def gone() -> bool:
+            return await other.workers(topic) == []
+
+        await until(gone, "a worker that stopped is still there")
+
+    async def test_queue_figures(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        for _ in range(3):
+            await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            delivery = await worker.take_one()
+
+            async def figures() -> Any:
+                (queue,) = await transport.queues(topic)
+                return queue if queue.ready == 2 else None
+
+            queue = await until(figures, "never two ready")
+            assert queue.activity == "a"
+            assert queue.in_flight in (1, None)
+            await worker.finish(delivery)
+
+    async def test_topics_are_apart(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        other = f"{topic}-other"
+        await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, other, "a") as worker:
+            await worker.nothing()
+        kinds = [record.kind for record in await self.journal(transport, other)]
+        assert set(kinds) <= {Kind.WORKER}
+
+    async def test_the_audit_is_kept_in_order(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        for number in range(3):
+            await transport.append_audit(topic, b'{"n":%d}' % number)
+        assert await other.audit(topic) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+        assert await other.audit(topic, limit=2) == [b'{"n":1}', b'{"n":2}']
+
+    async def test_the_broker_says_what_it_is(self, connect: Connect) -> None:
+        transport = await connect()
+        info = await transport.broker_info()
+        assert info.broker
+        assert info.version
+
+    # -- the low-level form -------------------------------------------------------------
+
+    async def test_a_low_level_handler_marks_complete_and_publishes(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "b")
+        async with asyncio.timeout(PATIENCE):
+            async for raw, message in transport.subscribe(topic):
+                step = message.routing_slip.next_step()
+                assert step is not None
+                message.payload[str(step)] = "done"
+                message.routing_slip.mark_complete(str(step))
+                await transport.publish(topic, message)
+                with pytest.raises(IllegalTransition):
+                    await transport.publish(topic, message)
+                await transport.ack(raw)
+                if message.routing_slip.finished:
+                    break
+        final = await self.reaches(transport, topic, workflow, State.COMPLETED)
+        assert final.message is not None
+        assert final.message.payload == {"n": 1, "a": "done", "b": "done"}
+
+    async def test_a_bare_ack_cancels_and_a_nack_retries(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        attempts = []
+        async with asyncio.timeout(PATIENCE):
+            async for raw, message in transport.subscribe(topic, "a"):
+                attempts.append(message.headers.attempt)
+                if len(attempts) == 1:
+                    await transport.nack(raw)
+                    continue
+                await transport.ack(raw)
+                break
+        assert attempts == [1, 2]
+        record = await self.reaches(transport, topic, workflow, State.CANCELLED)
+        assert record.detail["reason"] == "acknowledged without hand-off"
+
+    async def test_publishing_a_message_without_delivery_dispatches_it(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        message = new_workflow(["a"], {"n": 1}, topic=topic, at=transport.clock.now())
+        await transport.publish(topic, message)
+        with pytest.raises(DuplicateWorkflow):
+            await transport.publish(topic, message)
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.finish(await worker.take_one())
+        assert (await self.last(transport, topic, message.correlation_id)).state == State.COMPLETED
