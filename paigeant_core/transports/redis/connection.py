@@ -1,0 +1,401 @@
+"""The one seam to redis-py: lines to the server, and its errors as ours.
+
+A :class:`Line` is one connection with one conversation at a time: several commands go
+out in one write, their answers come back in order. It repeats nothing by itself, so
+whoever uses it knows what may have been done twice; :class:`Lines` repeats for callers
+whose commands are idempotent. redis-py does the connecting: URL, TLS, AUTH, SELECT.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import random
+import re
+import time
+from collections.abc import Sequence
+from typing import Any, cast
+
+from redis import exceptions as driver
+from redis.asyncio.connection import Connection as TCPConnection
+from redis.asyncio.connection import parse_url
+from redis.connection import Connection as ThreadTCPConnection
+from redis.connection import parse_url as parse_url_for_threads
+
+from paigeant_core.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectError,
+    PublishError,
+    TransportError,
+    Unsupported,
+)
+from paigeant_core.transports.redis.scripts import Command, text_of
+
+try:
+    import hiredis
+except ImportError:  # pragma: no cover - it is a dependency, but there may be no wheel for a machine
+    pack_command: Any = None
+else:
+    pack_command = hiredis.pack_command
+
+TIMEOUT = 5.0
+"""Seconds without an answer after which a line counts as broken."""
+
+_POOL_ONLY = ("max_connections", "timeout")
+_TRANSIENT = frozenset(
+    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+)
+"""What a server says that cannot take a write just now; it may later."""
+_IN_SCRIPT = re.compile(r"-([A-Z]{3,}) ")
+
+
+class LineLost(ConnectError):
+    """The line broke, or nobody answered in time.
+
+    Attributes:
+        sent: whether the commands had gone out, so that they may have been done.
+    """
+
+    def __init__(self, text: str, *, sent: bool) -> None:
+        super().__init__(text)
+        self.sent = sent
+
+
+class Endpoint:
+    """Where the server is and how to log in there, read from a URL once.
+
+    Args:
+        url: ``redis://`` or ``rediss://``, with any option that redis-py knows.
+
+    Raises:
+        ConfigError: redis-py cannot read it.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._options: dict[str, Any] = dict(parse_url(url))
+            self._thread_options: dict[str, Any] = dict(cast("Any", parse_url_for_threads)(url))
+            timeout = self._options.pop("socket_timeout", TIMEOUT)
+            self.timeout = float(timeout or TIMEOUT)
+            for options in (self._options, self._thread_options):
+                for name in _POOL_ONLY:
+                    options.pop(name, None)
+                # No CLIENT SETINFO, no RESP3 handshake: a new line costs one round trip.
+                options.update(protocol=2, driver_info=None)
+            # Here the time-out is one for the whole round trip, see Line.
+            self._options["socket_timeout"] = None
+            self._thread_options["socket_timeout"] = self.timeout
+            sample = self.connection()
+        except (ValueError, TypeError) as error:
+            reason = str(error).rpartition("() ")[2]
+            raise ConfigError(f"the broker URL has an option that cannot be used: {reason}") from None
+        if isinstance(sample, TCPConnection):
+            self.address = f"{sample.host}:{sample.port}"
+        else:
+            self.address = "the server"
+
+    def connection(self) -> Any:
+        """A new connection for an event loop, not connected yet.
+
+        Untyped, as redis-py is in many places; this module alone touches it.
+        """
+        options = dict(self._options)
+        return options.pop("connection_class", TCPConnection)(**options)
+
+    def thread_connection(self) -> Any:
+        """A new connection for a thread, not connected yet."""
+        options = dict(self._thread_options)
+        return options.pop("connection_class", ThreadTCPConnection)(**options)
+
+    def lost(self, error: BaseException, *, sent: bool) -> TransportError:
+        """What ``error``, raised by a connection, is among ours."""
+        if isinstance(error, driver.AuthenticationError | driver.AuthorizationError):
+            return AuthenticationError(f"Redis at {self.address} refused the user name or the password")
+        if isinstance(error, driver.InvalidResponse):
+            return ConnectError(f"what answers at {self.address} is no Redis server")
+        if isinstance(error, driver.ResponseError):
+            return self.refused(error)
+        if isinstance(error, driver.BusyLoadingError):
+            return LineLost(f"Redis at {self.address} is still loading its data", sent=False)
+        if sent:
+            reason = "no answer in time" if _is_timeout(error) else "the line broke"
+            return LineLost(f"Redis at {self.address}: {reason}", sent=True)
+        return LineLost(f"no Redis answers at {self.address}: {_reason(error)}", sent=False)
+
+    def refused(self, error: driver.ResponseError) -> TransportError:
+        """What an error that the server answered is among ours."""
+        code = code_of(error)
+        text = str(error)[:200]
+        if code in ("NOAUTH", "WRONGPASS"):
+            return AuthenticationError(f"Redis at {self.address} refused the user name or the password")
+        if code == "OOM":
+            return PublishError(f"Redis at {self.address} is out of memory and takes no writes")
+        if code in ("MOVED", "ASK"):
+            return Unsupported(f"Redis at {self.address} is one node of a cluster; name the node that owns the topic")
+        return PublishError(f"Redis at {self.address} refused: {text}")
+
+    def check(self, answer: object) -> None:
+        """Raise where ``answer`` is an error: as a lost line where it may pass.
+
+        Raises:
+            LineLost: the server cannot do it now.
+            TransportError: it will not do it.
+        """
+        if isinstance(answer, driver.ResponseError):
+            refused = self.refused(answer)
+            raise LineLost(str(refused), sent=False) if is_transient(answer) else refused
+
+
+def code_of(error: driver.ResponseError) -> str:
+    """The upper-case word that a server's error begins with, also out of a script."""
+    text = str(error)
+    if error.status_code and error.status_code != "ERR":
+        return str(error.status_code)
+    word = text.partition(" ")[0]
+    if word.isupper() and word != "ERR":
+        return word
+    # Redis 6.2 wraps what a command in a script answered into a sentence.
+    inner = _IN_SCRIPT.search(text)
+    return inner.group(1) if inner else "ERR"
+
+
+def is_transient(error: driver.ResponseError) -> bool:
+    """Whether to try the same later is worth it."""
+    return code_of(error) in _TRANSIENT
+
+
+def _is_timeout(error: BaseException) -> bool:
+    return isinstance(error, TimeoutError | driver.TimeoutError)
+
+
+def _reason(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError) or getattr(cause, "errno", None) == errno.ECONNREFUSED:
+            return "connection refused"
+        if _is_timeout(cause):
+            return "no answer in time"
+        if isinstance(cause, OSError) and cause.errno:
+            return str(cause.strerror or os.strerror(cause.errno)).lower()
+        cause = cause.__cause__ or cause.__context__
+    return "the connection could not be made"
+
+
+def pack(connection: Any, commands: Sequence[Command]) -> bytes:
+    """``commands`` as they go over the line."""
+    if pack_command is None:
+        return b"".join(b"".join(connection.pack_command(*command)) for command in commands)
+    return b"".join([pack_command(command) for command in commands])
+
+
+class Backoff:
+    """How long to wait before the next try: exponential, with jitter, reset by a success."""
+
+    def __init__(self, first: float = 0.05, cap: float = 5.0) -> None:
+        self._first = first
+        self._cap = cap
+        self.failures = 0
+
+    def next(self) -> float:
+        """Count a failure; the seconds to wait."""
+        wait = min(self._cap, self._first * 2.0 ** min(self.failures, 20))
+        self.failures += 1
+        return wait * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+
+    def reset(self) -> None:
+        """It worked."""
+        self.failures = 0
+
+
+class Line:
+    """One connection; one conversation at a time. Whatever goes wrong closes it.
+
+    Args:
+        endpoint: where to.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._connection = endpoint.connection()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is open, as far as is known."""
+        return bool(self._connection.is_connected)
+
+    async def call(self, *commands: Command, wait: float = 0.0) -> list[Any]:
+        """Send ``commands`` in one write and return their answers; connect if need be.
+
+        An error that the server answered to a command stands in its place among the
+        answers, as an exception. A script that the server does not know (any more) is
+        given to it and called again.
+
+        Args:
+            commands: what to do.
+            wait: seconds that the server may take on purpose, beside the time-out.
+
+        Raises:
+            LineLost: not connected, broken, or no answer in time.
+            AuthenticationError: user or password were refused.
+        """
+        connection = self._connection
+        sent = False
+        try:
+            async with asyncio.timeout(self._endpoint.timeout + wait):
+                if not connection.is_connected:
+                    await connection.connect()
+                sent = True
+                answers = await self._exchange(commands)
+                for index, answer in enumerate(answers):
+                    if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
+                        answers[index] = (await self._exchange((("SCRIPT", "LOAD", text), commands[index])))[1]
+                return answers
+        except (driver.RedisError, OSError) as error:
+            await connection.disconnect(nowait=True)
+            raise self._endpoint.lost(error, sent=sent) from None
+        except BaseException:
+            # Cancelled in the middle: what comes next on this line answers another question.
+            await connection.disconnect(nowait=True)
+            raise
+
+    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        connection = self._connection
+        await connection.send_packed_command(pack(connection, commands), check_health=False)
+        answers: list[Any] = []
+        for _ in commands:
+            try:
+                answers.append(await connection.read_response())
+            except driver.ResponseError as error:
+                answers.append(error)
+        return answers
+
+    async def one(self, command: Command, wait: float = 0.0) -> Any:
+        """The answer to ``command``; the server's errors are raised as ours."""
+        (answer,) = await self.call(command, wait=wait)
+        if isinstance(answer, driver.ResponseError):
+            raise self._endpoint.refused(answer)
+        return answer
+
+    async def close(self) -> None:
+        """Close the connection; a later call opens it again."""
+        await self._connection.disconnect(nowait=True)
+
+    def drop(self) -> None:
+        """Close the connection without a word, as a killed process does."""
+        writer = getattr(self._connection, "_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+
+
+class Lines:
+    """Lines for whoever asks: as many as are used at the same time, kept for the next.
+
+    Args:
+        endpoint: where to.
+    """
+
+    PATIENCE = 2.0
+    """Seconds for which a broken line is tried again: a server that restarts is back by then."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.skipped = 0
+        """Journal entries that were no records, and were passed over by those who read."""
+        self._free: list[Line] = []
+        self._used = False
+
+    async def ask(self, *commands: Command) -> list[Any]:
+        """The answers to ``commands``, errors among them; repeated when the line breaks.
+
+        Raises:
+            LineLost: no server, or no answer; ``sent`` if any try had gone out.
+            AuthenticationError: user or password were refused.
+        """
+        backoff = Backoff(0.05, 0.5)
+        deadline = time.monotonic() + self.PATIENCE
+        sent = False
+        while True:
+            line = self._free.pop() if self._free else Line(self.endpoint)
+            try:
+                answers = await line.call(*commands)
+            except LineLost as error:
+                sent = sent or error.sent
+                # A first connection that is refused is said at once: the URL may be wrong.
+                if not (self._used or sent) or time.monotonic() >= deadline:
+                    raise LineLost(str(error), sent=sent) from None
+                await asyncio.sleep(backoff.next())
+                continue
+            except BaseException:
+                await line.close()
+                raise
+            self._used = True
+            self._free.append(line)
+            return answers
+
+    async def call(self, *commands: Command) -> list[Any]:
+        """The answers to ``commands``; as :meth:`ask`, and errors are raised.
+
+        Raises:
+            LineLost: no server, or no answer; ``sent`` if any try had gone out.
+            TransportError: the server refused one of them.
+        """
+        answers = await self.ask(*commands)
+        for answer in answers:
+            if isinstance(answer, driver.ResponseError):
+                raise self.endpoint.refused(answer)
+        return answers
+
+    async def one(self, command: Command) -> Any:
+        """The answer to one command; errors as for :meth:`call`."""
+        return (await self.call(command))[0]
+
+    async def close(self) -> None:
+        """Close every line that is not in use."""
+        while self._free:
+            await self._free.pop().close()
+
+
+class ThreadLine:
+    """A line for a thread of its own, with the same rules as :class:`Line`.
+
+    Args:
+        endpoint: where to.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._connection = endpoint.thread_connection()
+
+    def call(self, *commands: Command) -> list[Any]:
+        """See :meth:`Line.call`."""
+        connection = self._connection
+        sent = False
+        try:
+            if not connection.is_connected:
+                connection.connect()
+            sent = True
+            answers = self._exchange(commands)
+            for index, answer in enumerate(answers):
+                if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
+                    answers[index] = self._exchange((("SCRIPT", "LOAD", text), commands[index]))[1]
+            return answers
+        except (driver.RedisError, OSError) as error:
+            connection.disconnect()
+            raise self._endpoint.lost(error, sent=sent) from None
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        connection = self._connection
+        connection.send_packed_command([pack(connection, commands)], check_health=False)
+        answers: list[Any] = []
+        for _ in commands:
+            try:
+                answers.append(connection.read_response())
+            except driver.ResponseError as error:
+                answers.append(error)
+        return answers
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()

@@ -1,0 +1,89 @@
+"""The names of a topic's keys.
+
+All of one topic share the hash tag ``{paigeant:T}``, so that one script may touch them
+all on a cluster too.
+
+=================== ============ =======================================================
+``:work:A``         stream       messages of activity A; group ``workers``; ``m`` the
+                                 message, ``d`` workers that died with it before
+``:journal``        stream       ``r`` what happened, ``m`` the message, ``b`` position of
+                                 the same workflow's record before
+``:delayed``        sorted set   correlation IDs by the ms at which they are due
+``:delayed:counts`` hash         how many are delayed, by activity
+``:dead`` ``:held`` stream       parked messages: ``r``, ``m``, ``p`` position in the
+``:quarantine``                  journal
+``:wf:ID``          hash         fence, dedupe and index of one workflow
+``:activities``     set          every activity ever seen
+``:workers``        sorted set   workers by the ms at which they were last heard of
+``:worker:W``       string       what worker W says of itself
+``:audit``          stream       ``i`` what an entry is known by, ``e`` the entry
+``:trimmed``        string       lives as long as nobody need trim again
+=================== ============ =======================================================
+"""
+
+from __future__ import annotations
+
+from paigeant_core.transition import Place
+
+GROUP = "workers"
+
+
+class Keys:
+    """The keys of one topic.
+
+    Args:
+        topic: its name, checked already.
+    """
+
+    __slots__ = (
+        "_work",
+        "activities",
+        "audit",
+        "counts",
+        "dead",
+        "delayed",
+        "held",
+        "journal",
+        "prefix",
+        "quarantine",
+        "trimmed",
+        "workers",
+    )
+
+    def __init__(self, topic: str) -> None:
+        self.prefix = prefix = f"{{paigeant:{topic}}}:"
+        self.journal = f"{prefix}journal"
+        self.delayed = f"{prefix}delayed"
+        self.counts = f"{prefix}delayed:counts"
+        self.dead = f"{prefix}dead"
+        self.held = f"{prefix}held"
+        self.quarantine = f"{prefix}quarantine"
+        self.activities = f"{prefix}activities"
+        self.workers = f"{prefix}workers"
+        self.audit = f"{prefix}audit"
+        self.trimmed = f"{prefix}trimmed"
+        self._work: dict[str, str] = {}
+
+    def work(self, activity: str) -> str:
+        """The stream of an activity's messages."""
+        key = self._work.get(activity)
+        if key is None:
+            key = self._work[activity] = f"{self.prefix}work:{activity}"
+        return key
+
+    def workflow(self, correlation_id: str) -> str:
+        """The hash of a workflow."""
+        return f"{self.prefix}wf:{correlation_id}"
+
+    def worker(self, name: str) -> str:
+        """What a worker says of itself."""
+        return f"{self.prefix}worker:{name}"
+
+    def parked(self, place: Place) -> str:
+        """The stream of what is parked at ``place``."""
+        return {Place.DEAD: self.dead, Place.HELD: self.held, Place.QUARANTINE: self.quarantine}[place]
+
+    @property
+    def moving(self) -> list[str]:
+        """The keys that a move may touch beside those of its workflow, in the script's order."""
+        return [self.journal, self.delayed, self.counts, self.dead, self.held, self.quarantine, self.activities]

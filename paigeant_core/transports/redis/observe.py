@@ -1,0 +1,275 @@
+"""Looking at a topic without taking anything: journal, histories, figures."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator
+
+from redis.exceptions import ResponseError
+
+from paigeant_core.errors import DecodeError, InvalidMessage
+from paigeant_core.journal import ENDED, Kind, Record, State
+from paigeant_core.message import Headers, decode_headers
+from paigeant_core.transition import Place
+from paigeant_core.transports.redis.connection import Backoff, Line, LineLost, Lines
+from paigeant_core.transports.redis.encoding import at_of, body_of, record_of
+from paigeant_core.transports.redis.keys import GROUP, Keys
+from paigeant_core.transports.redis.lease import read_presence
+from paigeant_core.transports.redis.scripts import HISTORY, Command
+from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
+
+_POSITION = re.compile(r"(\d{1,20})-(\d{1,20})\Z")
+_LAST_OF_MS = 2**64 - 1
+_BATCH_BYTES = 2 * 1024 * 1024
+_BATCH_MAX = 1000
+_SCAN = 1000
+_PATIENCE = 2.0
+
+
+async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) -> AsyncIterator[list[Record]]:
+    """See :meth:`Transport.records`."""
+    # A line of its own: a read that waits would keep others waiting.
+    line = Line(lines.endpoint)
+    backoff = Backoff(0.05, 0.5)
+    heard = time.monotonic()
+    position = ""
+    count = 100
+    caught_up = False
+    try:
+        while True:
+            try:
+                if not position:
+                    position = await _first(line, keys, start)
+                command: Command = ("XREAD", "COUNT", count, "STREAMS", keys.journal, position)
+                if caught_up:
+                    # Less than a second, so that an empty batch comes that often.
+                    command = (*command[:3], "BLOCK", 900, *command[3:])
+                answer = await line.one(command, wait=1.0)
+            except LineLost:
+                # Reading takes nothing, so it may be repeated for as long as a restart takes.
+                if backoff.failures and time.monotonic() - heard > _PATIENCE:
+                    raise
+                await asyncio.sleep(backoff.next())
+                continue
+            heard = time.monotonic()
+            backoff.reset()
+            entries = answer[0][1] if answer else []
+            if entries:
+                caught_up = False
+                position = entries[-1][0].decode()
+                # By bytes: a thousand messages may be a megabyte or a gigabyte.
+                size = sum(len(value) for _, fields in entries for value in fields) // len(entries) + 1
+                count = max(1, min(_BATCH_MAX, _BATCH_BYTES // size))
+                found = [record for record in map(record_of, entries) if record is not None]
+                # Whoever wrote something else into the journal does not stop those who read it.
+                lines.skipped += len(entries) - len(found)
+                if found:
+                    yield found
+                continue
+            yield []
+            if not follow:
+                return
+            caught_up = True
+    finally:
+        await line.close()
+
+
+async def _first(line: Line, keys: Keys, start: str | float) -> str:
+    """The stream ID behind which reading starts."""
+    if start == START:
+        return "0-0"
+    if start == END:
+        last = await line.one(("XREVRANGE", keys.journal, "+", "-", "COUNT", 1))
+        return last[0][0].decode() if last else "0-0"
+    if isinstance(start, str):
+        return check_position(start)
+    # What was journalled in that very millisecond is wanted too.
+    millis = int(start * 1000) - 1
+    return f"{millis}-{_LAST_OF_MS}" if millis >= 0 else "0-0"
+
+
+def check_position(text: str) -> str:
+    """``text`` if it is a position in a journal.
+
+    Raises:
+        InvalidMessage: it is none.
+    """
+    match = _POSITION.match(text)
+    if match is None or max(int(part) for part in match.groups()) > _LAST_OF_MS:
+        raise InvalidMessage(f"{ascii(text)[:60]} is no position in a Redis journal; they look like 1767225600000-0")
+    return text
+
+
+async def find(lines: Lines, keys: Keys, prefix: str, limit: int) -> list[str]:
+    """See :meth:`Transport.find`."""
+    if not prefix.isascii():
+        return []
+    if prefix and await lines.one(("EXISTS", keys.workflow(prefix))):
+        return [prefix]
+    start = keys.workflow("")
+    pattern = re.sub(r"([\\*?\[\]^{}-])", r"\\\1", keys.workflow(prefix)) + "*"
+    found: set[str] = set()
+    cursor = b"0"
+    while len(found) < limit:
+        cursor, names = await lines.one(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN))
+        found.update(name.decode("utf-8", "replace")[len(start) :] for name in names)
+        if cursor == b"0":
+            break
+    return sorted(found)[:limit]
+
+
+async def history(lines: Lines, keys: Keys, correlation_id: str) -> list[Record]:
+    """See :meth:`Transport.history`."""
+    found: list[Record] = []
+    for _ in range(5):
+        found, index = await _chain(lines, keys, correlation_id)
+        if not index or any(record.state for record in found) or index["state"] in ENDED:
+            break
+        # The journal no longer holds where it stands; the message itself does.
+        last = await _from_copy(lines, keys, correlation_id, index)
+        if last is not None:
+            found.append(last)
+            break
+        # It moved between the two looks.
+    return found[::-1]
+
+
+async def _chain(lines: Lines, keys: Keys, correlation_id: str) -> tuple[list[Record], dict[str, str]]:
+    """A workflow's records, newest first, and what its hash says."""
+    position = ""
+    found: list[Record] = []
+    index: dict[str, str] = {}
+    names = ("message", "position", "state", "place", "activity", "entry", "epoch", "run", "hop", "attempt")
+    while True:
+        known, entries, position = await lines.one(
+            HISTORY([keys.journal, keys.workflow(correlation_id)], [position, 200, 4 * 1024 * 1024])
+        )
+        if known:
+            # The bytes of a delayed message are asked for where they are needed.
+            index = {name: (value or b"").decode("utf-8", "replace") for name, value in zip(names, known, strict=False)}
+        found += [record for record in map(record_of, entries) if record is not None]
+        if not position:
+            return found, index
+
+
+async def _from_copy(lines: Lines, keys: Keys, correlation_id: str, index: dict[str, str]) -> Record | None:
+    """The last record that named a state, put together from the workflow's current message."""
+    place, entry = index["place"], index["entry"]
+    if place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+        entries = await lines.one(("XRANGE", keys.parked(Place(place)), entry, entry))
+        return record_of(entries[0], parked=True) if entries else None
+    body: bytes | None = None
+    if place == Place.DELAYED:
+        body = await lines.one(("HGET", keys.workflow(correlation_id), "bytes"))
+    elif place == Place.WORK:
+        entries = await lines.one(("XRANGE", keys.work(index["activity"]), entry, entry))
+        body = body_of(entries[0][1])[0] if entries else None
+    if body is None:
+        return None
+    try:
+        headers: Headers = decode_headers(body)
+    except DecodeError:
+        return None
+    kinds = {State.RETRYING: Kind.RETRYING, State.COMPENSATING: Kind.COMPENSATING}
+    state = index["state"]
+    kind = kinds.get(State(state), Kind.ADVANCED if headers.steps_done else Kind.DISPATCHED)
+    return Record(
+        kind,
+        headers,
+        state=state,
+        detail={"trimmed": True},
+        body=body,
+        id=index["message"],
+        position=index["position"],
+        at=at_of(index["position"]),
+    )
+
+
+async def queues(lines: Lines, keys: Keys) -> list[QueueStatus]:
+    """See :meth:`Transport.queues`."""
+    members, delayed, alive = await asyncio.gather(
+        lines.one(("SMEMBERS", keys.activities)), lines.one(("HGETALL", keys.counts)), workers(lines, keys)
+    )
+    waiting = {name.decode("utf-8", "replace"): int(n) for name, n in zip(delayed[::2], delayed[1::2], strict=True)}
+    served = [set(status.info.activities) for status in alive]
+    names = sorted(
+        {member.decode("utf-8", "replace") for member in members}
+        | {name for name, number in waiting.items() if number > 0}
+        | {name for names in served for name in names}
+    )
+    if not names:
+        return []
+    asked: list[Command] = [("TIME",)]
+    for name in names:
+        asked += [("XLEN", keys.work(name)), ("XINFO", "GROUPS", keys.work(name))]
+    answers = await lines.ask(*asked)
+    now = int(answers[0][0]) + int(answers[0][1]) / 1e6
+    figures: list[tuple[str, int, int, str]] = []
+    for index, name in enumerate(names):
+        length, groups = answers[1 + 2 * index : 3 + 2 * index]
+        length = length if isinstance(length, int) else 0
+        pending, last = _group(groups)
+        figures.append((name, max(0, length - pending), pending, last))
+    firsts = await lines.ask(
+        *[("XRANGE", keys.work(name), f"({last}", "+", "COUNT", 1) for name, _, _, last in figures]
+    )
+    return [
+        QueueStatus(
+            activity=name,
+            ready=ready,
+            in_flight=pending,
+            delayed=max(0, waiting.get(name, 0)),
+            consumers=sum(name in own or not own for own in served),
+            oldest_s=max(0.0, now - at_of(first[0][0].decode())) if isinstance(first, list) and first else None,
+        )
+        for (name, ready, pending, _), first in zip(figures, firsts, strict=True)
+    ]
+
+
+def _group(groups: object) -> tuple[int, str]:
+    """How many messages workers hold, and which was handed out last."""
+    if isinstance(groups, list):
+        for flat in groups:
+            group = dict(zip(flat[::2], flat[1::2], strict=False))
+            if group.get(b"name") == GROUP.encode():
+                return int(group[b"pending"]), group[b"last-delivered-id"].decode()
+    return 0, "0-0"
+
+
+async def workers(lines: Lines, keys: Keys) -> list[WorkerStatus]:
+    """See :meth:`Transport.workers`."""
+    scored, server_time = await lines.call(("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), ("TIME",))
+    if not scored:
+        return []
+    now = int(server_time[0]) + int(server_time[1]) / 1e6
+    names = [name.decode("utf-8", "replace") for name in scored[::2]]
+    found = []
+    for word, seen in zip(await lines.one(("MGET", *[keys.worker(name) for name in names])), scored[1::2], strict=True):
+        said = read_presence(word)
+        silent = max(0.0, now - float(seen) / 1000)
+        if said is not None and silent <= said.lease:
+            found.append(WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=silent))
+    return sorted(found, key=lambda status: status.info.worker)
+
+
+async def parked(lines: Lines, keys: Keys, place: Place, limit: int) -> list[Record]:
+    """See :meth:`Transport.parked`."""
+    stream = keys.parked(place)
+    found: list[Record] = []
+    end = "+"
+    while len(found) < limit:
+        entries = await lines.one(("XREVRANGE", stream, end, "-", "COUNT", min(100, limit)))
+        if not entries:
+            break
+        end = f"({entries[-1][0].decode()}"
+        read = [(entry[0], record_of(entry, parked=True)) for entry in entries]
+        known = [(entry, record) for entry, record in read if record is not None]
+        where = await lines.ask(
+            *[("HMGET", keys.workflow(record.headers.correlation_id), "place", "entry") for _, record in known]
+        )
+        for (entry, record), at in zip(known, where, strict=True):
+            if not isinstance(at, ResponseError) and at == [place.value.encode(), entry]:
+                found.append(record)
+    return found[:limit]

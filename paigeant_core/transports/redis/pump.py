@@ -1,0 +1,429 @@
+"""The pump: what moves messages between a worker and the server.
+
+One task owns the first line. Whatever became ready since its last round trip (settles,
+messages to give back) goes out together with a claim that does not wait, in one round
+trip: that is what makes a hop cheap. Where there is nothing to settle, a second line
+waits for work on the server, so that an idle worker costs nothing and wakes at once;
+while it waits the pump does not claim, so slots are never exceeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import partial
+from typing import Any
+
+from redis.exceptions import ResponseError
+
+from paigeant_core.clock import Clock
+from paigeant_core.errors import TransportError
+from paigeant_core.names import is_name
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.redis.connection import Backoff, Endpoint, Line, LineLost, code_of, is_transient
+from paigeant_core.transports.redis.encoding import (
+    Found,
+    Token,
+    back,
+    claim,
+    delivery_of,
+    join,
+    leave,
+    takeover,
+    waiting_read,
+)
+from paigeant_core.transports.redis.keys import Keys
+from paigeant_core.transports.redis.lease import Heartbeat, presence
+from paigeant_core.transports.redis.scripts import DUE, Command
+from paigeant_core.transports.redis.settling import Answer, Settler, Settling
+from paigeant_core.transports.redis.waiting import ReadingLine, Waiter, check_clock
+from paigeant_core.transports.types import Delivery, WorkerInfo, worker_record
+
+logger = logging.getLogger("paigeant")
+
+BLOCK = 2.0
+"""Seconds that a waiting read may take; short of any time-out on the way."""
+DUE_EVERY = 1.0
+DUE_BATCH = 100
+
+_Backs = list[tuple[Token, "asyncio.Future[None] | None"]]
+
+
+class Pump:
+    """Settles, claims, gives back, moves what is due; see the module and :class:`RedisConsumer`."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        keys: Keys,
+        topic: str,
+        info: WorkerInfo,
+        lease: float,
+        clock: Clock,
+        known: set[tuple[str, str]],
+        heartbeat: Heartbeat,
+    ) -> None:
+        self.held: dict[Token, Delivery] = {}  # claimed, and not settled
+        self.waiter: Waiter | None = None
+        self.started = False
+        self._endpoint = endpoint
+        self._keys = keys
+        self._topic = topic
+        self._info = info
+        self._name = info.worker
+        self._lease = lease
+        self._clock = clock
+        self._known = known
+        self._heartbeat = heartbeat
+        self._line = Line(endpoint)
+        self._settler = Settler(endpoint, keys, self.held, self._remember, self._kick)
+        self._reading_line = ReadingLine(endpoint)
+        self._activities: list[str] = list(dict.fromkeys(info.activities))
+        self._turn = 0
+        self._backs: _Backs = []
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._joined = False
+        self._limbo = False
+        self._unblock = False
+        self._closing = False
+        self._backoff = Backoff()
+        self._due_at = 0.0
+        self._takeover_at = 0.0
+
+    # -- what is asked of it ------------------------------------------------------------
+
+    def wait(self, waiter: Waiter) -> None:
+        """Find work for ``waiter``."""
+        self.waiter = waiter
+        self._kick()
+
+    def cancelled(self, waiter: Waiter) -> None:
+        """The claim that made ``waiter`` was cancelled."""
+        if not waiter.future.cancelled() and waiter.future.exception() is None:
+            # It was answered in the same turn of the loop: nobody will run these.
+            for delivery in waiter.future.result():
+                self.give_back(delivery.token)
+        elif self._reader is not None:
+            self._unblock = True
+            self._kick()
+
+    def settle(self, item: Settling) -> None:
+        """Carry out ``item`` with the next round trip."""
+        self._settler.add(item)
+
+    def give_back(self, token: Token, future: asyncio.Future[None] | None = None) -> None:
+        """Put a claimed message back with the next round trip."""
+        self.held.pop(token, None)
+        self._backs.append((token, future))
+        self._kick()
+
+    async def finish(self, seconds: float) -> bool:
+        """Settle what is ready, give back what is held and say goodbye; False: not in that time."""
+        self._closing = True
+        if self.waiter is not None:
+            self.waiter.refuse(TransportError("this consumer was closed"))
+        self._kick()
+        assert self._task is not None
+        await asyncio.wait({self._task}, timeout=seconds)
+        return self._task.done()
+
+    async def drop(self, *, crash: bool = False) -> None:
+        """End both tasks and both lines, with ``crash`` without a word; whoever still waits is told."""
+        if crash:
+            self._line.drop()
+            self._reading_line.drop()
+        tasks = [task for task in (self._task, self._reader) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._settler.close(crash=crash)
+        await self._line.close()
+        await self._reading_line.close()
+        self._give_up(TransportError("this consumer was closed"))
+        for delivery in self.held.values():
+            delivery.settled = True
+        self.held.clear()
+
+    def _kick(self) -> None:
+        if not self._wake.is_set():
+            self._wake.set()
+        if self._task is None:
+            self.started = True
+            self._task = asyncio.create_task(self._run(), name=f"paigeant-{self._name}")
+
+    def _give_up(self, error: TransportError) -> bool:
+        """Tell whoever waits for anything; False: nobody did."""
+        waiting = [future for _, future in self._backs if future is not None and not future.done()]
+        self._backs = []
+        for future in waiting:
+            future.set_exception(error)
+        refused = self.waiter is not None and self.waiter.refuse(error)
+        return self._settler.give_up(error) or refused or bool(waiting)
+
+    # -- the task -----------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        self._takeover_at = asyncio.get_running_loop().time()
+        while True:
+            try:
+                if not self._joined:
+                    await self._join()
+                await self._until_ready()
+                # Once more around the loop: what becomes ready in this turn rides along.
+                await asyncio.sleep(0)
+                if self._closing and self._settler.idle and not self._backs:
+                    await self._leave()
+                    return
+                await self._round_trip()
+                if self._backoff.failures:
+                    self._backoff.reset()
+                    logger.info("worker %s is back on the line to Redis at %s", self._name, self._endpoint.address)
+            except LineLost as error:
+                if not self._backoff.failures:
+                    logger.warning("worker %s, trying again: %s", self._name, error)
+                # The server may come back empty: what it knew is no longer sure.
+                self._known.clear()
+                await self._pause()
+            except TransportError as error:
+                # It will not do it later either: whoever waits is told.
+                if not self._give_up(error) and not self._backoff.failures:
+                    logger.error("worker %s: %s", self._name, error)
+                await self._pause()
+            except Exception as error:
+                # A fault of ours: a pump that ends in silence would leave everybody waiting for ever.
+                logger.exception("worker %s: %s", self._name, type(error).__name__)
+                self._give_up(TransportError(f"{type(error).__name__} in the transport; see the log"))
+                await self._pause()
+
+    async def _pause(self) -> None:
+        # The time for a close is bounded, so tries are spent more freely.
+        await asyncio.sleep(min(self._backoff.next(), 0.2 if self._closing else 60.0))
+
+    async def _until_ready(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not (
+            self._settler.ready
+            or self._backs
+            or self._unblock
+            or (self._closing and self._settler.idle)
+            or not self._joined
+            or loop.time() >= self._due_at
+            or (self.waiter is not None and self._reader is None and self._activities)
+        ):
+            self._wake.clear()
+            timer = loop.call_at(self._due_at, self._wake.set)
+            try:
+                await self._wake.wait()
+            finally:
+                timer.cancel()
+
+    async def _join(self) -> None:
+        """Make the queues ready, say that this worker started, and look at the clock."""
+        alive = presence(self._keys, self._topic, self._info, self._lease, self._heartbeat.running)
+        answers = await self._line.call(join(self._keys, self._activities), alive)
+        for answer in answers:
+            self._endpoint.check(answer)
+        check_clock(self._clock, answers[-1] / 1000)
+        self._known.update((self._topic, activity) for activity in self._activities)
+        self._joined = True
+        self._heartbeat.start()
+
+    async def _round_trip(self) -> None:
+        """Send everything that is ready, and claim where that cannot exceed the slots."""
+        now = asyncio.get_running_loop().time()
+        backs, self._backs = self._backs, []
+        commands: list[Command] = []
+        answers: list[Answer] = []
+        settles = self._settler.take(commands, answers)
+        if backs:
+            commands.append(back(self._keys, self._name, [token for token, _ in backs]))
+            answers.append(partial(self._gave_back, backs))
+        if self._unblock:
+            self._unblock = False
+            commands += self._reading_line.unblock()
+            answers += [lambda _: None] * (len(commands) - len(answers))
+        if now >= self._due_at:
+            self._due_at = now + DUE_EVERY
+            commands.append(DUE(self._keys.moving, [DUE_BATCH]))
+            answers.append(self._was_due)
+            if not self._info.activities:
+                commands.append(("SMEMBERS", self._keys.activities))
+                answers.append(self._activities_are)
+        claims = None
+        waiter = self.waiter
+        if waiter is not None and not waiter.future.done() and self._reader is None and self._activities:
+            names = self._next_turn()
+            if self._limbo or now >= self._takeover_at:
+                claims = waiter
+                # What a lost answer held comes first, and at once.
+                lease = 0.0 if self._limbo else self._lease
+                commands.append(takeover(self._keys, self._name, names, lease, waiter.slots, self.held))
+                answers.append(partial(self._took_over, names))
+            elif commands:
+                claims = waiter
+                commands.append(claim(self._keys, self._name, names, waiter.slots))
+                answers.append(partial(self._claimed, names))
+            else:
+                self._read(names, waiter.slots)
+        if not commands:
+            return
+        self._settler.busy = True
+        try:
+            results = await self._line.call(*commands)
+        except BaseException:
+            self._settler.restore(settles)
+            self._backs = backs + self._backs
+            self._limbo = self._limbo or claims is not None
+            raise
+        finally:
+            self._settler.busy = False
+        problems: list[TransportError] = []
+        for handle, result in zip(answers, results, strict=True):
+            try:
+                handle(result)
+            except TransportError as error:
+                problems.append(error)
+        if problems:
+            raise problems[0]
+        if claims is not None and self.waiter is claims and not claims.future.done():
+            self._read(self._next_turn(), claims.slots)
+
+    def _next_turn(self) -> list[str]:
+        """The activities, another one first each time, so that none starves the others."""
+        self._turn = (self._turn + 1) % len(self._activities)
+        return self._activities[self._turn :] + self._activities[: self._turn]
+
+    # -- answers ------------------------------------------------------------------------
+
+    def _remember(self, transition: Transition) -> None:
+        if transition.place is Place.WORK:
+            activity = transition.record.headers.activity
+            self._known.add((self._topic, activity))
+            if not self._info.activities and activity not in self._activities:
+                self._due_within(0.0)  # to look at once which there are: it serves them all
+        elif transition.place is Place.DELAYED:
+            self._due_within(transition.delay)
+        elif transition.deadline is not None:
+            self._due_within(transition.deadline.delay)
+
+    def _gave_back(self, backs: _Backs, answer: Any) -> None:
+        if isinstance(answer, ResponseError) and is_transient(answer):
+            self._backs += backs
+            self._endpoint.check(answer)
+        for future in [future for _, future in backs if future is not None and not future.done()]:
+            if isinstance(answer, ResponseError):
+                future.set_exception(self._endpoint.refused(answer))
+            else:
+                future.set_result(None)
+
+    def _was_due(self, answer: Any) -> None:
+        if isinstance(answer, ResponseError) and not is_transient(answer):
+            # Nobody waits for this answer, and no settle has to suffer for it.
+            logger.error("worker %s cannot move what is due: %s", self._name, self._endpoint.refused(answer))
+            return
+        self._endpoint.check(answer)
+        moved, following, stuck = answer
+        if stuck:
+            logger.error("worker %s: %d messages that are due cannot be moved: %s", self._name, *stuck)
+        if moved >= DUE_BATCH:
+            self._due_within(0.0)
+        elif following >= 0:
+            self._due_within(following / 1000)
+
+    def _due_within(self, seconds: float) -> None:
+        # A millisecond more: the server's are whole ones.
+        at = asyncio.get_running_loop().time() + seconds + 0.001
+        if at < self._due_at:
+            self._due_at = at
+            self._wake.set()
+
+    def _activities_are(self, answer: Any) -> None:
+        self._endpoint.check(answer)
+        # The set is in the broker, where anybody may write: a name of ours, or none.
+        names = sorted(name for name in (item.decode("utf-8", "replace") for item in answer) if is_name(name))
+        if names != self._activities:
+            self._activities = names
+            self._joined = False
+            # The waiting read does not know the new queue.
+            self._unblock = True
+
+    def _claimed(self, names: list[str], answer: Any) -> None:
+        if not self._claim_failed(answer):
+            self._offer([(names[index - 1], 0, entry) for index, entries in answer for entry in entries])
+
+    def _took_over(self, names: list[str], answer: Any) -> None:
+        if self._claim_failed(answer):
+            return
+        if self._limbo:
+            self._limbo = bool(answer)
+        else:
+            self._takeover_at = asyncio.get_running_loop().time() + self._lease / 3
+        self._offer([(names[index - 1], deaths, (entry, fields)) for index, deaths, entry, fields in answer])
+
+    def _claim_failed(self, answer: Any) -> bool:
+        """Whether a claim was refused; for good: its caller is told, and nobody else."""
+        if not isinstance(answer, ResponseError):
+            return False
+        if is_transient(answer):
+            self._endpoint.check(answer)
+        if self.waiter is not None:
+            self.waiter.refuse(self._endpoint.refused(answer))
+        return True
+
+    def _offer(self, found: list[Found]) -> None:
+        """Give what was claimed to whoever waits; what nobody can take goes back."""
+        deliveries = list(map(delivery_of, found))
+        for delivery in deliveries:
+            self.held[delivery.token] = delivery
+        waiter = self.waiter
+        slots = 0
+        if waiter is not None and not waiter.future.done() and deliveries:
+            slots = waiter.slots
+            waiter.future.set_result(deliveries[:slots])
+        for delivery in deliveries[slots:]:
+            self.give_back(delivery.token)
+
+    # -- waiting for work ---------------------------------------------------------------
+
+    def _read(self, names: list[str], slots: int) -> None:
+        self._reader = asyncio.create_task(self._wait_for_work(names, slots))
+
+    async def _wait_for_work(self, names: list[str], slots: int) -> None:
+        """Let the server wait for work, on the second line."""
+        seconds = min(BLOCK, self._takeover_at - asyncio.get_running_loop().time())
+        if not self._info.activities:
+            seconds = min(seconds, DUE_EVERY)
+        millis = max(10, round(seconds * 1000))
+        try:
+            command = waiting_read(self._keys, self._name, names, slots, millis)
+            answer = await self._reading_line.read(command, wait=millis / 1000)
+            if isinstance(answer, ResponseError) and code_of(answer) == "NOGROUP":
+                self._joined = False
+            elif not self._claim_failed(answer):
+                by_stream = {self._keys.work(name): name for name in names}
+                self._offer([(by_stream[key.decode()], 0, entry) for key, found in answer or () for entry in found])
+        except LineLost as error:
+            self._limbo = self._limbo or error.sent
+            if not self._backoff.failures:
+                logger.warning("worker %s, trying again: %s", self._name, error)
+            await self._pause()
+        except TransportError as error:
+            if self.waiter is not None:
+                self.waiter.refuse(error)
+        except Exception as error:
+            logger.exception("worker %s: %s", self._name, type(error).__name__)
+            await self._pause()
+        finally:
+            self._reader = None
+            self._wake.set()
+
+    # -- the end ------------------------------------------------------------------------
+
+    async def _leave(self) -> None:
+        """Hand back all that is held, and say goodbye."""
+        stopped = worker_record(self._info, self._topic, "stopped", self._clock.now())
+        goodbye = leave(self._keys, self._name, self._activities, stopped)
+        # Unblocked, or the waiting read could still be given something after the goodbye.
+        self._endpoint.check((await self._line.call(*self._reading_line.unblock(), goodbye))[-1])

@@ -1,0 +1,181 @@
+"""The transport on Redis Streams: Redis 6.2 or newer, or Valkey."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from redis.exceptions import ResponseError
+
+from paigeant_core.clock import Clock
+from paigeant_core.errors import DuplicateWorkflow, PublishUnknown, Unsupported
+from paigeant_core.journal import Record
+from paigeant_core.names import new_id
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.base import Transport
+from paigeant_core.transports.redis import observe
+from paigeant_core.transports.redis.connection import Endpoint, LineLost, Lines
+from paigeant_core.transports.redis.consumer import RedisConsumer
+from paigeant_core.transports.redis.encoding import Move, move
+from paigeant_core.transports.redis.keys import Keys
+from paigeant_core.transports.redis.scripts import AUDIT
+from paigeant_core.transports.types import (
+    START,
+    BrokerInfo,
+    QueueStatus,
+    Settled,
+    WorkerInfo,
+    WorkerStatus,
+)
+from paigeant_core.urls import mask_url, parse_url
+
+OLDEST = (6, 2)
+_VERSION = re.compile(r"(\d+)\.(\d+)")
+_FACTS = ("redis_mode", "maxmemory_policy", "maxmemory_human", "used_memory_human", "aof_enabled", "os")
+
+
+class RedisTransport(Transport):
+    """A way to one Redis server.
+
+    Args:
+        url: ``redis://`` or ``rediss://``.
+        clock: the local one, for what a worker says of itself; journal and delays go by
+            the server's.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+
+    scheme: ClassVar[str] = "redis"
+
+    def __init__(self, url: str, clock: Clock | None = None) -> None:
+        parse_url(url)
+        super().__init__(mask_url(url), clock)
+        self._endpoint = Endpoint(url)
+        self._lines = Lines(self._endpoint)
+        self._keys: dict[str, Keys] = {}
+        self._known: set[tuple[str, str]] = set()
+        self._consumers: set[RedisConsumer] = set()
+
+    def keys(self, topic: str) -> Keys:
+        """The names of a topic's keys."""
+        found = self._keys.get(topic)
+        if found is None:
+            found = self._keys[topic] = Keys(topic)
+        return found
+
+    @property
+    def skipped(self) -> int:
+        """Journal entries that this transport read and that were no records."""
+        return self._lines.skipped
+
+    # -- connection ---------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """See :meth:`Transport.connect`."""
+        await self._lines.one(("PING",))
+        info = await self.broker_info()
+        match = _VERSION.match(info.version)
+        if match is not None and tuple(map(int, match.groups())) < OLDEST and info.broker == "Redis":
+            raise Unsupported(f"Redis at {self._endpoint.address} is {info.version}; Paigeant needs 6.2 or newer")
+
+    async def disconnect(self) -> None:
+        """See :meth:`Transport.disconnect`."""
+        await asyncio.gather(*[consumer.close() for consumer in list(self._consumers)])
+        await self._lines.close()
+
+    async def broker_info(self) -> BrokerInfo:
+        """See :meth:`Transport.broker_info`."""
+        (answer,) = await self._lines.ask(("INFO",))
+        said: dict[str, str] = {}
+        if not isinstance(answer, ResponseError):
+            for line in answer.decode("utf-8", "replace").splitlines():
+                name, colon, value = line.partition(":")
+                if colon:
+                    said[name] = value
+        facts = {name: said[name] for name in _FACTS if name in said}
+        if "valkey_version" in said:
+            return BrokerInfo(broker="Valkey", version=said["valkey_version"], facts=facts)
+        # INFO may be forbidden to this user.
+        return BrokerInfo(broker="Redis", version=said.get("redis_version", "unknown"), facts=facts)
+
+    # -- producing and consuming --------------------------------------------------------
+
+    async def dispatch(self, topic: str, transition: Transition, *, chosen_id: bool = True) -> None:
+        """See :meth:`Transport.dispatch`."""
+        keys = self.keys(topic)
+        headers = transition.record.headers
+        activity = (topic, headers.activity)
+        item = Move(keys, "dispatch", transition, fresh=activity not in self._known)
+        if await self._move(keys, item) == 3:
+            raise DuplicateWorkflow(
+                f"workflow {headers.correlation_id} exists already in topic {topic}; choose another ID"
+            )
+        self._known.add(activity)
+
+    def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> RedisConsumer:
+        """See :meth:`Transport.consumer`."""
+        consumer = RedisConsumer(
+            self._endpoint, self.keys(topic), topic, info, lease, self.clock, self._known, self._consumers.discard
+        )
+        self._consumers.add(consumer)
+        return consumer
+
+    # -- observing ----------------------------------------------------------------------
+
+    def records(self, topic: str, *, start: str | float = START, follow: bool = False) -> AsyncIterator[list[Record]]:
+        """See :meth:`Transport.records`."""
+        return observe.records(self._lines, self.keys(topic), start, follow)
+
+    async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
+        """See :meth:`Transport.find`."""
+        return await observe.find(self._lines, self.keys(topic), prefix, limit)
+
+    async def history(self, topic: str, correlation_id: str) -> list[Record]:
+        """See :meth:`Transport.history`."""
+        return await observe.history(self._lines, self.keys(topic), correlation_id)
+
+    async def queues(self, topic: str) -> list[QueueStatus]:
+        """See :meth:`Transport.queues`."""
+        return await observe.queues(self._lines, self.keys(topic))
+
+    async def workers(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.workers`."""
+        return await observe.workers(self._lines, self.keys(topic))
+
+    async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+        """See :meth:`Transport.parked`."""
+        return await observe.parked(self._lines, self.keys(topic), place, limit)
+
+    # -- acting -------------------------------------------------------------------------
+
+    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+        """See :meth:`Transport.operate`."""
+        keys = self.keys(topic)
+        item = Move(keys, "operate", transition, expect=expect, fresh=True)
+        return (Settled.DONE, Settled.ALREADY, Settled.SUPERSEDED)[await self._move(keys, item)]
+
+    async def append_audit(self, topic: str, entry: bytes) -> None:
+        """See :meth:`Transport.append_audit`."""
+        await self._lines.one(AUDIT([self.keys(topic).audit], [new_id(), entry]))
+
+    async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.audit`."""
+        entries = await self._lines.one(("XREVRANGE", self.keys(topic).audit, "+", "-", "COUNT", limit))
+        named = [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in reversed(entries)]
+        return [fields[b"e"] for fields in named if b"e" in fields]
+
+    async def _move(self, keys: Keys, item: Move) -> int:
+        """Carry out one move, once however often it is sent."""
+        try:
+            (answer,) = await self._lines.one(move(keys, [item]))
+        except LineLost as error:
+            self._known.clear()
+            if error.sent:
+                raise PublishUnknown(f"{error}; whether it was done is not known") from None
+            raise
+        if isinstance(answer, ResponseError):
+            raise self._endpoint.refused(answer)
+        return int(answer)
