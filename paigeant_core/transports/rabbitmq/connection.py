@@ -1,0 +1,381 @@
+"""The one seam to the driver: lines to the broker, and its errors as ours.
+
+A :class:`Line` is one AMQP connection that is made when it is first needed and made
+anew when it was lost. It restores nothing by itself: whoever holds channels, consumers
+or locks sees :attr:`Line.serial` rise and builds them again, which is simpler to reason
+about than a driver that re-plays what it remembers.
+
+It is aiormq that is talked to, the driver underneath aio-pika, because a hop should not
+pay for aio-pika's message objects and for connections that restore themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
+
+import aiormq
+from aiormq import exceptions as driver
+from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.connection import TCPTransportFactory, TLSTransportFactory, TransportFactory
+from pamqp.commands import Basic
+from yarl import URL
+
+from paigeant_core.errors import (
+    AuthenticationError,
+    ConfigError,
+    ConnectError,
+    PublishError,
+    PublishUnknown,
+    TransportError,
+    Unsupported,
+)
+
+logger = logging.getLogger("paigeant")
+
+# The driver tells of each lost line at length, with tracebacks; we say it in one line.
+# Who wants its words sets a level on this logger.
+if logging.getLogger("aiormq").level == logging.NOTSET:
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+
+Channel = AbstractChannel
+Message = DeliveredMessage
+Properties = Basic.Properties
+
+HEARTBEAT = 60
+"""Seconds; a handler may block the loop for twice as long before the broker hangs up."""
+
+CONNECT_TIMEOUT = 10.0
+LONGEST_WAIT = 5.0
+_SPARE = 4
+OLDEST_VERSION = (3, 10)
+
+
+class LineLost(ConnectError):
+    """The line broke while something was asked of the broker."""
+
+
+class NotReady(ConnectError):
+    """The broker cannot do that just now."""
+
+
+class Missing(TransportError):
+    """That queue or exchange does not exist."""
+
+
+class Locked(TransportError):
+    """Another connection has that exclusive queue."""
+
+
+class Waits:
+    """Waits between tries, longer each time; tells of a refusal once."""
+
+    def __init__(self, first: float = 0.05) -> None:
+        self._wait = first
+        self._told = False
+
+    async def next(self, error: Exception | None = None) -> None:
+        """Wait.
+
+        Args:
+            error: why.
+        """
+        if isinstance(error, PublishError | AuthenticationError) and not self._told:
+            self._told = True
+            logger.warning("%s; trying again", error)
+        await asyncio.sleep(self._wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, protects nothing
+        self._wait = min(self._wait * 2, LONGEST_WAIT)
+
+
+class Line:
+    """One connection to the broker.
+
+    Args:
+        url: of the broker.
+        purpose: what it is for; RabbitMQ shows it as the connection's name.
+
+    Attributes:
+        where: host and port, for people.
+        serial: how many times it was made; what was built on an older one is gone.
+    """
+
+    def __init__(self, url: str, purpose: str) -> None:
+        try:
+            parts = URL(url)
+            self._url = parts.update_query({"heartbeat": str(HEARTBEAT), **parts.query, "name": f"paigeant {purpose}"})
+            self.vhost = parts.path[1:] or "/"
+        except (ValueError, TypeError):
+            raise ConfigError("the broker URL cannot be read; write e.g. amqp://host:5672/") from None
+        self.where = f"{parts.host}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
+        self.serial = 0
+        self._connection: aiormq.Connection | None = None
+        self._sockets: list[asyncio.StreamWriter] = []
+        self._spare: list[Channel] = []
+        self._lock = asyncio.Lock()
+        self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands, as far as is known."""
+        return self._connection is not None and self._connection.is_opened
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """What the broker said of itself when it was last connected."""
+        return dict(self._connection.server_properties or {}) if self._connection is not None else {}
+
+    async def connect(self) -> aiormq.Connection:
+        """The connection, made if there is none.
+
+        Raises:
+            ConnectError: nothing answers there, or no such virtual host.
+            AuthenticationError: user or password were refused.
+            Unsupported: a broker that is too old.
+        """
+        if self._connection is not None and self._connection.is_opened:
+            return self._connection
+        async with self._lock:
+            if self._closed:
+                raise LineLost(f"the connection to RabbitMQ at {self.where} was closed")
+            if self._connection is None or not self._connection.is_opened:
+                self._connection = await self._open()
+                self.serial += 1
+            return self._connection
+
+    async def connect_patiently(self) -> None:
+        """Connect; wait and try again, for ever, where nothing answers.
+
+        Raises:
+            AuthenticationError: user or password were refused.
+            Unsupported: a broker that is too old.
+        """
+        waits = Waits()
+        while True:
+            try:
+                await self.connect()
+                return
+            except (AuthenticationError, Unsupported):
+                raise
+            except ConnectError:
+                if self._closed:
+                    raise
+                await waits.next()
+
+    async def channel(self, *, confirms: bool = False, prefetch: int = 0) -> Channel:
+        """A new channel.
+
+        Args:
+            confirms: for publishing; the broker confirms each publish.
+            prefetch: how many deliveries each of its consumers may have unacknowledged.
+        """
+        connection = await self.connect()
+        with self.errors():
+            channel = await connection.channel(publisher_confirms=confirms)
+            if prefetch:
+                await channel.basic_qos(prefetch_count=prefetch)
+            return channel
+
+    @asynccontextmanager
+    async def borrowed(self) -> AsyncIterator[Channel]:
+        """A channel for a few calls, one after the other; kept for the next who needs one."""
+        channel = self._spare.pop() if self._spare else None
+        if channel is None or channel.is_closed:
+            channel = await self.channel()
+        try:
+            with self.errors():
+                yield channel
+        except BaseException:
+            # A call may still be under way on it.
+            await quietly_close(channel)
+            raise
+        if len(self._spare) < _SPARE:
+            self._spare.append(channel)
+        else:
+            await quietly_close(channel)
+
+    async def lost(self) -> None:
+        """Wait until the connection is gone."""
+        if self._connection is not None and not self._connection.is_closed:
+            await asyncio.wait([self._connection.closing])
+
+    def cut(self) -> None:
+        """Let go of the socket as a killed process does."""
+        self._closed = True
+        for writer in self._sockets:
+            writer.transport.abort()
+
+    async def close(self) -> None:
+        """Close; safe to repeat."""
+        self._closed = True
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(driver.AMQPError, OSError, RuntimeError):
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await connection.close()
+
+    def errors(self) -> _Errors:
+        """A context in which the driver's errors become ours."""
+        return _Errors(self.where)
+
+    async def _open(self) -> aiormq.Connection:
+        factory = _Sockets(TLSTransportFactory() if self._url.scheme == "amqps" else TCPTransportFactory())
+        self._sockets = factory.writers
+        connection = aiormq.Connection(self._url, transport_factory=factory, limit=1024 * 1024)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await connection.connect()
+        except TimeoutError:
+            raise ConnectError(f"no RabbitMQ answers at {self.where}: no answer in {CONNECT_TIMEOUT:g} s") from None
+        except (driver.AMQPError, OSError, EOFError) as error:
+            raise self._refusal(error) from None
+        finally:
+            if not connection.is_opened:
+                for writer in factory.writers:
+                    writer.transport.abort()
+        version = str((connection.server_properties or {}).get("version", ""))
+        if version_of(version) < OLDEST_VERSION:
+            await connection.close()
+            raise Unsupported(f"RabbitMQ {version} at {self.where} is too old: 3.10 is the oldest that works")
+        return connection
+
+    def _refusal(self, error: Exception) -> ConnectError:
+        if isinstance(error, driver.ProbableAuthenticationError | driver.AuthenticationError):
+            return AuthenticationError(f"RabbitMQ at {self.where} refused the user name or the password")
+        if isinstance(error, driver.InvalidFrameError) and "Connection.OpenOk" in str(error):
+            # The driver hides the reason, but after the login only the virtual host is left to refuse.
+            return ConnectError(
+                f"RabbitMQ at {self.where} refused the virtual host {self.vhost!a}: "
+                "it does not exist, or this user may not use it"
+            )
+        if isinstance(error, driver.ProtocolSyntaxError | driver.IncompatibleProtocolError | EOFError):
+            return ConnectError(f"what answers at {self.where} is no RabbitMQ")
+        reason = str(error.args[-1]) if error.args else type(error).__name__
+        return ConnectError(f"no RabbitMQ answers at {self.where}: {reason[:200]}")
+
+
+class _Sockets(TransportFactory):
+    """Remembers the sockets of a connection, so that they can be cut."""
+
+    def __init__(self, factory: TransportFactory) -> None:
+        self._factory = factory
+        self.writers: list[asyncio.StreamWriter] = []
+
+    async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """See :class:`TransportFactory`."""
+        reader, writer = await self._factory.create(url, **kwargs)
+        self.writers.append(writer)
+        return reader, cast("asyncio.StreamWriter", _Gathering(writer))
+
+
+class _Gathering:
+    """A stream writer that sends what is written in one turn of the loop in one piece.
+
+    The driver writes each frame by itself; with many hops at once that is a system call
+    and a packet for every publish and every acknowledgement, and half of what a hop costs.
+    """
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+        self._parts: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+
+    def write(self, data: bytes) -> None:
+        """Send soon."""
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+
+    async def drain(self) -> None:
+        """Send now, and wait until the socket takes more."""
+        self._flush()
+        await self._writer.drain()
+
+    def write_eof(self) -> None:
+        """Send, and then no more."""
+        self._flush()
+        self._writer.write_eof()
+
+    def close(self) -> None:
+        """Send, and close."""
+        self._flush()
+        self._writer.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writer, name)
+
+    def _flush(self) -> None:
+        if self._parts:
+            parts, self._parts = self._parts, []
+            if not self._writer.is_closing():
+                self._writer.write(b"".join(parts))
+
+
+class _Errors:
+    """Maps what the driver raises; cheaper than a generator where it stands in every hop."""
+
+    __slots__ = ("_where",)
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, TransportError):
+            return
+        if isinstance(error, asyncio.CancelledError):
+            # A closing connection cancels who waits for it, which is no cancellation of ours.
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                return
+        if (found := self.of(error)) is not None:
+            raise found from None
+
+    def of(self, error: BaseException) -> TransportError | None:
+        """What ``error`` is among ours; None: not the driver's."""
+        where = self._where
+        if isinstance(error, driver.DeliveryError):
+            return PublishError(f"RabbitMQ at {where} refused a publish")
+        if isinstance(error, driver.ChannelNotFoundEntity):
+            return Missing(f"RabbitMQ at {where}: {_reply(error)}")
+        if isinstance(error, driver.ChannelLockedResource):
+            return Locked(f"RabbitMQ at {where}: {_reply(error)}")
+        if isinstance(error, driver.ChannelAccessRefused):
+            return AuthenticationError(f"RabbitMQ at {where} does not allow it: {_reply(error)}")
+        if isinstance(error, driver.ChannelPreconditionFailed):
+            # Other arguments than ours stay; anything else passes: a stream without its leader after a start, say.
+            kind = Unsupported if "inequivalent arg" in str(error) else NotReady
+            return kind(f"RabbitMQ at {where} refused: {_reply(error)}")
+        lost = (driver.AMQPError, driver.ChannelInvalidStateError, asyncio.CancelledError, OSError, RuntimeError)
+        if isinstance(error, lost):
+            return LineLost(f"the connection to RabbitMQ at {where} was lost")
+        return None
+
+
+async def quietly_close(channel: Channel) -> None:
+    """Close ``channel``, whatever became of it."""
+    with suppress(driver.AMQPError, RuntimeError, OSError):
+        await channel.close()
+
+
+@contextmanager
+def ignoring_loss() -> Iterator[None]:
+    """For farewells: that the line is gone is no matter."""
+    with suppress(ConnectError, PublishUnknown, driver.AMQPError, RuntimeError, OSError):
+        yield
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """``3.10.8`` as numbers; what cannot be read is newest."""
+    numbers = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", text)
+    return tuple(int(number or 0) for number in numbers.groups()) if numbers else (1 << 30,)
+
+
+def _reply(error: Exception) -> str:
+    return ascii(str(error.args[0]) if error.args else str(error))[1:-1][:300]

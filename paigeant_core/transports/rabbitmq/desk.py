@@ -1,0 +1,237 @@
+"""What a consumer has in its hands, and how it lets go of it.
+
+A copy ends in one of three ways: acknowledged because a record settled it, put back for
+any worker, or lost with the line, when the broker gives it to somebody by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pamqp.common import FieldTable
+
+from paigeant_core.clock import Clock
+from paigeant_core.errors import DecodeError, TransportError
+from paigeant_core.journal import Kind, Record
+from paigeant_core.message import Headers, decode_headers
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits
+from paigeant_core.transports.rabbitmq.locks import Locks
+from paigeant_core.transports.rabbitmq.mirror import Fence
+from paigeant_core.transports.rabbitmq.publisher import Outgoing, Publisher, Refused
+from paigeant_core.transports.rabbitmq.topology import Names, Topology
+from paigeant_core.transports.types import Delivery, Settled
+
+logger = logging.getLogger("paigeant")
+
+_REMEMBERED = 10_000
+"""Settled copies whose IDs are remembered."""
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """One copy of a message in a consumer's hands.
+
+    Attributes:
+        message: as it was delivered last.
+        channel: over which.
+        activity: from whose queue.
+        key: its ID.
+        came: when it came or was handed out, by the loop's clock.
+        delivery: once it was handed out.
+        settling: the settle that is under way.
+        unsure: a publish that settles it may have been made.
+        doubtful: it may have been handed on without the journal's knowing: the broker was restarted.
+        back: set when it has come back after the line was lost, and was looked up.
+        verdict: the record by which it turned out to be handed on already.
+    """
+
+    message: Message
+    channel: Channel
+    activity: str
+    key: str
+    came: float
+    delivery: Delivery | None = None
+    settling: asyncio.Task[Settled] | None = None
+    unsure: bool = False
+    doubtful: bool = False
+    back: asyncio.Event = field(default_factory=asyncio.Event)
+    verdict: Record | None = None
+
+    @property
+    def held(self) -> bool:
+        """Whether the broker still counts it as ours."""
+        return not self.channel.is_closed
+
+    @property
+    def body(self) -> bytes:
+        """The message's bytes."""
+        return wire.body_of(self.message) or b""
+
+    def hand_out(self) -> Delivery:
+        """Make the delivery that a worker gets."""
+        self.came = asyncio.get_running_loop().time()
+        self.delivery = Delivery(
+            body=self.body, activity=self.activity, deaths=wire.deaths_of(self.message), token=self
+        )
+        return self.delivery
+
+
+class Desk:
+    """A consumer's copies, and the line that they came over.
+
+    Args:
+        line: the consumer's own.
+        names: of the topic.
+        fence: of the topic.
+        clock: for the journal's times.
+        worker: the consumer's name.
+        free: called with a message whose consumer has its credit again.
+        consider: called with a copy that has waited for another copy of itself.
+    """
+
+    def __init__(
+        self,
+        line: Line,
+        names: Names,
+        fence: Fence,
+        clock: Clock,
+        worker: str,
+        *,
+        free: Callable[[Message], None],
+        consider: Callable[[Copy], None],
+    ) -> None:
+        self.line = line
+        self.names = names
+        self.fence = fence
+        self.clock = clock
+        self.worker = worker
+        self.publisher = Publisher(line)
+        self.topology = Topology(line)
+        self.locks = Locks(line)
+        self.copies: dict[str, Copy] = {}
+        self.twins: dict[str, list[Copy]] = {}
+        self.settled: OrderedDict[str, None] = OrderedDict()
+        self.out = 0
+        self._free = free
+        self._consider = consider
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # -- publishing ---------------------------------------------------------------------
+
+    async def insist(self, copy: Copy, items: Sequence[Outgoing]) -> bool:
+        """Publish for as long as the copy is ours; False: it was lost, and comes again somewhere."""
+        waits = Waits()
+        while copy.held:
+            try:
+                await self.publisher.send(items)
+            except Refused as error:
+                # It stays with us: better than nowhere.
+                logger.error("%s", error)
+                return False
+            except Missing as error:
+                self.topology.forget()
+                await waits.next(error)
+            except TransportError as error:
+                await waits.next(error)
+            else:
+                return True
+        return False
+
+    # -- letting go ---------------------------------------------------------------------
+
+    async def ack(self, copy: Copy) -> None:
+        """Acknowledge a copy that is settled."""
+        if not copy.held:
+            return
+        self._free(copy.message)
+        # Where the line breaks here, the copy comes again and is found in the journal.
+        with suppress(TransportError), self.line.errors():
+            await copy.channel.basic_ack(copy.message.delivery_tag or 0, wait=False)
+
+    def let_go(self, copy: Copy) -> None:
+        """A copy is no longer of interest here."""
+        if self.copies.get(copy.key) is copy:
+            del self.copies[copy.key]
+        if copy.delivery is not None:
+            self.out -= 1
+
+    async def done(self, copy: Copy) -> None:
+        """A record settled this copy: acknowledge it, and whatever else there is of it."""
+        self.settled[copy.key] = None
+        if len(self.settled) > _REMEMBERED:
+            self.settled.popitem(last=False)
+        self.let_go(copy)
+        await self.ack(copy)
+        for twin in self.twins.pop(copy.key, ()):
+            if twin.held:
+                self.spawn(self.drop(twin, "handed on"))
+
+    async def drop(self, copy: Copy, reason: str, detail: dict[str, Any] | None = None) -> None:
+        """Put it on record that a copy is not run, with its bytes, and acknowledge it."""
+        try:
+            headers = decode_headers(copy.body)
+        except DecodeError:
+            headers = Headers(topic=self.names.topic, activity=copy.activity)
+        record = Record(
+            Kind.SUPERSEDED,
+            headers,
+            worker=self.worker,
+            detail={"reason": reason, **(detail or {})},
+            body=copy.body,
+            at=self.clock.now(),
+        )
+        if await self.insist(copy, [wire.plain(self.names, record, prev=copy.key)]):
+            await self.done(copy)
+
+    async def put_back(self, copy: Copy, deaths: int | None = None) -> None:
+        """Give a copy to any worker, at once; published, since a nack would count as a death."""
+        headers: FieldTable = {wire.AGAIN: True}
+        if count := wire.deaths_of(copy.message) if deaths is None else deaths:
+            headers[wire.DEATHS] = count
+        item = wire.again(copy.message, self.names.due, f"work.{copy.activity}", headers)
+        if await self.insist(copy, [item]):
+            await self.ack(copy)
+        self.let_go(copy)
+        for twin in self.twins.pop(copy.key, ()):
+            if twin.held:
+                self._consider(twin)
+
+    def adrift(self) -> int:
+        """How many copies were lost with the line while their steps ran."""
+        return sum(not copy.held for copy in self.copies.values())
+
+    def drift(self) -> None:
+        """The channel is gone: the broker gives what was on it to somebody, perhaps to us."""
+        self.twins.clear()
+        for copy in list(self.copies.values()):
+            copy.back.clear()
+            if copy.delivery is None:
+                del self.copies[copy.key]
+
+    # -- tasks --------------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Do something beside; what it raises is told in the log."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, TransportError):
+            logger.error("in the RabbitMQ consumer: %s: %s", type(error).__name__, error)
+
+    async def end_tasks(self) -> None:
+        """Cancel what is under way."""
+        tasks = [*self._tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,71 @@
+"""What is not due yet, and deadlines that have come."""
+
+from __future__ import annotations
+
+from paigeant_core.errors import Conflict, TransportError
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Waits
+from paigeant_core.transports.rabbitmq.desk import Copy, Desk
+from paigeant_core.transports.rabbitmq.lookup import is_held
+from paigeant_core.transports.rabbitmq.topology import rung_for
+
+
+async def delay_on(desk: Desk, copy: Copy, left: float) -> None:
+    """Put a copy that came out of one rung into the next, without journalling it.
+
+    Args:
+        desk: whose.
+        copy: not due yet.
+        left: seconds that it has yet to wait.
+    """
+    rung = rung_for(left)
+    assert rung is not None
+    headers = wire.delay_headers(left, rung, desk.clock.now())
+    if copy.message.redelivered:
+        # It may be on its way twice.
+        headers[wire.AGAIN] = True
+    item = wire.again(copy.message, desk.names.delay, f"delay.{rung}.{copy.activity}", headers)
+    waits = Waits()
+    while copy.held:
+        try:
+            await desk.topology.rung(desk.names, rung, copy.activity)
+            await desk.publisher.send([item])
+        except TransportError as error:
+            await waits.next(error)
+        else:
+            await desk.ack(copy)
+            return
+
+
+async def ring(desk: Desk, copy: Copy, timer: wire.Timer) -> None:
+    """A hold's deadline has come: act on it as an operator would, unless somebody was quicker.
+
+    Args:
+        desk: whose.
+        copy: the timer.
+        timer: what it says.
+    """
+    transition = timer.transition
+    waits = Waits()
+    while copy.held:
+        try:
+            await desk.topology.stream(desk.names, "fence")
+            async with desk.locks.hold(desk.names.lock("operate")):
+                await desk.fence.catch_up()
+                if await is_held(desk.line, desk.names, desk.fence, timer):
+                    now = transition.record.at = desk.clock.now()
+                    await desk.topology.lead(desk.names, transition)
+                    items = wire.moved(
+                        desk.names,
+                        transition,
+                        now=now,
+                        prev=copy.key,
+                        also=("fence",),
+                        headers={wire.TIMER: timer.held},
+                    )
+                    await desk.publisher.send(items)
+                    desk.fence.note(transition.record, timer.held)
+            await desk.ack(copy)
+            return
+        except (TransportError, Conflict) as error:
+            await waits.next(error)

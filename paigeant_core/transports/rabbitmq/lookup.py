@@ -1,0 +1,141 @@
+"""Looking into the streams for what became of a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paigeant_core.clock import parse_rfc3339
+from paigeant_core.errors import DecodeError
+from paigeant_core.journal import Record
+from paigeant_core.message import Headers, decode_headers
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
+from paigeant_core.transports.rabbitmq.mirror import Fence
+from paigeant_core.transports.rabbitmq.streams import up_to_now
+from paigeant_core.transports.rabbitmq.topology import Names
+
+SKEW = 30.0
+"""Seconds by which two machines' clocks may differ; a worker that is further off does not claim."""
+
+
+def headers_in(message: Message) -> Headers | None:
+    """The headers of the message in a delivery; None: it is none."""
+    try:
+        return decode_headers(wire.body_of(message) or b"")
+    except DecodeError:
+        return None
+
+
+def made_at(headers: Headers) -> float | None:
+    """When a message was made, by its maker's clock; None: it does not say."""
+    try:
+        return parse_rfc3339(headers.timestamp)
+    except ValueError:
+        return None
+
+
+async def handed_on(line: Line, names: Names, copies: Sequence[Message]) -> dict[str, Record]:
+    """The records by which some of ``copies`` were handed on, by the copies' IDs.
+
+    That is a record that names the copy as the one it settles, or any later word on where
+    the workflow stands: after a crash of the broker a record can be missing in between.
+    The journal is read from the time of the oldest copy on, and what that costs is what
+    was written since, so many are looked up at once.
+
+    Args:
+        line: over which.
+        names: of the topic.
+        copies: as they came. A foreign one does not say when it was made, and is in no record.
+    """
+    wanted: dict[str, Headers] = {}
+    made: list[float] = []
+    for message in copies:
+        headers = headers_in(message)
+        if headers is not None and (at := made_at(headers)) is not None:
+            wanted[wire.copy_of(message)] = headers
+            made.append(at)
+    found: dict[str, Record] = {}
+    if not made:
+        return found
+    keys: dict[str, list[str]] = {}
+    for key, headers in wanted.items():
+        keys.setdefault(headers.correlation_id, []).append(key)
+    seen: set[str] = set()
+    try:
+        async for batch in up_to_now(line, names.journal, min(made) - SKEW):
+            for message in batch:
+                _note(message, keys, wanted, seen, found)
+    except Missing:
+        return found
+    return found
+
+
+def _note(
+    message: Message,
+    keys: dict[str, list[str]],
+    wanted: dict[str, Headers],
+    seen: set[str],
+    found: dict[str, Record],
+) -> None:
+    own = keys.get(message.header.properties.correlation_id or "")
+    previous = wire.headers_of(message).get(wire.PREVIOUS)
+    if own is None and previous not in wanted:
+        return
+    record = wire.record_of(message)
+    if record is None:
+        return
+    if isinstance(previous, str) and previous in wanted:
+        found.setdefault(previous, record)
+    for key in own or ():
+        if wire.copy_of(message) == key:
+            seen.add(key)
+        elif key in seen and record.state and record.headers.epoch >= wanted[key].epoch:
+            found.setdefault(key, record)
+
+
+async def is_held(line: Line, names: Names, fence: Fence, timer: wire.Timer) -> bool:
+    """Whether a workflow is still held as it was when the timer was set.
+
+    Nothing but an operator or a timer moves a held workflow, and both tell the fence.
+
+    Args:
+        line: over which.
+        names: of the topic.
+        fence: up to date.
+        timer: the deadline.
+    """
+    headers = timer.transition.record.headers
+    last = fence.last(headers.correlation_id)
+    if last is not None and (last.epoch > headers.epoch or last.timer == timer.held):
+        return False
+    try:
+        async for batch in up_to_now(line, names.stream("held"), timer.since - SKEW):
+            for message in batch:
+                record = wire.record_of(message)
+                if record is not None and record.id == timer.held:
+                    return True
+    except Missing:
+        return False
+    return False
+
+
+async def moved_on(line: Line, names: Names, record: Record) -> bool:
+    """Whether the journal says anything later of where a workflow stands.
+
+    Args:
+        line: over which.
+        names: of the topic.
+        record: of the workflow, with its position.
+    """
+    headers = record.headers
+    async for batch in up_to_now(line, names.journal, int(record.position) + 1):
+        for message in batch:
+            later = wire.record_of(message)
+            if (
+                later is not None
+                and later.state
+                and later.headers.correlation_id == headers.correlation_id
+                and later.headers.epoch >= headers.epoch
+            ):
+                return True
+    return False

@@ -1,0 +1,255 @@
+"""Small streams kept in memory: the fence, and the IDs that callers chose.
+
+A mirror follows its stream for as long as the transport lives. To be sure that it has
+seen everything so far, it puts a mark into the stream and waits until it reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+
+from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
+from paigeant_core.journal import Record
+from paigeant_core.message import Headers
+from paigeant_core.names import new_id
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits
+from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading
+from paigeant_core.transports.rabbitmq.topology import Names, Topology
+
+_PATIENCE = 60.0
+"""Seconds for a mark to come by; a long stream is read before it."""
+
+
+class Mirror(ABC):
+    """Follows one stream of a topic.
+
+    Args:
+        line: over which.
+        topology: declares the stream.
+        publisher: for marks.
+        names: of the topic.
+        stream: which stream.
+    """
+
+    def __init__(self, line: Line, topology: Topology, publisher: Publisher, names: Names, stream: str) -> None:
+        self._line = line
+        self._topology = topology
+        self._publisher = publisher
+        self._names = names
+        self._stream = stream
+        self._queue = names.stream(stream)
+        self._next = 0
+        self._marks: dict[str, asyncio.Future[None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    def take(self, message: Message) -> None:
+        """Note what the next message says."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """The stream begins anew: forget everything."""
+
+    async def catch_up(self) -> None:
+        """Return when everything that was in the stream when this was called is noted.
+
+        Raises:
+            TransportError: the broker cannot be asked.
+        """
+        for wait in (*NEW_STREAM, 0.0):
+            try:
+                await self._read_up_to_a_mark()
+                return
+            except (PublishUnknown, LineLost) as error:
+                # A mark may be set twice, and whoever catches up has published nothing of its own yet.
+                if not wait:
+                    raise ConnectError(str(error)) from None
+            await asyncio.sleep(wait)
+
+    async def _read_up_to_a_mark(self) -> None:
+        await self._topology.stream(self._names, self._stream)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._follow())
+        identity = new_id()
+        seen = self._marks[identity] = asyncio.get_running_loop().create_future()
+        try:
+            await self._publisher.send([wire.mark(self._queue, identity)])
+            async with asyncio.timeout(_PATIENCE):
+                await seen
+        except TimeoutError:
+            raise ConnectError(f"RabbitMQ at {self._line.where} is too slow: {self._queue} cannot be read") from None
+        finally:
+            del self._marks[identity]
+
+    async def close(self) -> None:
+        """No longer follow."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
+
+    async def _follow(self) -> None:
+        waits = Waits()
+        while True:
+            try:
+                await self._line.connect_patiently()
+                await self._topology.stream(self._names, self._stream)
+                await self._read()
+            except Missing as error:
+                # The topic was deleted. Whoever asks next gets another one.
+                self._topology.forget()
+                self._next = 0
+                self.reset()
+                self._fail(ConnectError(str(error)))
+                return
+            except AuthenticationError as error:
+                self._fail(error)
+                return
+            except ConnectError as error:
+                self._fail(error)
+                await waits.next()
+            except TransportError as error:
+                self._fail(error)
+                return
+
+    async def _read(self) -> None:
+        reading = await Reading.attach(self._line, self._queue, self._next or "first")
+        try:
+            while True:
+                for message in await reading.batch():
+                    self._next = max(self._next, wire.offset_of(message) + 1)
+                    identity = wire.headers_of(message).get(wire.MARK)
+                    if identity is None:
+                        self.take(message)
+                    elif (waiting := self._marks.get(str(identity))) is not None and not waiting.done():
+                        waiting.set_result(None)
+        finally:
+            await reading.close()
+
+    def _fail(self, error: TransportError) -> None:
+        for waiting in self._marks.values():
+            if not waiting.done():
+                waiting.set_exception(error)
+
+
+class Fence(Mirror):
+    """The epochs of workflows that somebody intervened in, and when the broker was restarted.
+
+    Attributes:
+        booted_at: when it was last found that the broker had been restarted.
+    """
+
+    def __init__(self, line: Line, topology: Topology, publisher: Publisher, names: Names) -> None:
+        super().__init__(line, topology, publisher, names, "fence")
+        self._last: dict[str, Intervention] = {}
+        self.booted_at = 0.0
+
+    async def look_for_restart(self, now: float) -> None:
+        """Find out whether the broker was restarted since anybody looked, and let all know.
+
+        An exchange that is not durable tells: a restart takes it away. The mark comes
+        before the new exchange, so whoever finds that finds the mark too.
+
+        Args:
+            now: by the looker's clock.
+        """
+        try:
+            async with self._line.borrowed() as channel:
+                await channel.exchange_declare(self._names.boot, passive=True)
+                return
+        except Missing:
+            pass
+        try:
+            async with self._line.borrowed() as channel:
+                await channel.queue_declare(self._queue, passive=True)
+            await self._publisher.send([wire.boot(self._queue, now)])
+        except Missing:
+            # Nobody was here before: nothing can have been lost.
+            await self._topology.base(self._names)
+        async with self._line.borrowed() as channel:
+            await channel.exchange_declare(self._names.boot, exchange_type="fanout", durable=False)
+
+    def take(self, message: Message) -> None:
+        """See :meth:`Mirror.take`."""
+        booted = wire.headers_of(message).get(wire.BOOT)
+        if isinstance(booted, int):
+            self.booted_at = max(self.booted_at, booted / 1000)
+            return
+        record = wire.record_of(message)
+        if record is not None:
+            timer = wire.headers_of(message).get(wire.TIMER)
+            self.note(record, str(timer or ""), wire.offset_of(message))
+
+    def reset(self) -> None:
+        """See :meth:`Mirror.reset`."""
+        self._last.clear()
+
+    def note(self, record: Record, timer: str = "", offset: int = -1) -> None:
+        """Somebody moved a workflow on, past whatever copies of it there are.
+
+        Args:
+            record: the journal's record of it.
+            timer: for a deadline that came: the record that it ended.
+            offset: where in the fence's stream it stands.
+        """
+        headers = record.headers
+        known = self._last.get(headers.correlation_id)
+        if known is None or headers.epoch >= known.epoch:
+            self._last[headers.correlation_id] = Intervention(headers.epoch, record.id, record.at, timer, offset)
+
+    def met(self, headers: Headers) -> None:
+        """A message of this epoch has come: older ones are outdated, whatever the stream has told so far."""
+        known = self._last.get(headers.correlation_id)
+        if known is None or headers.epoch > known.epoch:
+            self._last[headers.correlation_id] = Intervention(headers.epoch, "", 0.0, "", -1)
+
+    def last(self, correlation_id: str) -> Intervention | None:
+        """The last intervention in a workflow."""
+        return self._last.get(correlation_id)
+
+    def passed(self, headers: Headers) -> int:
+        """The epoch that outdates a message; 0: it is not outdated."""
+        known = self._last.get(headers.correlation_id)
+        return known.epoch if known is not None and known.epoch > headers.epoch else 0
+
+
+class Intervention:
+    """What the fence knows of one workflow.
+
+    Attributes:
+        epoch: messages of an older one are outdated.
+        id: of the record that it was journalled by.
+        at: when.
+        timer: for a deadline that came: the record that it ended.
+        offset: where in the fence's stream it stands.
+    """
+
+    __slots__ = ("at", "epoch", "id", "offset", "timer")
+
+    def __init__(self, epoch: int, identity: str, at: float, timer: str, offset: int) -> None:
+        self.epoch = epoch
+        self.id = identity
+        self.at = at
+        self.timer = timer
+        self.offset = offset
+
+
+class ChosenIds(Mirror):
+    """Correlation IDs that callers chose."""
+
+    def __init__(self, line: Line, topology: Topology, publisher: Publisher, names: Names) -> None:
+        super().__init__(line, topology, publisher, names, "ids")
+        self.known: set[str] = set()
+
+    def take(self, message: Message) -> None:
+        """See :meth:`Mirror.take`."""
+        record = wire.record_of(message)
+        if record is not None:
+            self.known.add(record.headers.correlation_id)
+
+    def reset(self) -> None:
+        """See :meth:`Mirror.reset`."""
+        self.known.clear()

@@ -1,0 +1,228 @@
+"""Who lives and what they hold: a short-lived stream that each worker speaks into.
+
+A worker speaks from a thread with a connection of its own, so one whose loop is blocked
+by a handler is still seen. It is told outside the journal, at most four times a second,
+so the cost does not grow with the rate of hops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from paigeant_core.clock import Clock
+from paigeant_core.errors import TransportError
+from paigeant_core.limits import LEASE, PRESENCE_EVERY, RENEW_EVERY
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Line, Missing
+from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.rabbitmq.streams import up_to_now
+from paigeant_core.transports.rabbitmq.topology import Names
+from paigeant_core.transports.types import Holding, WorkerInfo, WorkerStatus
+
+_TAIL = 20.0
+"""Seconds of the stream that are read to know who lives."""
+
+
+class _Said(msgspec.Struct, kw_only=True):
+    """One report, as it stands in JSON."""
+
+    info: WorkerInfo
+    at: float
+    running: list[Holding] = []
+    stopped: bool = False
+
+
+_decode = msgspec.json.Decoder(_Said).decode
+_encode = msgspec.json.encode
+
+
+@dataclass(slots=True, eq=False)
+class Speaker:
+    """One worker that reports.
+
+    Attributes:
+        queue: the stream to speak into.
+        info: who it is.
+        running: what it holds.
+        changed: there is something new to say.
+        stopped: say so, and no more after it.
+        said_at: when it spoke last, by the monotonic clock.
+        done: set when its last word is said, or cannot be.
+    """
+
+    queue: str
+    info: WorkerInfo
+    running: Sequence[Holding] = ()
+    changed: bool = True
+    stopped: bool = False
+    said_at: float = -1e9
+    done: threading.Event = field(default_factory=threading.Event)
+
+
+class Presence:
+    """The thread that speaks for the workers of one transport.
+
+    Args:
+        url: of the broker.
+        clock: for the time of a report.
+    """
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._url = url
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._speakers: list[Speaker] = []
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake: asyncio.Event | None = None
+        self._ending = False
+
+    def start(self, queue: str, info: WorkerInfo) -> Speaker:
+        """Speak for one more worker."""
+        speaker = Speaker(queue, info)
+        with self._lock:
+            self._speakers.append(speaker)
+            if self._thread is None:
+                self._ending = False
+                self._thread = threading.Thread(target=self._run, name="paigeant-presence", daemon=True)
+                self._thread.start()
+        self._nudge()
+        return speaker
+
+    def report(self, speaker: Speaker, running: Sequence[Holding]) -> None:
+        """What a worker holds now."""
+        speaker.running = running
+        if not speaker.changed:
+            speaker.changed = True
+            self._nudge()
+
+    async def stop(self, speaker: Speaker) -> None:
+        """Say that a worker stopped."""
+        speaker.stopped = True
+        speaker.changed = True
+        self._nudge()
+        await asyncio.to_thread(speaker.done.wait, 5.0)
+        self.forget(speaker)
+
+    def forget(self, speaker: Speaker) -> None:
+        """Say nothing more for a worker."""
+        with self._lock:
+            if speaker in self._speakers:
+                self._speakers.remove(speaker)
+
+    async def close(self) -> None:
+        """End the thread."""
+        with self._lock:
+            thread, self._thread = self._thread, None
+            self._ending = True
+            self._speakers.clear()
+        self._nudge()
+        if thread is not None:
+            await asyncio.to_thread(thread.join, 10.0)
+
+    def _nudge(self) -> None:
+        loop, wake = self._loop, self._wake
+        if loop is not None and wake is not None:
+            try:
+                loop.call_soon_threadsafe(wake.set)
+            except RuntimeError:
+                # The thread has just ended.
+                return
+
+    # -- in the thread ------------------------------------------------------------------
+
+    def _run(self) -> None:
+        asyncio.run(self._speak())
+
+    async def _speak(self) -> None:
+        self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        line = Line(self._url, "presence")
+        publisher = Publisher(line)
+        try:
+            while not self._ending:
+                wait = await self._round(publisher)
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            self._loop = None
+            publisher.close()
+            await line.close()
+
+    async def _round(self, publisher: Publisher) -> float:
+        """Say what is due; return the seconds until something may be."""
+        now = time.monotonic()
+        wait = RENEW_EVERY
+        with self._lock:
+            speakers = list(self._speakers)
+        due = []
+        for speaker in speakers:
+            pause = 0.0 if speaker.stopped else PRESENCE_EVERY if speaker.changed else RENEW_EVERY
+            left = speaker.said_at + pause - now
+            if left <= 0 and not speaker.done.is_set():
+                due.append(speaker)
+            else:
+                wait = min(wait, max(0.01, left))
+        if not due:
+            return wait
+        items = []
+        for speaker in due:
+            speaker.changed = False
+            said = _Said(
+                info=speaker.info, at=self._clock.now(), running=list(speaker.running), stopped=speaker.stopped
+            )
+            items.append(wire.direct(speaker.queue, _encode(said)))
+            speaker.said_at = now
+        # The worker's own line tells of a broker that is gone; the next report is soon.
+        with suppress(TransportError):
+            await publisher.send(items)
+        for speaker in due:
+            if speaker.stopped:
+                speaker.done.set()
+        return min(wait, PRESENCE_EVERY)
+
+
+async def living(line: Line, names: Names, now: float) -> list[WorkerStatus]:
+    """The workers that have spoken of late and not said that they stopped, by name.
+
+    Args:
+        line: over which to read.
+        names: of the topic.
+        now: by the reader's clock.
+    """
+    last: dict[str, _Said] = {}
+    try:
+        async for batch in up_to_now(line, names.stream("workers"), now - _TAIL):
+            for message in batch:
+                try:
+                    said = _decode(message.body)
+                except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                    continue
+                last[said.info.worker] = said
+    except Missing:
+        return []
+    return [
+        WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=max(0.0, now - said.at))
+        for _, said in sorted(last.items())
+        if not said.stopped and now - said.at <= LEASE
+    ]
+
+
+def serving(workers: Sequence[WorkerStatus]) -> dict[str, int]:
+    """How many of ``workers`` serve each activity."""
+    counts: dict[str, int] = {}
+    for status in workers:
+        for activity in status.info.activities:
+            counts[activity] = counts.get(activity, 0) + 1
+    return counts

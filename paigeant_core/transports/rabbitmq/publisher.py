@@ -1,0 +1,151 @@
+"""Publishing with confirms: the broker has it, has refused it, or the line broke."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from paigeant_core.errors import PublishError, PublishUnknown
+from paigeant_core.transports.rabbitmq.connection import Channel, Line, LineLost, Missing, NotReady, Properties
+
+logger = logging.getLogger("paigeant")
+
+SLOW_CONFIRM = 5.0
+"""Seconds without any confirm after which it is said that publishes wait."""
+
+_TOO_LARGE = re.compile(r"larger than .*?(\d+)")
+
+
+class Outgoing(NamedTuple):
+    """One publish."""
+
+    exchange: str
+    key: str
+    body: bytes
+    properties: Properties
+
+
+class Refused(PublishError):
+    """The broker takes no such message, however often it is tried."""
+
+
+class Publisher:
+    """Publishes with confirms, on one channel of a line.
+
+    Args:
+        line: whose.
+    """
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._channel: Channel | None = None
+        self._opening = asyncio.Lock()
+        self._waiting = 0
+        self._confirmed = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self._said = False
+        self._largest = sys.maxsize
+
+    async def send(self, items: Sequence[Outgoing]) -> None:
+        """Publish in this order; return when the broker has confirmed all.
+
+        Raises:
+            ConnectError: there is no line; nothing was published.
+            PublishError: the broker refused; some of it may have been published.
+            Refused: it is larger than the broker takes.
+            PublishUnknown: the line broke before the confirm.
+        """
+        self._check_size(items)
+        channel = await self._open()
+        self._waiting += 1
+        if self._watch is None:
+            self._look_again()
+        try:
+            if len(items) == 1:
+                await _publish(channel, items[0])
+            else:
+                # Each takes its place in the channel's order as its task starts, that is in this order.
+                results = await asyncio.gather(*(_publish(channel, item) for item in items), return_exceptions=True)
+                for result in results:
+                    if isinstance(result, BaseException):
+                        raise result
+        except BaseException as error:  # noqa: BLE001 - mapped below, and raised again
+            raise self._mapped(error, items) from None
+        finally:
+            self._waiting -= 1
+            self._confirmed += 1
+
+    def _mapped(self, error: BaseException, items: Sequence[Outgoing]) -> BaseException:
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                return error
+        found = self._line.errors().of(error)
+        # The broker closes a channel for one publish, and all that were under way on it hear of that one.
+        if isinstance(found, NotReady) and (size := _TOO_LARGE.search(str(found))) is not None:
+            self._largest = int(size[1])
+            try:
+                self._check_size(items)
+            except Refused as refused:
+                return refused
+        elif isinstance(found, Missing) and any(f"'{item.exchange}'" in str(found) for item in items):
+            return found
+        if isinstance(found, LineLost | NotReady | Missing):
+            return PublishUnknown(
+                f"the connection to RabbitMQ at {self._line.where} was lost before it confirmed a publish"
+            )
+        return found or error
+
+    def _check_size(self, items: Sequence[Outgoing]) -> None:
+        size = max(len(item.body) for item in items)
+        if size > self._largest:
+            raise Refused(
+                f"RabbitMQ at {self._line.where} takes no message of {size} bytes; "
+                f"its max_message_size is {self._largest}"
+            )
+
+    async def _open(self) -> Channel:
+        channel = self._channel
+        if channel is not None and not channel.is_closed:
+            return channel
+        async with self._opening:
+            if self._channel is None or self._channel.is_closed:
+                self._channel = await self._line.channel(confirms=True)
+            return self._channel
+
+    def _look_again(self) -> None:
+        """Say once when publishes wait and none is confirmed: an alarm of the broker's, as a rule."""
+        loop = asyncio.get_running_loop()
+        seen = self._confirmed
+
+        def look() -> None:
+            self._watch = None
+            if not self._waiting:
+                self._said = False
+                return
+            if self._confirmed == seen and not self._said:
+                self._said = True
+                logger.warning(
+                    "RabbitMQ at %s has confirmed no publish for %g s: it may be out of memory or disk; waiting",
+                    self._line.where,
+                    SLOW_CONFIRM,
+                )
+            self._look_again()
+
+        self._watch = loop.call_later(SLOW_CONFIRM, look)
+
+    def close(self) -> None:
+        """No longer look."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+
+async def _publish(channel: Channel, item: Outgoing) -> None:
+    await channel.basic_publish(  # type: ignore[call-arg]  # wait: missing in the abstract class alone
+        item.body, exchange=item.exchange, routing_key=item.key, properties=item.properties, wait=False
+    )

@@ -1,0 +1,254 @@
+"""Reading stream queues: from an offset or a time, up to now or for ever.
+
+Reading a stream takes nothing from it. A consumer is attached at an offset and told
+what comes; the broker does not tell where the end is. It is found in two moves: a
+second consumer attached at ``last`` gets the first message of the last chunk, and once
+the reader has come to it, a round trip on its channel that brings no more means that
+it has everything that was there when it asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Self
+
+from pamqp.common import FieldValue
+
+from paigeant_core.transports.rabbitmq.connection import (
+    Channel,
+    Line,
+    LineLost,
+    Message,
+    Missing,
+    NotReady,
+    quietly_close,
+)
+from paigeant_core.transports.rabbitmq.wire import offset_of
+
+PREFETCH = 500
+_EMPTY_AFTER = 2.0
+"""Seconds without a message after which a stream counts as empty. It is rare: a stream is made to be written to."""
+
+NEW_STREAM = (0.05, 0.1, 0.2, 0.4)
+"""Seconds between tries on a stream that somebody may just be making: the broker (3.10) refuses it, or hangs up."""
+
+_NEAR = 64
+"""Offsets that are read over rather than attached anew."""
+_PARALLEL = 8
+
+
+class Reading:
+    """One consumer of a stream queue. Use :meth:`attach`."""
+
+    def __init__(self, line: Line, queue: str, channel: Channel) -> None:
+        self.queue = queue
+        self._line = line
+        self._channel = channel
+        self._came: deque[Message] = deque()
+        self._woken = asyncio.Event()
+        self._prefetch = PREFETCH
+        self._unacked = 0
+        self._gone = False
+        self.after = -1
+        """Messages up to this offset are dropped: a chunk begins before the offset asked for."""
+
+    @classmethod
+    async def attach(cls, line: Line, queue: str, start: int | str | float, *, prefetch: int = PREFETCH) -> Self:
+        """Attach a consumer.
+
+        Args:
+            line: over which.
+            queue: the stream's.
+            start: an offset, a time in seconds since the epoch (a float), or what
+                RabbitMQ knows: ``first``, ``last``, ``next``.
+            prefetch: messages that may be on their way.
+
+        Raises:
+            Missing: no such queue.
+            ConnectError: no line.
+        """
+        for wait in NEW_STREAM:
+            try:
+                return await cls._attach(line, queue, start, prefetch)
+            except (NotReady, LineLost):
+                await asyncio.sleep(wait)
+        return await cls._attach(line, queue, start, prefetch)
+
+    @classmethod
+    async def _attach(cls, line: Line, queue: str, start: int | str | float, prefetch: int) -> Self:
+        channel = await line.channel(prefetch=prefetch)
+        reading = cls(line, queue, channel)
+        reading._prefetch = prefetch
+        offset: FieldValue = datetime.fromtimestamp(max(0.0, start), UTC) if isinstance(start, float) else start
+        reading.after = start - 1 if isinstance(start, int) else -1
+        channel.closing.add_done_callback(lambda _: reading._end())
+        channel.on_consumer_cancel_callbacks.add(lambda _: reading._end())
+        try:
+            with line.errors():
+                await channel.basic_consume(queue, reading._on_message, arguments={"x-stream-offset": offset})
+        except BaseException:
+            await quietly_close(channel)
+            raise
+        return reading
+
+    async def batch(self, timeout: float | None = None) -> list[Message]:
+        """What has come, at least one message; nothing after ``timeout`` seconds.
+
+        Raises:
+            Missing: the queue was deleted.
+            ConnectError: the line was lost.
+        """
+        if not self._came:
+            if self._gone:
+                raise self._loss()
+            self._woken.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._woken.wait()
+        if not self._came:
+            if self._gone:
+                raise self._loss()
+            return []
+        batch = list(self._came)
+        self._came.clear()
+        self._unacked += len(batch)
+        if self._unacked >= self._prefetch // 4:
+            # Not each time: while some of the prefetch is left the broker sends on.
+            self._unacked = 0
+            with self._line.errors():
+                await self._channel.basic_ack(batch[-1].delivery_tag or 0, multiple=True, wait=False)
+        if offset_of(batch[0]) <= self.after:
+            batch = [message for message in batch if offset_of(message) > self.after]
+        return batch
+
+    async def quiet(self) -> bool:
+        """Ask the broker; True: nothing more had come by its answer."""
+        if self._gone:
+            raise self._loss()
+        with self._line.errors():
+            await self._channel.basic_qos(prefetch_count=self._prefetch)
+        return not self._came
+
+    async def close(self) -> None:
+        """Detach."""
+        self._gone = True
+        await quietly_close(self._channel)
+
+    async def _on_message(self, message: Message) -> None:
+        self._came.append(message)
+        self._woken.set()
+
+    def _end(self) -> None:
+        self._gone = True
+        self._woken.set()
+
+    def _loss(self) -> LineLost | Missing:
+        if self._line.alive:
+            return Missing(f"the stream {self.queue} is gone")
+        return LineLost(f"the connection to RabbitMQ at {self._line.where} was lost")
+
+
+async def last_chunk(line: Line, queue: str) -> int | None:
+    """The offset of the first message in the last chunk; None: an empty stream.
+
+    Raises:
+        Missing: no such queue.
+    """
+    reading = await Reading.attach(line, queue, "last", prefetch=1)
+    try:
+        batch = await reading.batch(_EMPTY_AFTER)
+        return offset_of(batch[0]) if batch else None
+    finally:
+        await reading.close()
+
+
+async def up_to_now(
+    line: Line, queue: str, start: int | str | float, *, keep: list[Reading] | None = None
+) -> AsyncGenerator[list[Message], None]:
+    """Everything from ``start`` up to what is there now, in batches.
+
+    Args:
+        line: over which.
+        queue: the stream's.
+        start: see :meth:`Reading.attach`.
+        keep: the reading is put here and left open, to be read on.
+
+    Raises:
+        Missing: no such queue.
+        ConnectError: the line was lost.
+    """
+    end = await last_chunk(line, queue)
+    if end is None:
+        return
+    # One message back, so that something comes even when there is nothing new.
+    after = start - 1 if isinstance(start, int) else -1
+    reading = await Reading.attach(line, queue, max(0, after) if isinstance(start, int) else start)
+    try:
+        reading.after = -1
+        seen = -1
+        while seen < end or not await reading.quiet():
+            batch = await reading.batch(_EMPTY_AFTER)
+            if not batch:
+                if seen >= 0:
+                    continue
+                # A time later than the last chunk, or an offset that this stream never had.
+                await reading.close()
+                if isinstance(start, int):
+                    return
+                reading = await Reading.attach(line, queue, end)
+                continue
+            seen = offset_of(batch[-1])
+            if offset_of(batch[0]) <= after:
+                batch = [message for message in batch if offset_of(message) > after]
+            if batch:
+                yield batch
+        if keep is not None:
+            keep.append(reading)
+    finally:
+        if keep is None or reading not in keep:
+            await reading.close()
+
+
+async def fetch(line: Line, queue: str, offsets: Sequence[int]) -> list[Message]:
+    """The messages at these offsets, as far as the stream still holds them, in order.
+
+    Args:
+        line: over which.
+        queue: the stream's.
+        offsets: rising.
+    """
+    runs: list[list[int]] = []
+    for offset in offsets:
+        if runs and offset - runs[-1][-1] <= _NEAR:
+            runs[-1].append(offset)
+        else:
+            runs.append([offset])
+    gate = asyncio.Semaphore(_PARALLEL)
+
+    async def one(run: list[int]) -> list[Message]:
+        async with gate:
+            return await _fetch_run(line, queue, run)
+
+    found = await asyncio.gather(*(one(run) for run in runs))
+    return [message for messages in found for message in messages]
+
+
+async def _fetch_run(line: Line, queue: str, run: list[int]) -> list[Message]:
+    wanted = set(run)
+    found: list[Message] = []
+    reading = await Reading.attach(line, queue, run[0], prefetch=min(PREFETCH, run[-1] - run[0] + 1))
+    try:
+        seen = -1
+        while seen < run[-1]:
+            batch = await reading.batch(_EMPTY_AFTER)
+            if not batch:
+                break
+            seen = offset_of(batch[-1])
+            found += [message for message in batch if offset_of(message) in wanted]
+    finally:
+        await reading.close()
+    return found

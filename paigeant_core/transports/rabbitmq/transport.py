@@ -1,0 +1,407 @@
+"""The transport on RabbitMQ: quorum queues for work, a stream for the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import zlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import ClassVar
+
+from paigeant_core.clock import Clock
+from paigeant_core.errors import ConfigError, ConnectError, DuplicateWorkflow, PublishUnknown
+from paigeant_core.journal import Record
+from paigeant_core.message import PaigeantMessage
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.base import Transport
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, version_of
+from paigeant_core.transports.rabbitmq.consumer import RabbitConsumer
+from paigeant_core.transports.rabbitmq.index import Index, Known
+from paigeant_core.transports.rabbitmq.locks import Locks
+from paigeant_core.transports.rabbitmq.mirror import ChosenIds, Fence, Mirror
+from paigeant_core.transports.rabbitmq.presence import Presence, living, serving
+from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.rabbitmq.streams import Reading, last_chunk, up_to_now
+from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
+from paigeant_core.transports.types import (
+    END,
+    START,
+    BrokerInfo,
+    Capabilities,
+    QueueStatus,
+    Settled,
+    WorkerInfo,
+    WorkerStatus,
+)
+from paigeant_core.urls import mask_url, parse_url
+
+logger = logging.getLogger("paigeant")
+
+_BUCKETS = 16
+"""Locks that chosen correlation IDs are spread over."""
+
+_ELSEWHERE = (*PLACES.values(), "fence")
+"""Streams with records that the journal may have forgotten."""
+
+_OWN_ID = re.compile(r"[0-9a-f]{32}\Z")
+_FOLLOW = 1.0
+"""Seconds after which a follower hears that nothing came."""
+
+
+class RabbitTransport(Transport):
+    """A way to a RabbitMQ broker, 3.10 or newer.
+
+    Args:
+        url: ``amqp://`` or ``amqps://``.
+        clock: where the time comes from, in place of the machine's.
+
+    Raises:
+        ConfigError: the URL cannot be read.
+    """
+
+    scheme: ClassVar[str] = "amqp"
+    capabilities: ClassVar[Capabilities] = Capabilities(exact_fence=False, backwards=False)
+
+    def __init__(self, url: str, *, clock: Clock | None = None) -> None:
+        parse_url(url)
+        super().__init__(mask_url(url), clock)
+        self._url = url
+        self._warned = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._line = Line(self._url, "transport")
+        self._publisher = Publisher(self._line)
+        self._topology = Topology(self._line)
+        self._locks = Locks(self._line)
+        self._fences: dict[str, Fence] = {}
+        self._ids: dict[str, ChosenIds] = {}
+        self._indexes: dict[str, Index] = {}
+        self.presence = Presence(self._url, self.clock)
+
+    # -- connection ---------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """See :meth:`Transport.connect`."""
+        await self._line.connect()
+
+    async def disconnect(self) -> None:
+        """See :meth:`Transport.disconnect`."""
+        line, presence = self._line, self.presence
+        following: list[Mirror | Index] = [*self._fences.values(), *self._ids.values(), *self._indexes.values()]
+        self._publisher.close()
+        # What is called after this connects anew.
+        self._begin()
+        for each in following:
+            await each.close()
+        await presence.close()
+        await line.close()
+
+    async def broker_info(self) -> BrokerInfo:
+        """See :meth:`Transport.broker_info`."""
+        await self._line.connect()
+        server = self._line.server
+        facts = {"virtual_host": self._line.vhost}
+        for key in ("cluster_name", "platform", "product"):
+            if value := server.get(key):
+                facts[key] = str(value)
+        return BrokerInfo(broker="RabbitMQ", version=str(server.get("version", "unknown")), facts=facts)
+
+    def warn_of_timeout(self) -> None:
+        """Say once what becomes of a step that runs longer than the broker allows."""
+        if self._warned:
+            return
+        self._warned = True
+        version = str(self._line.server.get("version", ""))
+        how = (
+            "consumer_timeout in rabbitmq.conf"
+            if version_of(version) < (3, 12)
+            else "a policy with consumer-timeout for ^paigeant\\."
+        )
+        logger.warning(
+            "RabbitMQ %s gives a step that runs longer than its consumer_timeout (30 minutes by default) "
+            "to another worker; where steps take longer, raise it by %s",
+            version,
+            how,
+        )
+
+    # -- producing and consuming --------------------------------------------------------
+
+    async def dispatch(self, topic: str, transition: Transition, *, chosen_id: bool = True) -> None:
+        """See :meth:`Transport.dispatch`."""
+        names = Names(topic)
+        if not chosen_id:
+            await self._start(names, transition)
+            return
+        correlation_id = transition.record.headers.correlation_id
+        ids = self._ids.get(topic)
+        if ids is None:
+            ids = self._ids[topic] = ChosenIds(self._line, self._topology, self._publisher, names)
+        bucket = zlib.crc32(correlation_id.encode()) % _BUCKETS
+        async with self._locks.hold(names.lock(f"id.{bucket}")):
+            # The journal first: a topic that does not exist yet is known by that at once.
+            exists = bool(_OWN_ID.match(correlation_id)) and await self._in_journal(names, correlation_id)
+            await ids.catch_up()
+            exists = exists or correlation_id in ids.known
+            if exists:
+                raise DuplicateWorkflow(f"workflow {correlation_id} exists already in topic {topic}; choose another ID")
+            await self._start(names, transition, ("ids",))
+            ids.known.add(correlation_id)
+
+    async def _in_journal(self, names: Names, correlation_id: str) -> bool:
+        """Whether an ID that looks like a dispatcher's own is taken; those are in no list."""
+        index = self.journal_index(names)
+        await index.catch_up()
+        return correlation_id in index.workflows
+
+    async def _start(self, names: Names, transition: Transition, also: tuple[str, ...] = ()) -> None:
+        try:
+            await self._publish(names, transition, also)
+        except PublishUnknown:
+            raise PublishUnknown(
+                f"the connection to RabbitMQ at {self._line.where} was lost before it confirmed workflow "
+                f"{transition.record.headers.correlation_id}: it may run, and dispatched again it may run twice"
+            ) from None
+
+    async def _publish(self, names: Names, transition: Transition, also: tuple[str, ...], queue: str = "") -> None:
+        items = wire.moved(names, transition, now=self.clock.now(), also=also, queue=queue)
+        for last in (False, True):
+            await self._topology.lead(names, transition, queue)
+            try:
+                await self._publisher.send(items)
+                return
+            except Missing:
+                # The topic was deleted while we knew it.
+                self._topology.forget()
+                if last:
+                    raise
+
+    def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> RabbitConsumer:
+        """See :meth:`Transport.consumer`; the lease is the connection's life."""
+        return RabbitConsumer(self, self._url, topic, info)
+
+    def fence(self, names: Names) -> Fence:
+        """The fence of a topic, shared by all that this transport serves."""
+        fence = self._fences.get(names.topic)
+        if fence is None:
+            fence = self._fences[names.topic] = Fence(self._line, self._topology, self._publisher, names)
+        return fence
+
+    # -- observing ----------------------------------------------------------------------
+
+    async def records(
+        self, topic: str, *, start: str | float = START, follow: bool = False
+    ) -> AsyncIterator[list[Record]]:
+        """See :meth:`Transport.records`."""
+        names = Names(topic)
+        since = start if isinstance(start, float) else 0.0
+        where = _begin_at(start)
+        opened = self.clock.now()
+        while True:
+            try:
+                async with aclosing(self._read(names.journal, where, follow)) as batches:
+                    async for batch in batches:
+                        records = [record for record in map(wire.record_of, batch) if record is not None]
+                        if since:
+                            records = [record for record in records if record.at >= since]
+                        if batch:
+                            where = wire.offset_of(batch[-1]) + 1
+                        if records or not batch:
+                            yield records
+                if not follow:
+                    return
+            except Missing:
+                yield []
+                if not follow:
+                    return
+                where = "first"
+                await asyncio.sleep(_FOLLOW)
+            except ConnectError:
+                if not follow:
+                    raise
+                logger.warning("lost the connection to RabbitMQ at %s; connecting again", self._line.where)
+                await self._line.connect_patiently()
+                if where == "next":
+                    where = since = opened
+
+    async def _read(self, queue: str, where: int | str | float, follow: bool) -> AsyncGenerator[list[Message], None]:
+        """Batches up to now, an empty one, and with ``follow`` whatever comes."""
+        kept: list[Reading] = []
+        following = where
+        if where != "next":
+            async with aclosing(up_to_now(self._line, queue, where, keep=kept if follow else None)) as batches:
+                async for batch in batches:
+                    following = wire.offset_of(batch[-1]) + 1
+                    yield batch
+        if not follow:
+            yield []
+            return
+        reading = kept[0] if kept else await Reading.attach(self._line, queue, following)
+        try:
+            yield []
+            while True:
+                yield await reading.batch(_FOLLOW)
+        finally:
+            await reading.close()
+
+    def journal_index(self, names: Names) -> Index:
+        """The index of a topic's journal."""
+        return self._index(names.journal)
+
+    def _index(self, queue: str) -> Index:
+        index = self._indexes.get(queue)
+        if index is None:
+            index = self._indexes[queue] = Index(self._line, queue)
+        return index
+
+    async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
+        """See :meth:`Transport.find`."""
+        index = self.journal_index(Names(topic))
+        await index.catch_up()
+        if prefix in index.workflows:
+            return [prefix]
+        found = (key for key in index.workflows if key.startswith(prefix))
+        return [key for key, _ in zip(found, range(limit), strict=False)]
+
+    async def history(self, topic: str, correlation_id: str) -> list[Record]:
+        """See :meth:`Transport.history`."""
+        names = Names(topic)
+        index = self.journal_index(names)
+        await index.catch_up()
+        known = index.workflows.get(correlation_id)
+        records = await index.records(list(known.offsets)) if known is not None else []
+        if not any(record.state for record in records):
+            await self._catch_up_elsewhere(names)
+            if (last := self._elsewhere(names, correlation_id)) is not None:
+                records[:0] = await last[0].records([last[1].last], {last[1].last: ""})
+        return records
+
+    async def _catch_up_elsewhere(self, names: Names) -> None:
+        for stream in _ELSEWHERE:
+            await self._index(names.stream(stream)).catch_up()
+
+    def _elsewhere(self, names: Names, correlation_id: str) -> tuple[Index, Known] | None:
+        """The last word on a workflow that the journal has forgotten, in the stores that keep longer."""
+        newest: tuple[Index, Known] | None = None
+        for stream in _ELSEWHERE:
+            index = self._index(names.stream(stream))
+            known = index.workflows.get(correlation_id)
+            if known is not None and known.id and (newest is None or known.order > newest[1].order):
+                newest = (index, known)
+        return newest
+
+    async def queues(self, topic: str) -> list[QueueStatus]:
+        """See :meth:`Transport.queues`."""
+        names = Names(topic)
+        index = self.journal_index(names)
+        await index.catch_up()
+        served = serving(await self.workers(topic))
+        figures = []
+        for activity in sorted({*index.activities, *served}):
+            # The driver's call, not aio-pika's: that one remembers an old count.
+            try:
+                async with self._line.borrowed() as channel:
+                    queue = await channel.queue_declare(names.work(activity), passive=True)
+                ready, consumers = queue.message_count or 0, queue.consumer_count or 0
+            except Missing:
+                ready = consumers = 0
+            # A worker has any number of consumers on a queue, from none to several.
+            figures.append(QueueStatus(activity=activity, ready=ready, consumers=served.get(activity, consumers)))
+        return figures
+
+    async def workers(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.workers`."""
+        return await living(self._line, Names(topic), self.clock.now())
+
+    async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+        """See :meth:`Transport.parked`."""
+        names = Names(topic)
+        queue = names.stream(PLACES[place])
+        index, journal = self._index(queue), self.journal_index(names)
+        await index.catch_up()
+        await journal.catch_up()
+        valid: dict[int, str] = {}
+        looked = False
+        for correlation_id, known in index.newest_first():
+            current = journal.workflows.get(correlation_id)
+            if current is not None and current.id:
+                if current.id == known.id:
+                    valid[known.last] = str(current.last)
+            else:
+                if not looked:
+                    await self._catch_up_elsewhere(names)
+                    looked = True
+                last = self._elsewhere(names, correlation_id)
+                if last is not None and last[1].id == known.id:
+                    valid[known.last] = ""
+            if len(valid) >= limit:
+                break
+        return (await index.records(sorted(valid), valid))[::-1]
+
+    # -- acting -------------------------------------------------------------------------
+
+    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+        """See :meth:`Transport.operate`."""
+        names = Names(topic)
+        index, fence = self.journal_index(names), self.fence(names)
+        # The long way through the journal before anybody is kept waiting.
+        await index.catch_up()
+        await self._topology.stream(names, "fence")
+        record = transition.record
+        async with self._locks.hold(names.lock("operate")):
+            await index.catch_up()
+            known = index.workflows.get(record.headers.correlation_id)
+            current = known.id if known is not None else ""
+            if not current:
+                await self._catch_up_elsewhere(names)
+                last = self._elsewhere(names, record.headers.correlation_id)
+                current = last[1].id if last is not None else ""
+            if current == record.id:
+                return Settled.ALREADY
+            if current != expect:
+                return Settled.SUPERSEDED
+            await self._publish(names, transition, ("fence",), _timer_queue(transition))
+            fence.note(record)
+        return Settled.DONE
+
+    async def append_audit(self, topic: str, entry: bytes) -> None:
+        """See :meth:`Transport.append_audit`."""
+        names = Names(topic)
+        await self._topology.stream(names, "audit")
+        await self._publisher.send([wire.direct(names.stream("audit"), entry)])
+
+    async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.audit`."""
+        queue = Names(topic).stream("audit")
+        entries: deque[bytes] = deque(maxlen=limit)
+        try:
+            end = await last_chunk(self._line, queue)
+            if end is not None:
+                async with aclosing(up_to_now(self._line, queue, max(0, end - limit))) as batches:
+                    async for batch in batches:
+                        entries.extend(message.body for message in batch)
+        except Missing:
+            return []
+        return list(entries)
+
+
+def _begin_at(start: str | float) -> int | str | float:
+    if isinstance(start, float):
+        return start
+    if start in (START, END):
+        return "first" if start == START else "next"
+    if not (isinstance(start, str) and start.isdecimal()):
+        raise ConfigError(f"journal position {ascii(start)[:40]}: it must be a number, or a time")
+    return int(start) + 1
+
+
+def _timer_queue(transition: Transition) -> str:
+    """The activity whose queue a hold's timer comes out of, where the message itself names none."""
+    if transition.deadline is None or transition.record.headers.activity or transition.record.body is None:
+        return ""
+    executed = PaigeantMessage.decode(transition.record.body).routing_slip.executed
+    return str(executed[-1]) if executed else ""
