@@ -1,0 +1,1 @@
+"""The operations console of Paigeant, on a terminal and as commands."""

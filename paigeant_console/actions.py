@@ -1,0 +1,308 @@
+"""The one table of what keys do. Bindings, hints, help and `:` commands are all made from it.
+
+A key that cannot be used now stays where it is, dimmed, and says why when it is pressed:
+hands learn places, and a key that vanishes teaches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from paigeant_console.safe_text import SafeText, joined, literal
+
+__all__ = [
+    "ACTIONS",
+    "VIEWS",
+    "Action",
+    "Situation",
+    "by_id",
+    "commands",
+    "hints",
+    "key_text",
+    "of_view",
+    "refusal",
+]
+
+LISTS: Final = frozenset({"workflows", "dead"})
+"""Views whose rows are workflows."""
+WORKFLOWS: Final = LISTS | {"workflow"}
+"""Views in which there is a workflow to act on."""
+EVERY: Final = frozenset({"workflows", "workflow", "traffic", "queues", "dead", "audit"})
+TABLES: Final = EVERY
+FORMS: Final = frozenset({"prompt", "confirm", "replay", "payload"})
+"""What takes the keys while it is open."""
+
+VIEWS: Final[dict[str, SafeText]] = {
+    "workflows": literal("workflows"),
+    "traffic": literal("traffic"),
+    "queues": literal("queues"),
+    "dead": literal("dead letters"),
+    "audit": literal("audit"),
+}
+"""The views with a number, in order, and their titles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a key does.
+
+    Attributes:
+        id: its name, as a keymap would know it.
+        keys: Textual's names for its keys.
+        label: one or two words, for the hints.
+        help: a sentence.
+        where: views and forms in which it does something.
+        command: words that do the same after `:`; the first is the one that is shown.
+        writes: it changes something on the broker.
+        needs_row: it acts on a row, so there must be one.
+        hint: rank among the hints at the foot, from 1; 0: not among them, but in a form; -1: not even there.
+        owner: who has the binding: the app, or a widget that is focused.
+    """
+
+    id: str
+    keys: tuple[str, ...]
+    label: SafeText
+    help: SafeText
+    where: frozenset[str] = EVERY
+    command: tuple[str, ...] = ()
+    writes: bool = False
+    needs_row: bool = False
+    hint: int = 0
+    owner: str = "app"
+
+
+def _action(
+    id: str,
+    keys: str,
+    label: str,
+    help: str,
+    *,
+    where: Iterable[str] = EVERY,
+    command: str = "",
+    writes: bool = False,
+    needs_row: bool = False,
+    hint: int = 0,
+    owner: str = "app",
+) -> Action:
+    return Action(
+        id,
+        tuple(keys.split()),
+        literal(label),
+        literal(help),
+        frozenset(where),
+        tuple(command.split()),
+        writes,
+        needs_row,
+        hint,
+        owner,
+    )
+
+
+ACTIONS: Final[Sequence[Action]] = (
+    # Where to look.
+    _action("view.workflows", "1", "workflows", "Show all workflows.", command="workflows wf"),
+    _action("view.traffic", "2", "traffic", "Show the journal as it is written.", command="traffic tail"),
+    _action("view.queues", "3", "queues", "Show queues and workers.", command="queues workers"),
+    _action("view.dead", "4", "dead letters", "Show what is dead, held or quarantined.", command="dead parked"),
+    _action("view.audit", "5", "audit", "Show who did what, and why.", command="audit"),
+    _action(
+        "table.open", "enter", "open", "Open the workflow under the cursor.",
+        where=("workflows", "dead", "traffic"), needs_row=True, hint=1, owner="table",
+    ),
+    _action("open", "", "open", "Open the workflow whose ID begins so: `open 3f2`.", command="open"),
+    _action(
+        "filter", "slash", "filter", "Show only what a query selects: state:dead step:charge age:>10m",
+        where=("workflows", "dead", "traffic"), command="filter", hint=2,
+    ),
+    _action(
+        "order", "o", "order", "Order by creation, by last change, or by state.", where=LISTS, command="order sort",
+        hint=13,
+    ),
+    _action(
+        "panes", "tab shift+tab", "pane", "Go to the next part of the screen.", where=("workflow", "queues"), hint=3,
+    ),
+    _action("pause", "p", "pause", "Freeze this view, or let it go on; nothing is missed.", command="pause", hint=9),
+    # What to act on.
+    _action(
+        "table.mark", "space", "mark", "Mark the row, or unmark it. What you do is done to all marked rows.",
+        where=LISTS, needs_row=True, hint=4, owner="table",
+    ),
+    _action(
+        "table.mark_range", "ctrl+@ ctrl+space", "mark to here", "Mark all rows from the one marked last to here.",
+        where=LISTS, needs_row=True, owner="table",
+    ),
+    _action("unmark", "u", "unmark", "Unmark all rows.", where=LISTS, command="unmark"),
+    # Acting.
+    _action(
+        "retry", "r", "retry", "Run the step where the workflow stands again, with attempts starting anew.",
+        where=WORKFLOWS, command="retry", writes=True, needs_row=True, hint=5,
+    ),
+    _action(
+        "replay", "R", "replay", "Do the work again from a step, with its payload as it was or mended.",
+        where=WORKFLOWS, command="replay", writes=True, needs_row=True, hint=6,
+    ),
+    _action(
+        "dead-letter", "d", "dead-letter", "Take the workflow out of the way: park it among the dead letters.",
+        where=WORKFLOWS, command="dead-letter", writes=True, needs_row=True, hint=7,
+    ),
+    _action(
+        "dispatch", "", "dispatch", "Start a workflow: `dispatch validate charge customer_email=ann@example.com`.",
+        command="dispatch", writes=True,
+    ),
+    # Taking things along.
+    _action(
+        "copy", "y", "copy", "Copy the ID (or the payload, where it has the focus) by asking the terminal to.",
+        needs_row=True, where=("workflows", "workflow", "dead", "traffic"), command="copy", hint=10,
+    ),
+    _action(
+        "copy-command", "Y", "copy command", "Copy the command line that shows or does the same.",
+        where=EVERY | {"confirm"}, command="copy-command", hint=12,
+    ),
+    _action(
+        "write", "w", "write", "Write what `y` copies to a file that only you can read.",
+        needs_row=True, where=("workflows", "workflow", "dead", "traffic"), command="write", hint=11,
+    ),
+    # Leaving.
+    _action("command", "colon ctrl+p", "command", "Type a command; Tab completes it.", hint=8),
+    _action("help", "question_mark f1", "help", "Explain every key of this view.", command="help", hint=1),
+    _action("back", "q", "back", "Go back; in a view itself: quit.", where=EVERY | {"help"}, command="back"),
+    _action(
+        "escape", "escape", "clear", "Clear the filter or the message; else go back, but never quit.",
+        where=EVERY | {"help"},
+    ),
+    _action("interrupt", "ctrl+c", "quit", "Twice: quit.", where=EVERY | {"help"}),
+    _action("quit", "ctrl+q", "quit", "Quit.", where=EVERY | {"help"}, command="quit q exit"),
+    _action("suspend", "ctrl+z", "suspend", "Put the console into the background; `fg` brings it back."),
+    _action("redraw", "ctrl+l", "redraw", "Paint the screen anew.", where=EVERY | {"help"}, command="redraw"),
+    # Moving; the tables' own.
+    _action("table.down", "down j", "down", "Next row.", where=TABLES | {"help"}, owner="table"),
+    _action("table.up", "up k", "up", "Row before.", where=TABLES | {"help"}, owner="table"),
+    _action("table.page_down", "pagedown ctrl+d", "page down", "Next page.", where=TABLES | {"help"}, owner="table"),
+    _action("table.page_up", "pageup ctrl+u", "page up", "Page before.", where=TABLES | {"help"}, owner="table"),
+    _action("table.first", "home g", "first", "First row.", where=TABLES | {"help"}, owner="table"),
+    _action(
+        "table.last", "end G shift+g", "last", "Last row; in the traffic, follow it again.", where=TABLES | {"help"},
+        owner="table",
+    ),
+    # While something is asked.
+    _action("prompt.done", "enter", "go on", "Take what was typed.", where=("prompt",), owner="prompt"),
+    _action("prompt.cancel", "escape", "cancel", "Take it back.", where=("prompt",), owner="prompt"),
+    _action("prompt.complete", "tab", "complete", "Complete the word.", where=("prompt",), owner="prompt", hint=-1),
+    _action(
+        "prompt.rows", "up down", "rows", "Move in the list, or through what was typed before.", where=("prompt",),
+        owner="prompt", hint=-1,
+    ),
+    _action("confirm.yes", "y", "yes", "Do it.", where=("confirm",), writes=True, needs_row=True, owner="confirm"),
+    _action("confirm.no", "n enter escape q", "no", "Leave everything as it is.", where=("confirm",), owner="confirm"),
+    _action(
+        "confirm.scroll", "up down j k", "targets", "See the other targets.", where=("confirm",), owner="confirm",
+        hint=-1,
+    ),
+    _action("replay.earlier", "left h", "earlier", "Replay from the step before.", where=("replay",), owner="replay"),
+    _action("replay.later", "right l", "later", "Replay from the next step.", where=("replay",), owner="replay"),
+    _action("replay.payload", "p", "payload", "Edit the payload here.", where=("replay",), owner="replay"),
+    _action("replay.editor", "e", "editor", "Edit the payload in $EDITOR.", where=("replay",), owner="replay"),
+    _action("replay.done", "enter", "go on", "Go on to the reason.", where=("replay",), owner="replay"),
+    _action("replay.cancel", "escape q", "cancel", "Leave everything as it is.", where=("replay",), owner="replay"),
+    _action("payload.done", "ctrl+s", "use it", "Use this payload.", where=("payload",), owner="payload"),
+    _action("payload.cancel", "escape", "discard", "Forget the changes.", where=("payload",), owner="payload"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """Where the operator is, as far as it decides what keys can do.
+
+    Attributes:
+        view: the screen's name.
+        read_only: operations are refused.
+        has_row: there is something under the cursor or marked.
+        paused: the view is frozen.
+        marked: how many rows are marked.
+    """
+
+    view: str
+    read_only: bool = False
+    has_row: bool = True
+    paused: bool = False
+    marked: int = 0
+
+
+def by_id(id: str) -> Action:
+    """The action of that name.
+
+    Raises:
+        KeyError: there is none.
+    """
+    return _BY_ID[id]
+
+
+_BY_ID: Final = {action.id: action for action in ACTIONS}
+
+
+def of_view(view: str) -> list[Action]:
+    """The actions of a view or form, in the table's order."""
+    return [action for action in ACTIONS if view in action.where and action.keys]
+
+
+def refusal(action: Action, situation: Situation) -> SafeText | None:
+    """Why an action cannot be done now; None: it can."""
+    if situation.view not in action.where:
+        titles = ", ".join(name for name in ("workflows", "workflow", "traffic", "dead") if name in action.where)
+        return literal(f"{action.label}: not in this view{f' (but in: {titles})' if titles else ''}")
+    if action.writes and situation.read_only:
+        return literal(f"{action.label}: this console is read-only")
+    if action.needs_row and not situation.has_row:
+        return literal(f"{action.label}: there is no row under the cursor")
+    return None
+
+
+def hints(situation: Situation) -> list[tuple[SafeText, SafeText, bool]]:
+    """Key, label and whether it can be used, for the foot of a view, most useful first."""
+    least = 0 if situation.view in FORMS else 1
+    wanted = [action for action in of_view(situation.view) if action.hint >= least]
+    found = []
+    for action in sorted(wanted, key=lambda action: action.hint):
+        label = literal("go on") if action.id == "pause" and situation.paused else action.label
+        found.append((key_text(action.keys[0]), label, refusal(action, situation) is None))
+    return found
+
+
+def commands() -> dict[str, Action]:
+    """Every word that can follow `:`."""
+    return {word: action for action in ACTIONS for word in action.command}
+
+
+_KEY_TEXTS: Final = {
+    "question_mark": "?",
+    "slash": "/",
+    "colon": ":",
+    "enter": "Enter",
+    "escape": "Esc",
+    "space": "Space",
+    "tab": "Tab",
+    "shift+tab": "Shift+Tab",
+    "pagedown": "PgDn",
+    "pageup": "PgUp",
+    "home": "Home",
+    "end": "End",
+    "up": "Up",
+    "down": "Down",
+    "left": "Left",
+    "right": "Right",
+    "shift+g": "",
+    "ctrl+@": "",
+    "f1": "F1",
+}
+
+
+def key_text(key: str) -> SafeText:
+    """A key as it is written on keyboards; empty for a second name of the same key."""
+    return literal(_KEY_TEXTS.get(key, key.replace("ctrl+", "^").upper() if key.startswith("ctrl+") else key))
+
+
+def keys_text(action: Action) -> SafeText:
+    """All keys of an action: ``j Down``."""
+    return joined([text for text in map(key_text, action.keys) if text], literal(" "))

@@ -1,0 +1,334 @@
+"""The console's app: it starts the feed, holds the screens, and asks the one on top to look four times a second."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from paigeant_console.terminal import ConsoleAppBase, check_terminal, run_console  # sets Textual's knobs: comes first
+
+# isort: split
+from textual import events
+from textual.app import ScreenStackError, SuspendNotSupported, SystemCommand
+from textual.binding import BindingType
+from textual.screen import Screen
+from textual.widgets import TextArea
+
+from paigeant_console.actions import VIEWS
+from paigeant_console.feed import Feed
+from paigeant_console.model.confirmation import Target
+from paigeant_console.model.status import Place
+from paigeant_console.safe_text import safe
+from paigeant_console.screens.audit import AuditScreen
+from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.screens.dead_letters import DeadLettersScreen
+from paigeant_console.screens.help import HelpScreen
+from paigeant_console.screens.queues import QueuesScreen
+from paigeant_console.screens.traffic import TrafficScreen
+from paigeant_console.screens.workflow import WorkflowScreen
+from paigeant_console.screens.workflows import WorkflowsScreen
+from paigeant_console.widgets.confirm_bar import ConfirmBar
+from paigeant_console.widgets.keys import PASSING, bindings_of
+from paigeant_console.widgets.prompt import Prompt
+from paigeant_core.transports import Transport
+from paigeant_core.urls import mask_url, parse_url
+
+__all__ = ["ConsoleApp", "run"]
+
+FLUSH_EVERY: Final = 0.25
+"""Seconds between two looks at the feed: nothing is painted more often because of traffic."""
+TWICE_WITHIN: Final = 3.0
+"""Seconds in which a second ^C counts as one."""
+PROGRAM: Final = "paigeant-console"
+
+_USER: Final = re.compile(r"(?<=://)[^/@]*@")
+"""Who logs in is not where it is."""
+
+_SCREENS: Final[dict[str, type[ConsoleScreen]]] = {
+    "workflows": WorkflowsScreen,
+    "traffic": TrafficScreen,
+    "queues": QueuesScreen,
+    "dead": DeadLettersScreen,
+    "audit": AuditScreen,
+}
+
+
+class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
+    """The console.
+
+    Args:
+        feed: what it shows; started and stopped by it.
+        url: the broker's, without its password.
+        context: its name in the configuration; may be empty.
+        production: a mistake here is dear.
+        ascii_only: write ASCII only.
+        log_directory: where a crash is written down; by default the user's log directory.
+        state_directory: where `w` writes; by default the user's state directory.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = bindings_of("app")
+    CSS_PATH = "console.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    TITLE = PROGRAM
+
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        url: str,
+        context: str = "",
+        production: bool = False,
+        ascii_only: bool = False,
+        log_directory: Path | None = None,
+        state_directory: Path | None = None,
+    ) -> None:
+        super().__init__(ascii_only=ascii_only, log_directory=log_directory, css_path=None)
+        self.feed = feed
+        self._state_directory = state_directory
+        self._interrupted_at = float("-inf")
+        place = Place(
+            context=safe(context, 40),
+            url=safe(_USER.sub("", url), 100),
+            topic=safe(feed.topic, 64),
+            read_only=feed.read_only,
+            production=production,
+        )
+        self.shared = Shared(
+            feed=feed,
+            place=place,
+            target=Target(url, feed.topic, context, production),
+            ascii_only=ascii_only,
+            write_file=self.write_file,
+            show_view=self.show_view,
+            open_workflow=self.open_workflow,
+            edit_text=self.edit_text,
+        )
+        if "TEXTUAL_THEME" not in os.environ:
+            # The terminal's own colours: they fit its background, and cost half the bytes of 24-bit ones.
+            self.theme = "ansi-dark"
+        for name, screen in _SCREENS.items():
+            self.add_mode(name, self._made(screen))
+
+    def _made(self, screen: type[ConsoleScreen]) -> Callable[[], Screen[Any]]:
+        return lambda: screen(self.shared)
+
+    # -- life ---------------------------------------------------------------------------
+
+    def on_mount(self) -> None:
+        """Show the workflows, and start to read; the first paint waits for nobody."""
+        self.switch_mode("workflows")
+        self.set_interval(FLUSH_EVERY, self.flush, name="flush")
+        self.call_after_refresh(self.feed.start)
+
+    def flush(self) -> None:
+        """Let the screen on top look at the feed."""
+        try:
+            screen = self.screen
+        except ScreenStackError:  # the app is ending
+            return
+        if isinstance(screen, ConsoleScreen):
+            screen.flush()
+
+    # -- going --------------------------------------------------------------------------
+
+    def show_view(self, name: str) -> None:
+        """Go to a view, or to the help of the one that is shown.
+
+        Args:
+            name: of the action table.
+        """
+        screen = self.screen
+        if name == "help":
+            if isinstance(screen, ConsoleScreen) and not isinstance(screen, HelpScreen):
+                self.push_screen(HelpScreen(self.shared, screen.situation(), screen.tab))
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        if name in VIEWS:
+            self.switch_mode(name)
+
+    def open_workflow(self, correlation_id: str) -> None:
+        """Open a workflow over the view that is shown.
+
+        Args:
+            correlation_id: which.
+        """
+        screen = self.screen
+        tab = screen.tab if isinstance(screen, ConsoleScreen) else "workflows"
+        self.push_screen(WorkflowScreen(self.shared, correlation_id, tab))
+
+    # -- keys ---------------------------------------------------------------------------
+
+    async def on_event(self, event: events.Event) -> None:
+        """Do what a key says before the next one is looked at.
+
+        Textual sends a key to the widget that has the focus *now* and looks for its meaning
+        when it comes back from there. Keys come in bursts over a slow line, and then all of
+        `/dead` would have gone to the table before `/` opened the prompt.
+
+        Args:
+            event: any; keys are taken here.
+        """
+        if isinstance(event, events.Key) and not event.is_forwarded and await self._key(event):
+            return
+        if isinstance(event, events.Paste) and not event.is_forwarded and self._paste(event):
+            return
+        await super().on_event(event)
+
+    def _paste(self, event: events.Paste) -> bool:
+        taker = self.screen.taker() if isinstance(self.screen, ConsoleScreen) else None
+        if isinstance(taker, Prompt):
+            taker.take_paste(event.text)
+        return taker is not None
+
+    async def _key(self, event: events.Key) -> bool:
+        try:
+            screen = self.screen
+        except ScreenStackError:  # the app is ending
+            return False
+        if not isinstance(screen, ConsoleScreen):
+            return False
+        self.app_focus = True  # whoever types is here, whatever the terminal said last
+        if screen.swallows(event.key):
+            return True
+        taker = screen.taker()
+        passing = event.key in PASSING or (event.key == "Y" and isinstance(taker, ConfirmBar))
+        if taker is not None and not passing:
+            taker.take_key(event)
+            return True
+        if taker is None and isinstance(screen.focused, TextArea):
+            return False  # an editor does as Textual's do
+        active = screen.active_bindings.get(event.key)
+        return active is not None and await self.run_action(active.binding.action, active.node)
+
+    def action_act(self, name: str) -> None:
+        """Do what a key of the action table says.
+
+        Args:
+            name: the action's ID.
+        """
+        screen = self.screen
+        if name == "interrupt":
+            self._interrupt()
+        elif name == "quit":
+            self.exit(0)
+        elif isinstance(screen, ConsoleScreen):
+            screen.perform(name)
+
+    def _interrupt(self) -> None:
+        now = time.monotonic()
+        if now - self._interrupted_at <= TWICE_WITHIN:
+            self.exit(0)
+            return
+        self._interrupted_at = now
+        if isinstance(self.screen, ConsoleScreen):
+            self.screen.say((safe("press ^C again to quit"), "warn"))
+
+    def get_system_commands(self, screen: Screen[Any]) -> list[SystemCommand]:
+        """None: what can be done is in the action table."""
+        return []
+
+    # -- files and editors --------------------------------------------------------------
+
+    def write_file(self, value: bytes, name: str) -> str:
+        """Write where only this user can read.
+
+        Args:
+            value: what.
+            name: how the file's name begins.
+
+        Returns:
+            Where.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        directory = self._state_directory
+        if directory is None:
+            from platformdirs import user_state_path
+
+            directory = user_state_path(PROGRAM, appauthor=False)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        for number in range(1000):
+            path = directory / f"{name}-{stamp}{f'-{number}' if number else ''}.txt"
+            try:
+                # O_EXCL: a link that somebody put there is not followed.
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                continue
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(value)
+            return str(path)
+        raise FileExistsError(f"a thousand files of this second in {directory}")
+
+    def edit_text(self, text: str) -> str | None:
+        """Edit a text in $VISUAL or $EDITOR, which has the terminal meanwhile; the feed reads on.
+
+        Args:
+            text: what to edit; nothing in it may be a control character.
+
+        Returns:
+            What was saved, or None where the editor failed or could not be started.
+        """
+        editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+        with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as directory:
+            path = Path(directory) / "payload.json"
+            path.write_text(text, encoding="utf-8")
+            try:
+                with self.suspend():
+                    ended = subprocess.run([*shlex.split(editor), str(path)], check=False)  # noqa: S603 - the user's own
+                return path.read_text(encoding="utf-8") if ended.returncode == 0 else None
+            except (SuspendNotSupported, OSError, ValueError):
+                return None
+
+
+def run(
+    url: str,
+    topic: str,
+    *,
+    context: str = "",
+    read_only: bool = False,
+    operator: str | None = None,
+    production: bool = False,
+    ascii_only: bool = False,
+    mouse: bool = False,
+    no_worker_after: float | None = None,
+    connect: Callable[[], Transport] | None = None,
+) -> int:
+    """Open the console and stay until it is left. Must be called from the main thread.
+
+    Args:
+        url: the broker.
+        topic: the topic.
+        context: its name in the configuration; shown, and put into command lines.
+        read_only: refuse every operation.
+        operator: who acts, for the audit; None: user and host.
+        production: draw a frame that nobody overlooks, and have every operation confirmed by typing.
+        ascii_only: write ASCII only.
+        mouse: let the terminal report the mouse.
+        no_worker_after: seconds after which a waiting step that nobody serves is stuck.
+        connect: makes the transport, in place of ``get_transport(url)``.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ConfigError: a URL that cannot be read.
+        TerminalError: this is no terminal that the console can run on.
+    """
+    parse_url(url)
+    terminal = check_terminal(ascii_only=ascii_only)
+    feed = Feed(url, topic, read_only=read_only, operator=operator, no_worker_after=no_worker_after, connect=connect)
+    app = ConsoleApp(feed, url=mask_url(url), context=context, production=production, ascii_only=terminal.ascii_only)
+    try:
+        return run_console(app, mouse=mouse)
+    finally:
+        feed.stop()

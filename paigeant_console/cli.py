@@ -1,0 +1,140 @@
+"""`paigeant-console`: the console, and the same verbs as commands.
+
+Typer reads the command line and makes a job of it; the job is done here, outside of Typer, so that every error ends in
+one sentence on stderr and in an exit code of `ExitCode`, and no user sees a traceback. Neither Textual nor a driver is
+imported before a command needs it, and nothing that takes time before `main` can catch a Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from paigeant_console.exit_codes import ExitCode, exit_code
+
+if TYPE_CHECKING:
+    from paigeant_console.commands._call import Call
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what a command line says.
+
+    Args:
+        arguments: The command line without the program; by default this process's.
+
+    Returns:
+        The exit code, see `ExitCode`.
+    """
+    call: Call | None = None
+    try:
+        from paigeant_console.commands.program import read
+
+        with _ended_by_sigterm():
+            job = read(arguments)
+            if isinstance(job, int):
+                code: int | None = job
+            else:
+                call = job.call
+                if arguments is None:
+                    # A process of its own: what nobody awaited is no concern of whoever typed the command.
+                    from paigeant_console.logs import quiet
+
+                    quiet()
+                code = job.do()
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return int(code or ExitCode.OK)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except SystemExit as leaving:
+        return leaving.code if isinstance(leaving.code, int) else ExitCode.FAILED
+    except BrokenPipeError:
+        _drop_stdout()
+        return ExitCode.BROKEN_PIPE
+    except Exception as error:  # noqa: BLE001 - the last one who can make a sentence of it
+        return _explain(error, call)
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM an exit with 143 wherever no loop runs, instead of a death by signal."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    try:
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
+            yield
+            return
+        previous = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _explain(error: Exception, call: Call | None) -> int:
+    from paigeant_console.commands.program import UsageError, sentence
+    from paigeant_console.logs import debugging
+    from paigeant_console.output import note
+
+    if isinstance(error, UsageError):
+        note(sentence(error))
+        return ExitCode.USAGE
+    from paigeant_core.errors import PaigeantError
+
+    url = call.known_url if call is not None else os.environ.get("PAIGEANT_URL", "")
+    if debugging():
+        import traceback
+
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            note(line, url=url)
+    if isinstance(error, PaigeantError):
+        note(f"{str(error) or type(error).__name__}{_hint(error)}", url=url)
+        return exit_code(error)
+    if getattr(error, "code", "") == "terminal_unsuitable":
+        # Known by its code: its class would bring Textual with it.
+        note(str(error))
+        return ExitCode.USAGE
+    if isinstance(error, OSError) and error.strerror:
+        if sys.stdout is not None and error.filename is None:
+            # Most likely of the data itself; what is left of it must not fail a second time at the end.
+            _drop_stdout()
+        where = f" ({error.filename})" if error.filename else ""
+        note(f"{error.strerror}{where}", url=url)
+        return ExitCode.FAILED
+    # Of an error that nobody foresaw the class alone: its text may quote a payload.
+    note(f"internal error: {type(error).__name__}; PAIGEANT_DEBUG=1 shows where, please report it", url=url)
+    return ExitCode.FAILED
+
+
+def _hint(error: Exception) -> str:
+    """What to do about it, where the error itself is the library's and cannot know of flags."""
+    from paigeant_core import errors
+
+    hints: tuple[tuple[type[Exception], str], ...] = (
+        (errors.WorkflowNotFound, "list shows what there is, --topic names another topic"),
+        (errors.AmbiguousID, "write more of it"),
+        (errors.AuthenticationError, "look at user and password in PAIGEANT_URL, --url or the context"),
+        (errors.ConnectError, "is it up, and is PAIGEANT_URL, --url or the context right?"),
+        (errors.MessageTooLarge, "keep what is large elsewhere, and its address in the payload"),
+    )
+    return next((f"; {hint}" for kind, hint in hints if isinstance(error, kind)), "")
+
+
+def _drop_stdout() -> None:
+    """Let the interpreter flush into nothing when it ends, instead of complaining once more."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError, AttributeError):
+        sys.stdout = None  # as in a process that was started without one

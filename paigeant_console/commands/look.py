@@ -1,0 +1,258 @@
+"""`list` and `show`: where workflows stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paigeant_console.commands._call import Call, command
+from paigeant_console.exit_codes import ExitCode
+from paigeant_console.output import note
+
+if TYPE_CHECKING:
+    from paigeant_console.model.fold import Fold, Row
+    from paigeant_console.model.snapshot import Snapshot
+    from paigeant_console.safe_text import SafeText
+    from paigeant_core.journal import Record
+
+__all__ = ["list_", "show"]
+
+ID_CELLS = 8
+"""Characters of an ID that are shown at least where a terminal is narrow."""
+
+
+@command
+def list_(
+    call: Call,
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="QUERY", help="What to select, e.g. 'state:dead age:>10m'.", show_default=False),
+    ] = None,
+    limit: Annotated[str | None, typer.Option("--limit", metavar="N", help="At most so many.")] = None,
+) -> int:
+    """List workflows, the one that moved last first.
+
+    QUERY is terms with a space between, OR, NOT or !, and parentheses: state:dead step:charge id:3f2 name:onboarding
+    label.tier:premium age:>10m attempt:>=3 stuck:no_worker error:timeout worker:w1 payload.email:ann@example.com. Text
+    matches anywhere in a field, in any case; with a * it has to match the whole; a bare word looks everywhere.
+    """
+    from paigeant_console.commands._values import count
+    from paigeant_console.model.snapshot import read_rows
+    from paigeant_console.runner import run
+
+    most = count(limit, "--limit")
+    wanted = None
+    if query:
+        from paigeant_console.model.query import parse
+
+        wanted = parse(" ".join(query))
+    topic = call.settings.topic
+
+    async def main() -> int:
+        async with call.broker() as transport:
+            snapshot = await read_rows(transport, topic, payloads=wanted is not None and wanted.needs_payload)
+        rows: list[Row] = []
+        for row in snapshot.select(wanted):
+            if most is not None and len(rows) >= most:
+                break
+            rows.append(row)
+        if call.out.as_json:
+            for row in rows:
+                call.out.document(snapshot.document(row))
+        elif rows:
+            _print_rows(call, snapshot, rows)
+        else:
+            note(f"no workflow {'is selected' if query else 'yet'} in topic {topic}")
+        return ExitCode.OK
+
+    return run(main())
+
+
+def _print_rows(call: Call, snapshot: Snapshot, rows: Sequence[Row]) -> None:
+    from paigeant_console.human import age, since, text
+    from paigeant_console.safe_text import joined, literal, safe
+
+    shown = _id_cells([row.correlation_id for row in rows]) if call.out.width is not None else None
+    lines = []
+    for row in rows:
+        headers = row.headers
+        stuck = snapshot.fold.stuck(row, snapshot.now)
+        error = f"{row.error['type']}: {row.error['message']}" if row.error else ""
+        lines.append(
+            [
+                safe(row.correlation_id[:shown]),
+                safe(row.state),
+                text(stuck),
+                text(None if row.base == "completed" else row.step, 32),
+                joined([literal(str(headers.steps_done)), literal("/"), literal(str(headers.steps_total))]),
+                literal(str(headers.attempt)),
+                since(headers.created_at, snapshot.now),
+                age(snapshot.now - row.at),
+                text(headers.name, 32),
+                text(error),
+            ]
+        )
+    header = ["ID", "STATE", "STUCK", "STEP", "DONE", "TRY", "AGE", "MOVED", "NAME", "ERROR"]
+    if shown is not None:
+        # A terminal is narrow: what nobody has anything in gives its place to the error. A pipe gets all columns.
+        keep = [at for at, column in enumerate(zip(*lines, strict=True)) if any(cell != "-" for cell in column)]
+        header = [header[at] for at in keep]
+        lines = [[line[at] for at in keep] for line in lines]
+    call.out.table(header, lines, right="DONE TRY AGE MOVED")
+
+
+def _id_cells(ids: Sequence[str]) -> int:
+    """How much of an ID tells it from the others of this list."""
+    least = ID_CELLS
+    ordered = sorted(ids)
+    for one, other in pairwise(ordered):
+        common = 0
+        while common < min(len(one), len(other)) and one[common] == other[common]:
+            common += 1
+        least = max(least, common + 1)
+    return least
+
+
+@command
+def show(
+    call: Call,
+    correlation_id: Annotated[str, typer.Argument(metavar="ID", help="Its correlation ID, or the beginning of it.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Until it ended: exit 0 if it completed, else 1.")] = False,
+) -> int:
+    """Show one workflow: its slip, why it is stuck, its hops, payload and history."""
+    from paigeant_console.commands._wait import outcome, wait_until_over
+    from paigeant_console.model.fold import Fold, workflow_document
+    from paigeant_console.runner import run
+
+    async def main() -> int:
+        topic = call.settings.topic
+        async with call.broker() as transport:
+            whole = await call.operations(transport).resolve(correlation_id)
+            code = ExitCode.OK
+            if wait:
+                code = outcome(await wait_until_over(transport, topic, whole))
+            history = await transport.history(topic, whole)
+            fold = Fold()
+            fold.apply(history)
+            fold.observe(await transport.workers(topic))
+            now = transport.clock.now()
+        if whole not in fold.rows:
+            from paigeant_core.errors import WorkflowNotFound
+
+            raise WorkflowNotFound(f"workflow {whole}: the journal of topic {topic} holds nothing of it any more")
+        document = workflow_document(fold, history, now)
+        if call.out.as_json:
+            call.out.document(document)
+        else:
+            _print_workflow(call, fold, document, now, _unread(history))
+        return code
+
+    return run(main())
+
+
+def _unread(history: Sequence[Record]) -> bytes:
+    """The bytes that were parked last, where nobody could read them."""
+    body = next((record.body for record in reversed(history) if record.state), None)
+    return body or b""
+
+
+def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: float, unread: bytes) -> None:
+    from paigeant_console.model.slip_track import draw_track, track_of
+    from paigeant_console.safe_text import joined, literal, safe_payload
+
+    out = call.out
+    row = fold.rows[document["correlation_id"]]
+    spans = draw_track(track_of(row, now, ascii_only=out.ascii_only), out.width or 100_000, ascii_only=out.ascii_only)
+    out.line(joined(text for text, _ in spans))
+    out.lines([literal(""), *_facts(row, document, now)])
+    if document["executed"]:
+        out.line(literal(""))
+        out.table(["HOP", "STEP", "TRY", "STARTED", "TOOK", "WORKER"], _hops(document), right="HOP TRY TOOK")
+    what, content = ("payload", bytes(document["payload"])) if document["payload"] is not None else ("message", unread)
+    if content:
+        kind, lines = safe_payload(content)
+        out.lines([literal(""), literal(f"{what}, {len(content):,} bytes of {kind}:")])
+        out.lines([joined([literal("  "), line]) for line in lines])
+    out.line(literal(""))
+    out.table(["AT", "WHAT", "STEP", "HOP", "TRY", "WORKER", "DETAIL"], _history(document), right="HOP TRY")
+
+
+def _facts(row: Row, document: Mapping[str, Any], now: float) -> list[SafeText]:
+    from paigeant_console.human import age, moment, since, text
+    from paigeant_console.model.looks import STUCK
+    from paigeant_console.model.times import zone
+    from paigeant_console.safe_text import joined, literal, safe
+
+    def fact(name: str, *parts: SafeText) -> SafeText:
+        return joined([literal(f"{name:<9}"), *parts])
+
+    facts = [
+        fact("id", safe(document["correlation_id"])),
+        fact("state", safe(document["state"]), literal(" for "), age(now - row.since)),
+    ]
+    if row.runner:
+        facts.append(fact("worker", safe(row.runner)))
+    if stuck := document["stuck"]:
+        facts.append(fact("stuck", safe(stuck), literal(": "), STUCK.get(stuck, literal("it does not move"))))
+    if error := document["error"]:
+        facts.append(fact("error", safe(error["type"]), literal(": "), safe(error["message"])))
+    if row.reason:
+        by = [literal(", by "), safe(row.held_by)] if row.held_by else []
+        facts.append(fact("reason", safe(row.reason), *by))
+    if row.due_at:
+        facts.append(fact("due", moment(row.due_at)))
+    numbers = "run {run}, hop {hop}, attempt {attempt}, epoch {epoch}, {steps_done} of {steps_total} steps done"
+    facts.append(fact("where", literal(numbers.format_map(document))))
+    if document["name"]:
+        facts.append(fact("name", text(document["name"])))
+    if document["labels"]:
+        labels = [joined([safe(key), literal("="), safe(value)]) for key, value in document["labels"].items()]
+        facts.append(fact("labels", joined(labels, literal("  "))))
+    facts.append(fact("topic", safe(document["topic"])))
+    created = document["created_at"]
+    facts.append(fact("created", moment(created), literal(", "), since(created, now), literal(" ago")))
+    facts.append(fact("trust", safe(document["trust"])))
+    facts.append(fact("times", literal("are "), zone()))
+    return facts
+
+
+def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
+    from paigeant_console.human import moment, text
+    from paigeant_console.model.times import duration
+    from paigeant_console.safe_text import literal
+
+    rows = []
+    for hop, step in enumerate(document["executed"], start=1):
+        took = step["duration_s"]
+        rows.append(
+            [
+                literal(str(hop)),
+                text(step["name"]),
+                literal(str(step["attempt"]) if step["attempt"] else "skipped"),
+                moment(step["started_at"]),
+                duration(took) if isinstance(took, int | float) else literal("-"),
+                text(step["worker"]),
+            ]
+        )
+    return rows
+
+
+def _history(document: Mapping[str, Any]) -> list[list[SafeText]]:
+    from paigeant_console.human import detail_text, moment, text
+    from paigeant_console.safe_text import safe
+
+    return [
+        [
+            moment(record["at"]),
+            safe(record["kind"], 24),
+            text(record["activity"]),
+            text(record["hop"]),
+            text(record["attempt"]),
+            text(record["worker"]),
+            detail_text(record["detail"]),
+        ]
+        for record in document["history"]
+    ]

@@ -1,0 +1,38 @@
+"""`dev TARGET`: the console, the in-memory broker and a worker of one's own in one process."""
+
+from __future__ import annotations
+
+from paigeant_console.background import Background
+from paigeant_core.transports.memory import MemoryTransport
+from paigeant_core.worker import Worker
+
+BROKER = "dev"
+
+
+def run_dev(
+    worker: Worker,
+    *,
+    topic: str | None = None,
+    read_only: bool = False,
+    ascii_only: bool = False,
+    mouse: bool = False,
+) -> int:
+    """Open the console on a new in-memory broker that ``worker`` serves.
+
+    Args:
+        worker: the worker of TARGET.
+        topic: in place of the worker's own.
+        read_only: refuse every operation.
+        ascii_only: draw with ASCII alone.
+        mouse: let the terminal report the mouse.
+
+    Returns:
+        The exit code.
+    """
+    from paigeant_console.app import run
+
+    if topic is not None:
+        worker.topic = topic
+    transport = MemoryTransport(BROKER)
+    with Background(lambda: worker.run(transport), name="dev worker"):
+        return run(transport.url, worker.topic, read_only=read_only, ascii_only=ascii_only, mouse=mouse, context="dev")

@@ -1,0 +1,515 @@
+"""The feed: a thread with an event loop of its own that reads the broker, so that the screen never waits for it.
+
+It owns the transport. It tails the journal into a :class:`Fold`, asks which workers
+live, keeps the newest records for the traffic view, and connects again when the line
+breaks. The screen *pulls*: it looks at :attr:`Feed.version`, takes what changed since it
+last looked and paints that; however much traffic there is, and however slow the terminal,
+neither waits for the other. Operators' acts run on the same loop, as futures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final, TypeVar
+
+from paigeant_console.model.bodies import BodyCache
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.traffic import without_body
+from paigeant_core.errors import PaigeantError, TransportError
+from paigeant_core.journal import Record
+from paigeant_core.limits import NO_WORKER_AFTER
+from paigeant_core.operations import Action, Operations, Plan, Report, Result
+from paigeant_core.transition import Place
+from paigeant_core.transports import Transport, get_transport
+from paigeant_core.transports.types import START, BrokerInfo, QueueStatus, WorkerStatus
+
+__all__ = ["RING", "Feed", "FeedStatus", "Phase", "Subscription"]
+
+logger = logging.getLogger("paigeant.console")
+
+_T = TypeVar("_T")
+
+RING: Final = 10_000
+"""Traffic records that are kept."""
+SLICE: Final = 200
+"""Records folded before the lock is let go, so that painting never waits long."""
+POLL_EVERY: Final = 1.0
+FIRST_DELAY: Final = 0.5
+MOST_DELAY: Final = 15.0
+"""Seconds until the next try to connect: from this to that, doubling."""
+STALE_AFTER: Final = 5.0
+"""The transport speaks once a second at least; silence for so long is said."""
+GIVE_UP_AFTER: Final = 30.0
+"""Silence for so long is taken for a broken line."""
+ASK_WITHIN: Final = 10.0
+RATE_OVER: Final = 10
+"""Seconds that the rate is the mean of."""
+STOP_PATIENCE: Final = 3.0
+DEED_PATIENCE: Final = 30.0
+"""Seconds that leaving waits for an operation that is being done."""
+
+
+class Phase(StrEnum):
+    """What the feed is doing."""
+
+    CONNECTING = "connecting"
+    CATCHING_UP = "catching_up"
+    LIVE = "live"
+    RECONNECTING = "reconnecting"
+    STALE = "stale"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """The feed at one moment.
+
+    Attributes:
+        phase: what it does.
+        reason: why it is not live, in the transport's words; not yet safe to show.
+        records: read so far.
+        last_at: when the newest record was journalled; None: none yet.
+        retry_in: seconds to the next try to connect; None: none is due.
+        quiet_s: seconds without a word from the transport.
+        rate: records a second, lately.
+        workflows: how many there are.
+        counts: by state.
+    """
+
+    phase: Phase
+    reason: str = ""
+    records: int = 0
+    last_at: float | None = None
+    retry_in: float | None = None
+    quiet_s: float = 0.0
+    rate: float = 0.0
+    workflows: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker answers."""
+        return self.phase in (Phase.LIVE, Phase.CATCHING_UP)
+
+
+class Subscription:
+    """What one view has not taken yet: IDs of workflows that changed."""
+
+    __slots__ = ("changed",)
+
+    def __init__(self, known: Sequence[str] = ()) -> None:
+        self.changed: set[str] = set(known)
+
+
+class Feed:
+    """Reads one topic of one broker.
+
+    Args:
+        url: the broker.
+        topic: the topic.
+        read_only: operations refuse.
+        operator: who acts; None: user and host.
+        no_worker_after: seconds after which a waiting step that nobody serves is stuck.
+        connect: makes the transport, in place of ``get_transport(url)``; called in the thread.
+        ring: traffic records to keep.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        topic: str,
+        *,
+        read_only: bool = False,
+        operator: str | None = None,
+        no_worker_after: float | None = None,
+        connect: Callable[[], Transport] | None = None,
+        ring: int = RING,
+    ) -> None:
+        self.topic = topic
+        self.read_only = read_only
+        self.operator = operator
+        self.lock = threading.RLock()
+        """Held while the fold or the ring is read or changed; never while anything waits."""
+        self.fold = Fold(no_worker_after=NO_WORKER_AFTER if no_worker_after is None else no_worker_after)
+        self.bodies = BodyCache()
+        """Messages, for queries that ask for their payload; read under the lock."""
+        self.version = 0
+        """Rises whenever something changed that a screen may show."""
+        self.info: BrokerInfo | None = None
+        self.queues: Sequence[QueueStatus] | None = None
+        """Figures of the queues, while somebody wants them; None: not known yet."""
+        self._watch_queues = False
+        self._poke: asyncio.Event | None = None
+        self._connect = connect or (lambda: get_transport(url))
+        self._ring: deque[Record] = deque(maxlen=ring)
+        self._serial = 0
+        self._changed = threading.Condition(self.lock)
+        self._subscriptions: list[Subscription] = []
+        self._states: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._per_second: dict[int, int] = {}
+        self._phase = Phase.CONNECTING
+        self._reason = ""
+        self._retry_at: float | None = None
+        self._heard = time.monotonic()
+        self._last_at: float | None = None
+        self._caught_up = False
+        self._transport: Transport | None = None
+        self._operations: Operations | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._deeds: set[asyncio.Task[Report]] = set()
+        self._thread: threading.Thread | None = None
+
+    # -- life ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="paigeant-feed", daemon=True)
+        self._thread.start()
+        started.wait()
+
+    def stop(self, patience: float = STOP_PATIENCE) -> None:
+        """End the thread and close the transport; what does not end in time is left behind.
+
+        Args:
+            patience: seconds to wait.
+        """
+        loop, stopping, thread = self._loop, self._stopping, self._thread
+        if loop is None or stopping is None or thread is None:
+            return
+        with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended by itself
+            loop.call_soon_threadsafe(stopping.set)
+        thread.join(patience + (DEED_PATIENCE if self._deeds else 0.0))
+
+    def _run(self, started: threading.Event) -> None:
+        try:
+            asyncio.run(self._main(started))
+        except Exception as error:
+            logger.exception("the feed stopped")
+            self._set_phase(Phase.FAILED, f"the feed stopped: {type(error).__name__}")
+        finally:
+            started.set()
+
+    async def _main(self, started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        started.set()
+        try:
+            transport = self._transport = self._connect()
+        except PaigeantError as error:
+            self._set_phase(Phase.FAILED, str(error))
+            await self._stopping.wait()
+            return
+        self._operations = Operations(transport, self.topic, operator=self.operator, read_only=self.read_only)
+        tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done & set(tasks):
+                task.result()
+        finally:
+            if self._deeds:
+                await asyncio.wait(set(self._deeds), timeout=DEED_PATIENCE)
+            rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+            with contextlib.suppress(PaigeantError, OSError, TimeoutError):
+                async with asyncio.timeout(STOP_PATIENCE / 2):
+                    await transport.disconnect()
+
+    # -- reading, in the thread ---------------------------------------------------------
+
+    async def _tail(self, transport: Transport) -> None:
+        position: str | float = START
+        delay = FIRST_DELAY
+        while True:
+            reading = asyncio.ensure_future(self._read(transport, position))
+            watching = asyncio.ensure_future(self._watch())
+            before = self._serial
+            try:
+                await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (reading, watching):
+                    task.cancel()
+                results = await asyncio.gather(reading, watching, return_exceptions=True)
+            reason = "the broker was silent" if watching.done() and not watching.cancelled() else _reason(results[0])
+            if self._serial != before or self._phase in (Phase.LIVE, Phase.STALE):
+                delay = FIRST_DELAY
+            if self._ring:
+                position = self._ring[-1].position
+            self._retry_at = time.monotonic() + delay
+            self._set_phase(Phase.RECONNECTING, reason)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, MOST_DELAY)
+
+    async def _read(self, transport: Transport, position: str | float) -> None:
+        """Read the journal from ``position`` for ever, or until the line breaks."""
+        await transport.connect()
+        if self.info is None:
+            self.info = await transport.broker_info()
+        self._heard = time.monotonic()
+        self._set_phase(Phase.CATCHING_UP)
+        async for batch in transport.records(self.topic, start=position, follow=True):
+            self._heard = time.monotonic()
+            for start in range(0, len(batch), SLICE):
+                self._take(batch[start : start + SLICE])
+                await asyncio.sleep(0)
+            if not batch:
+                if not self._caught_up:
+                    self._caught_up = True
+                    await self._read_parked(transport)
+                if self._phase is not Phase.LIVE:
+                    self._set_phase(Phase.LIVE)
+        raise TransportError("the journal ended")
+
+    async def _watch(self) -> None:
+        """Say when the transport is silent; end when it is so for too long."""
+        while True:
+            await asyncio.sleep(STALE_AFTER / 5)
+            quiet = time.monotonic() - self._heard
+            if quiet > GIVE_UP_AFTER and self._phase is not Phase.CONNECTING:
+                return
+            if quiet > STALE_AFTER and self._phase is Phase.LIVE:
+                self._set_phase(Phase.STALE)
+
+    async def _read_parked(self, transport: Transport) -> None:
+        """Parked messages are kept longer than the journal: those that it does not tell of any more."""
+        found: list[Record] = []
+        for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+            with contextlib.suppress(PaigeantError):
+                found += await transport.parked(self.topic, place)
+        with self.lock:
+            unknown = [record for record in found if record.headers.correlation_id not in self.fold.rows]
+            self._note(self.fold.apply(unknown))
+
+    def _take(self, records: Sequence[Record]) -> None:
+        light = [without_body(record) for record in records]
+        with self.lock:
+            self.bodies.take(records)
+            self._note(self.fold.apply(records))
+            self._ring.extend(light)
+            self._serial += len(light)
+            for record in light:
+                second = int(record.at)
+                self._per_second[second] = self._per_second.get(second, 0) + 1
+            while len(self._per_second) > 2 * RATE_OVER:
+                del self._per_second[min(self._per_second)]
+            self._last_at = records[-1].at
+            self._bump()
+
+    def _note(self, changed: set[str]) -> None:
+        """Workflows changed: count their states anew, and tell who shows them. Under the lock."""
+        for key in changed:
+            state = str(self.fold.rows[key].state)
+            before = self._states.get(key)
+            if before != state:
+                self._states[key] = state
+                self._counts[state] += 1
+                if before is not None:
+                    self._counts[before] -= 1
+        if changed:
+            for subscription in self._subscriptions:
+                subscription.changed |= changed
+            self._bump()
+
+    async def _poll(self, transport: Transport) -> None:
+        """Ask which workers live, and how long the queues are, once a second."""
+        poke = self._poke = asyncio.Event()
+        while True:
+            if self._phase in (Phase.LIVE, Phase.CATCHING_UP):
+                # A broken line is the tail's to find and to say.
+                with contextlib.suppress(PaigeantError, OSError, TimeoutError):
+                    async with asyncio.timeout(ASK_WITHIN):
+                        self._observe(await transport.workers(self.topic))
+                        if self._watch_queues:
+                            self._show_queues(await transport.queues(self.topic))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_EVERY if self._caught_up else POLL_EVERY / 4):
+                    await poke.wait()
+            poke.clear()
+
+    def _observe(self, workers: Sequence[WorkerStatus]) -> None:
+        with self.lock:
+            first = not self.fold.observed
+            same = [_busy(status) for status in self.fold.workers] == [_busy(status) for status in workers]
+            self._note(self.fold.observe(workers))
+            if first or not same:
+                self._bump()
+
+    def _show_queues(self, queues: Sequence[QueueStatus]) -> None:
+        with self.lock:
+            if queues != self.queues:
+                self.queues = list(queues)
+                self._bump()
+
+    def _set_phase(self, phase: Phase, reason: str = "") -> None:
+        with self.lock:
+            if phase is Phase.CATCHING_UP and self._caught_up:
+                phase = Phase.LIVE
+            self._phase = phase
+            self._reason = reason
+            self._bump()
+
+    def _bump(self) -> None:
+        self.version += 1
+        self._changed.notify_all()
+
+    # -- looking, from the screen -------------------------------------------------------
+
+    def now(self) -> float:
+        """The time by the transport's clock."""
+        return time.time() if self._transport is None else self._transport.clock.now()
+
+    def status(self) -> FeedStatus:
+        """What the feed is doing."""
+        with self.lock:
+            now = self.now()
+            retry_in = None
+            if self._phase is Phase.RECONNECTING and self._retry_at is not None:
+                retry_in = max(0.0, self._retry_at - time.monotonic())
+            lately = sum(number for second, number in self._per_second.items() if now - RATE_OVER <= second < now)
+            return FeedStatus(
+                phase=self._phase,
+                reason=self._reason,
+                records=self._serial,
+                last_at=self._last_at,
+                retry_in=retry_in,
+                quiet_s=time.monotonic() - self._heard,
+                rate=lately / RATE_OVER,
+                workflows=len(self.fold.rows),
+                counts={state: number for state, number in self._counts.items() if number},
+            )
+
+    def watch_queues(self, on: bool) -> None:
+        """Ask for the queues' figures, at once and from now on, or no more.
+
+        Args:
+            on: whether a view that shows them is on the screen.
+        """
+        self._watch_queues = on
+        if on and self._loop is not None and self._poke is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._poke.set)
+
+    def subscribe(self) -> Subscription:
+        """Be told of every workflow that changes from now on, and of all there are."""
+        with self.lock:
+            subscription = Subscription(list(self.fold.rows))
+            self._subscriptions.append(subscription)
+            return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Be told no more."""
+        with self.lock, contextlib.suppress(ValueError):
+            self._subscriptions.remove(subscription)
+
+    def take(self, subscription: Subscription) -> set[str]:
+        """IDs of the workflows that changed since this was called last."""
+        with self.lock:
+            changed, subscription.changed = subscription.changed, set()
+            return changed
+
+    @property
+    def serial(self) -> int:
+        """How many records have been read; the number of the next one."""
+        return self._serial
+
+    def traffic(self, after: int) -> tuple[int, list[Record]]:
+        """The records from number ``after`` on, as far as they are kept.
+
+        Returns:
+            The number of the first one, and the records, without their messages.
+        """
+        with self.lock:
+            first = self._serial - len(self._ring)
+            start = max(after, first)
+            skip = start - first
+            if skip == 0:
+                return start, list(self._ring)
+            wanted = len(self._ring) - skip
+            newest = [record for record, _ in zip(reversed(self._ring), range(wanted), strict=False)]
+            newest.reverse()
+            return start, newest
+
+    def wait(self, ready: Callable[[], bool], timeout: float = 30.0) -> bool:
+        """Block until ``ready()``; for scripts and tests, never for the screen.
+
+        Args:
+            ready: asked after every change.
+            timeout: seconds.
+
+        Returns:
+            Whether it became so.
+        """
+        with self._changed:
+            return self._changed.wait_for(ready, timeout)
+
+    # -- acting, on the feed's loop -----------------------------------------------------
+
+    def plan(self, action: Action, correlation_ids: Sequence[str], reason: str) -> Future[Plan]:
+        """See :meth:`Operations.plan`."""
+        return self._ask(lambda operations: operations.plan(action, correlation_ids, reason=reason))
+
+    def execute(self, plan: Plan, progress: Callable[[Result], None] | None = None) -> Future[Report]:
+        """See :meth:`Operations.execute`; ``progress`` is called in the feed's thread.
+
+        Once begun it is done to its end, though nobody waits for it any more: half of an
+        operation, and no word of it in the audit, would be the worst of all.
+        """
+
+        async def deed(operations: Operations) -> Report:
+            task = asyncio.ensure_future(operations.execute(plan, progress=progress))
+            self._deeds.add(task)
+            task.add_done_callback(self._deeds.discard)
+            return await asyncio.shield(task)
+
+        return self._ask(deed)
+
+    def history(self, correlation_id: str) -> Future[list[Record]]:
+        """All records of one workflow, oldest first."""
+        return self._ask(lambda operations: operations.transport.history(self.topic, correlation_id))
+
+    def audit(self, limit: int = 1000) -> Future[list[bytes]]:
+        """The newest audit entries, oldest of them first."""
+        return self._ask(lambda operations: operations.transport.audit(self.topic, limit))
+
+    def resolve(self, prefix: str) -> Future[str]:
+        """The one correlation ID that begins so."""
+        return self._ask(lambda operations: operations.resolve(prefix))
+
+    def dispatch(self, steps: Sequence[str], variables: Mapping[str, Any]) -> Future[str]:
+        """Start a workflow; its correlation ID. See :meth:`Operations.dispatch`."""
+        return self._ask(lambda operations: operations.dispatch(steps, variables))
+
+    def _ask(self, question: Callable[[Operations], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        loop, operations = self._loop, self._operations
+        if loop is None or operations is None or loop.is_closed():
+            failed: Future[_T] = Future()
+            failed.set_exception(TransportError("there is no connection to the broker yet"))
+            return failed
+        return asyncio.run_coroutine_threadsafe(question(operations), loop)
+
+
+def _reason(result: object) -> str:
+    if isinstance(result, PaigeantError):
+        return str(result)
+    if isinstance(result, BaseException):
+        # A driver's error that the transport did not map: its text may quote anything, its class does not.
+        logger.warning("the feed lost its line: %s", type(result).__name__)
+        return f"the line broke ({type(result).__name__})"
+    return "the line broke"
+
+
+def _busy(status: WorkerStatus) -> tuple[object, ...]:
+    return status.info, status.running

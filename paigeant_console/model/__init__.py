@@ -1,0 +1,1 @@
+"""What the console knows, in plain Python: no Textual, no Rich."""

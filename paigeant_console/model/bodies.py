@@ -1,0 +1,50 @@
+"""The last message of each workflow, as far as they fit, for queries that ask for what is in the payload."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final
+
+from paigeant_core.journal import Kind, Record
+
+__all__ = ["KEPT_BYTES", "BodyCache"]
+
+KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of messages that are kept; those that changed longest ago go first."""
+
+
+class BodyCache:
+    """Messages by correlation ID.
+
+    Args:
+        size: bytes to keep.
+    """
+
+    def __init__(self, size: int = KEPT_BYTES) -> None:
+        self._size = size
+        self._used = 0
+        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self.dropped = 0
+        """How many were let go of."""
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def get(self, correlation_id: str) -> bytes | None:
+        """The last message of a workflow; None: it is not kept."""
+        return self._bodies.get(correlation_id)
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Keep the messages that records publish; nothing is decoded."""
+        for record in records:
+            body = record.body
+            if body is None or not record.state or record.kind == Kind.QUARANTINED:
+                continue
+            old = self._bodies.pop(record.headers.correlation_id, None)
+            self._bodies[record.headers.correlation_id] = body
+            self._used += len(body) - (len(old) if old is not None else 0)
+        while self._used > self._size and len(self._bodies) > 1:
+            _, gone = self._bodies.popitem(last=False)
+            self._used -= len(gone)
+            self.dropped += 1

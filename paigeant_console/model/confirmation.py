@@ -1,0 +1,177 @@
+"""What an operator is shown before something is done, and the command line that does the same."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from paigeant_console.model.looks import ARROW, DONE, look
+from paigeant_console.model.text import Span, plural, shown
+from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_core.operations import Action, DeadLetter, Line, Plan, Replay, Report
+from paigeant_core.urls import has_password
+
+__all__ = ["Confirmation", "Target", "command_line", "confirmation_of", "effect_of", "report_spans"]
+
+PROGRAM: Final = "paigeant-console"
+TYPE_FROM: Final = 11
+"""From so many workflows on their number has to be typed."""
+ID_CELLS: Final = 12
+NAME_CELLS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where commands go: what has to stand on their line to reach the same broker and topic."""
+
+    url: str
+    topic: str
+    context: str = ""
+    production: bool = False
+
+    def flags(self) -> list[str]:
+        """The words for it; never a password."""
+        if self.url.startswith("memory:"):
+            words = []  # that broker is in this process alone
+        elif self.context:
+            words = ["--context", self.context]
+        elif self.url and not has_password(self.url):
+            words = ["--url", self.url]
+        else:
+            words = []
+        return [*words, "--topic", self.topic] if self.topic != "workflows" else words
+
+
+def command_line(target: Target, words: Sequence[str]) -> str:
+    """The command line that does or shows the same, quoted for a shell."""
+    return shlex.join([PROGRAM, *target.flags(), *words])
+
+
+def action_words(action: Action, ids: Sequence[str], reason: str) -> list[str]:
+    """The words of an operation's command."""
+    # What begins like a flag has to stand behind the end of the flags.
+    behind = any(item.startswith("-") for item in ids)
+    words = [action.name, *(() if behind else ids)]
+    if isinstance(action, Replay):
+        if action.from_step is not None:
+            words += ["--from-step", str(action.from_step)]
+        if action.payload is not None:
+            words += ["--payload", "payload.json"]
+    return [*words, "--reason", reason, *(("--", *ids) if behind else ())]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """What the confirm bar shows.
+
+    Attributes:
+        title: what will be done, and to how many.
+        effect: what that means.
+        rows: each target: eligible or why not, and what else will happen.
+        facts: reason and command line.
+        eligible: how many it will be tried on.
+        typed: texts of which one has to be typed; empty: `y` is enough.
+        command: the command line that does the same.
+    """
+
+    title: Sequence[Span]
+    effect: SafeText
+    rows: Sequence[Sequence[Span]]
+    facts: Sequence[Sequence[Span]]
+    eligible: int
+    typed: tuple[str, ...]
+    command: str
+
+
+def effect_of(action: Action) -> SafeText:
+    """What an operation means, in a sentence."""
+    if isinstance(action, Replay):
+        start = literal("where it stands") if action.from_step is None else safe(f"step {action.from_step}", 80)
+        payload = literal(" with its payload as it was" if action.payload is None else " with the payload you edited")
+        again = literal("; a new run: steps are done again, under new idempotency keys")
+        return joined((literal("work is done again from "), start, payload, again))
+    if isinstance(action, DeadLetter):
+        return literal("the message is parked among the dead letters; retry or replay brings it back")
+    return literal("the step runs again now, attempts start anew; same idempotency key")
+
+
+def confirmation_of(plan: Plan, target: Target, *, ascii_only: bool = False) -> Confirmation:
+    """What is to be confirmed of a plan."""
+    action = plan.action
+    total, eligible = len(plan.lines), plan.eligible
+    title: list[Span] = [(literal(f"{action.name} "), "write"), (plural(eligible, "workflow"), "write")]
+    if eligible < total:
+        title.append((literal(f" of {total:,}; {total - eligible:,} not eligible, left alone"), "warn"))
+    if target.production:
+        title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
+    typed: tuple[str, ...] = ()
+    if eligible and target.production:
+        typed = tuple(filter(None, (target.context, str(eligible))))
+    elif eligible >= TYPE_FROM:
+        typed = (str(eligible),)
+    command = command_line(target, action_words(action, [line.correlation_id for line in plan.lines], plan.reason))
+    facts: list[Sequence[Span]] = [
+        [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
+        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    rows = [_row(line, action, ascii_only) for line in sorted(plan.lines, key=lambda line: line.eligible)]
+    return Confirmation(title, effect_of(action), rows, facts, eligible, typed, command)
+
+
+def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
+    mark = DONE if line.eligible else look("dead")
+    spans: list[Span] = [
+        (joined((mark.mark(ascii_only), literal(" "))), mark.style),
+        (joined((shown(line.correlation_id, ID_CELLS, ascii_only=ascii_only), literal(" "))), "strong"),
+    ]
+    if line.standing is not None:
+        headers = line.standing.headers
+        name = shown(headers.name, NAME_CELLS, ascii_only=ascii_only)
+        state = look(str(line.standing.state)).word
+        step = shown(headers.activity, 40, ascii_only=ascii_only)
+        tries = literal(f" try {headers.attempt}" if headers.attempt > 1 else "")
+        spans.append((joined((name, literal(" ") if name else name, state)), ""))
+        if step:
+            spans.append((joined((literal(" at "), step, tries)), ""))
+        if line.eligible:
+            spans += [(ARROW[ascii_only], "dim"), _becomes(action, step)]
+    if line.why:
+        spans.append((literal("  "), ""))
+        spans.append((shown(line.why, 300, ascii_only=ascii_only), "warn" if line.eligible else "error"))
+    return spans
+
+
+def _becomes(action: Action, step: SafeText) -> Span:
+    if isinstance(action, DeadLetter):
+        return literal("dead"), ""
+    if isinstance(action, Replay) and action.from_step is not None:
+        return safe(f"queued at step {action.from_step}", 60), ""
+    return joined((literal("queued at "), step)) if step else literal("queued"), ""
+
+
+def report_spans(report: Report, name: str, at: SafeText, *, ascii_only: bool = False) -> Sequence[Span]:
+    """The line that says how an operation ended."""
+    done, skipped, failed = (report.count(outcome) for outcome in ("done", "skipped", "failed"))
+    spans: list[Span] = [(joined((at, literal(f" {name}: "))), "dim")]
+    parts: list[Span] = [(literal(f"{done:,} done"), "ok" if done else "dim")]
+    if skipped:
+        parts.append((literal(f"{skipped:,} skipped"), "warn"))
+    if failed:
+        parts.append((literal(f"{failed:,} failed"), "error"))
+    for index, part in enumerate(parts):
+        spans += [(literal(", "), ""), part] if index else [part]
+    first = next((result for result in report.results if result.outcome != "done"), None)
+    if first is not None:
+        spans.append((literal(": "), ""))
+        if len(report.results) > 1:
+            which = shown(first.correlation_id, ID_CELLS, ascii_only=ascii_only)
+            spans.append((joined((which, literal(" "))), "strong"))
+        spans.append((shown(first.reason, 300, ascii_only=ascii_only), ""))
+    elif len(report.results) == 1:
+        only = report.results[0]
+        spans += [(literal(" "), ""), (shown(only.correlation_id, 40, ascii_only=ascii_only), "strong")]
+        if only.reason:
+            spans += [(literal(" "), ""), (shown(only.reason, 200, ascii_only=ascii_only), "")]
+    return spans

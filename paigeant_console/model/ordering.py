@@ -1,0 +1,75 @@
+"""IDs in order: inserted, moved and taken out one by one, found by ID or by place."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+__all__ = ["Rank", "SortedKeys"]
+
+Rank: TypeAlias = tuple[Any, ...]
+"""What IDs are ordered by; the same kinds of values in all of them, the ID last."""
+
+_FEW: Final = 64
+
+
+class SortedKeys:
+    """IDs by their rank, the highest first.
+
+    One change costs a search and a move of memory; many at once cost one sort.
+    """
+
+    def __init__(self) -> None:
+        self._ranks: list[Rank] = []
+        self._rank_of: dict[str, Rank] = {}
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._rank_of
+
+    def __iter__(self) -> Iterator[str]:
+        return (rank[-1] for rank in reversed(self._ranks))
+
+    def key(self, index: int) -> str:
+        """The ID at ``index``, from 0."""
+        key: str = self._ranks[len(self._ranks) - 1 - index][-1]
+        return key
+
+    def index_of(self, key: str) -> int | None:
+        """Where an ID is, or None."""
+        rank = self._rank_of.get(key)
+        return None if rank is None else len(self._ranks) - 1 - bisect_left(self._ranks, rank)
+
+    def replace(self, ranks: Mapping[str, Rank]) -> None:
+        """Hold these IDs and no others."""
+        self._rank_of = dict(ranks)
+        self._ranks = sorted(self._rank_of.values())
+
+    def update(self, changes: Mapping[str, Rank | None]) -> bool:
+        """Put IDs in, move them, or take them out (rank None).
+
+        Returns:
+            Whether anything is elsewhere now.
+        """
+        real = {key: rank for key, rank in changes.items() if self._rank_of.get(key) != rank}
+        if not real:
+            return False
+        if len(real) > _FEW:
+            for key, rank in real.items():
+                if rank is None:
+                    del self._rank_of[key]
+                else:
+                    self._rank_of[key] = rank
+            self._ranks = sorted(self._rank_of.values())
+            return True
+        for key, rank in real.items():
+            old = self._rank_of.pop(key, None)
+            if old is not None:
+                del self._ranks[bisect_left(self._ranks, old)]
+            if rank is not None:
+                self._rank_of[key] = rank
+                insort(self._ranks, rank)
+        return True

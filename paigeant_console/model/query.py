@@ -1,0 +1,439 @@
+"""QUERY: the language in which workflows and journal records are selected.
+
+    state:dead step:process-payment age:>10m
+    (name:onboarding OR label.tier:premium) !stuck:backoff
+    payload.customer_email:ann@example.com "two words"
+
+Terms with a space between them must all hold; `OR`, `NOT` (or `!`) and parentheses say the rest. Text matches anywhere
+in a field, in any case; with a `*` it has to match the whole of it, the star standing for anything. A word without a
+field is looked for everywhere. What stands in quotes is taken as it is: no star, no operator. There are no regular
+expressions: a query comes from a person in a hurry, and must not be able to take long.
+
+    query = parse("state:dead age:>10m")
+    hits = [row for row in rows if query.matches(row_view(row))]
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from paigeant_console.model.query_terms import (
+    AllOf,
+    AnyOf,
+    Everywhere,
+    KeyedNumber,
+    Node,
+    Not,
+    Number,
+    Operator,
+    Pattern,
+    Text,
+    Time,
+    View,
+    as_number,
+    needs_payload,
+)
+from paigeant_core.clock import parse_rfc3339
+from paigeant_core.errors import ConfigError
+from paigeant_core.journal import Kind, State
+
+__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "duration", "parse"]
+
+MAX_LENGTH: Final = 4096
+"""Characters of a query."""
+MAX_DEPTH: Final = 64
+"""Parentheses within each other."""
+
+STUCK_WORDS: Final = ("no_worker", "worker_lost", "slow", "backoff", "poison", "token_expired", "version", "lost")
+
+_TEXT_FIELDS: Final = ("state", "step", "name", "stuck", "error", "worker", "id", "topic", "kind", "trust")
+_NUMBER_FIELDS: Final = ("attempt", "hop", "run", "epoch")
+_TIME_FIELDS: Final = ("created", "updated")
+_KEYED_FIELDS: Final = ("label", "payload")
+FIELDS: Final = (*_TEXT_FIELDS, *_NUMBER_FIELDS, "age", *_TIME_FIELDS, "label.X", "payload.X")
+"""What can stand before a colon, as people write it."""
+
+_ALIASES: Final = {
+    "correlation_id": "id",
+    "activity": "step",
+    "created_at": "created",
+    "updated_at": "updated",
+    "at": "updated",
+}
+"""The names that `--json` has for them."""
+
+_WORDS: Final[dict[str, Sequence[str]]] = {
+    "state": [str(state) for state in State],
+    "stuck": STUCK_WORDS,
+    "kind": [str(kind) for kind in Kind],
+}
+"""Fields whose values are known, so that one that cannot match is an error and no empty list."""
+
+
+class QueryError(ConfigError):
+    """A query that cannot be read.
+
+    Attributes:
+        position: Where in the text the trouble begins, from 0.
+        hint: What may have been meant; may be empty.
+    """
+
+    code = "query"
+
+    def __init__(self, message: str, position: int, hint: str = "") -> None:
+        super().__init__(f"query: {message} at character {position + 1}{f'; {hint}' if hint else ''}")
+        self.position = position
+        self.hint = hint
+
+
+class Query:
+    """A query that was understood. Two that mean the same by their form are equal, however they were written.
+
+    Attributes:
+        node: What it asks for.
+        text: As it was written.
+    """
+
+    __slots__ = ("node", "text")
+
+    def __init__(self, node: Node, text: str = "") -> None:
+        self.node = node
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Query) and self.node == other.node
+
+    def __hash__(self) -> int:
+        return hash(self.node)
+
+    def __repr__(self) -> str:
+        return f"<Query {self.text!r}>"
+
+    def matches(self, view: View) -> bool:
+        """Whether a workflow or a record is selected.
+
+        Args:
+            view: It.
+        """
+        return self.node.matches(view)
+
+    @property
+    def selects_all(self) -> bool:
+        """Whether nothing is asked for."""
+        return self.node == AllOf(())
+
+    @property
+    def needs_payload(self) -> bool:
+        """Whether the answer may depend on the payload, which costs a look into the message."""
+        return needs_payload(self.node)
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+class _Word(msgspec.Struct, frozen=True):
+    """Characters without a space outside quotes, each with whether it was quoted; from `position` to `end`."""
+
+    text: str
+    quoted: tuple[bool, ...]
+    position: int
+    end: int
+
+    def plain(self, index: int) -> bool:
+        return not self.quoted[index]
+
+    def is_operator(self, *names: str) -> bool:
+        return self.text in names and not any(self.quoted)
+
+
+_Token: TypeAlias = _Word | tuple[Literal["(", ")", "!"], int]
+
+
+def parse(text: str) -> Query:
+    """Read a query.
+
+    Args:
+        text: The query; an empty one selects everything.
+
+    Raises:
+        QueryError: It cannot be read; the message says where, and what may have been meant.
+    """
+    if len(text) > MAX_LENGTH:
+        raise QueryError(f"{len(text)} characters, at most {MAX_LENGTH} can be given", MAX_LENGTH)
+    return Query(_Parser(_tokens(text), len(text)).parse(), text)
+
+
+def _tokens(text: str) -> list[_Token]:
+    tokens: list[_Token] = []
+    at = 0
+    while at < len(text):
+        char = text[at]
+        if char.isspace():
+            at += 1
+        elif char in "()!":
+            tokens.append((char, at))  # type: ignore[arg-type]  # one of the three
+            at += 1
+        else:
+            word = _word(text, at)
+            tokens.append(word)
+            at = word.end
+    return tokens
+
+
+def _word(text: str, start: int) -> _Word:
+    chars: list[str] = []
+    quoted: list[bool] = []
+    at = start
+    while at < len(text) and not text[at].isspace() and text[at] not in "()":
+        if text[at] != '"':
+            chars.append(text[at])
+            quoted.append(False)
+            at += 1
+            continue
+        opened = at
+        at += 1
+        # So that nothing between quotes is still a word of its own: label.x:"" is the empty text.
+        while at < len(text) and text[at] != '"':
+            if text[at] == "\\" and text[at + 1 : at + 2] in ('"', "\\"):
+                at += 1
+            chars.append(text[at])
+            quoted.append(True)
+            at += 1
+        if at >= len(text):
+            raise QueryError("a quote is opened and not closed", opened, 'close it with "')
+        at += 1
+    return _Word("".join(chars), tuple(quoted), start, at)
+
+
+class _Parser:
+    """Recursive descent: `or := and (OR and)*`, `and := unary+`, `unary := NOT* (term | '(' or ')')`."""
+
+    def __init__(self, tokens: list[_Token], length: int) -> None:
+        self._tokens = tokens
+        self._at = 0
+        self._length = length
+
+    def parse(self) -> Node:
+        if not self._tokens:
+            return AllOf(())
+        node = self._or(0)
+        if self._at < len(self._tokens):
+            # Only a closing parenthesis ends an `or` early.
+            raise QueryError("a closing parenthesis without an opening one", self._position())
+        return node
+
+    def _peek(self) -> _Token | None:
+        return self._tokens[self._at] if self._at < len(self._tokens) else None
+
+    def _position(self) -> int:
+        token = self._peek()
+        if token is None:
+            return self._length
+        return token.position if isinstance(token, _Word) else token[1]
+
+    def _is_symbol(self, symbol: str) -> bool:
+        token = self._peek()
+        return token is not None and not isinstance(token, _Word) and token[0] == symbol
+
+    def _is_operator(self, *names: str) -> bool:
+        token = self._peek()
+        return isinstance(token, _Word) and token.is_operator(*names)
+
+    def _or(self, depth: int) -> Node:
+        nodes: list[Node] = []
+        while not nodes or self._is_operator("OR"):
+            if nodes:
+                self._at += 1
+            node = self._and(depth)
+            nodes.extend(node.nodes if isinstance(node, AnyOf) else [node])
+        return nodes[0] if len(nodes) == 1 else AnyOf(tuple(nodes))
+
+    def _and(self, depth: int) -> Node:
+        nodes: list[Node] = []
+        while True:
+            if self._peek() is None or self._is_symbol(")") or self._is_operator("OR"):
+                if not nodes:
+                    raise QueryError("a term is missing", self._position(), "e.g. state:dead")
+                return nodes[0] if len(nodes) == 1 else AllOf(tuple(nodes))
+            if self._is_operator("AND"):
+                # A space says it already; who writes it out means the same.
+                self._at += 1
+                if not nodes or self._peek() is None:
+                    raise QueryError("a term is missing beside AND", self._position(), "e.g. state:dead AND age:>10m")
+                continue
+            node = self._unary(depth)
+            nodes.extend(node.nodes if isinstance(node, AllOf) else [node])
+
+    def _unary(self, depth: int) -> Node:
+        negated = False
+        while self._is_symbol("!") or self._is_operator("NOT"):
+            negated = not negated
+            self._at += 1
+        node = self._primary(depth)
+        if not negated:
+            return node
+        return node.node if isinstance(node, Not) else Not(node)
+
+    def _primary(self, depth: int) -> Node:
+        position = self._position()
+        token = self._peek()
+        if self._is_symbol("("):
+            if depth >= MAX_DEPTH:
+                raise QueryError(f"more than {MAX_DEPTH} parentheses within each other", position)
+            self._at += 1
+            node = self._or(depth + 1)
+            if not self._is_symbol(")"):
+                raise QueryError("a parenthesis is opened and not closed", position, "close it with )")
+            self._at += 1
+            return node
+        if not isinstance(token, _Word) or token.is_operator("OR", "AND"):
+            raise QueryError("a term is missing", position, "e.g. state:dead")
+        self._at += 1
+        return _term(token)
+
+
+def _term(word: _Word) -> Node:
+    colon = next((at for at, char in enumerate(word.text) if char == ":" and word.plain(at)), -1)
+    if colon < 0:
+        return Everywhere(_pattern(word, 0))
+    name = word.text[:colon].lower()
+    kind, dot, key = word.text[:colon].partition(".")
+    kind = kind.lower()
+    if kind in _KEYED_FIELDS:
+        if not dot or not key:
+            example = "label.tier:premium" if kind == "label" else "payload.email:ann"
+            raise QueryError(f"{kind} needs a key", word.position, f"e.g. {example}")
+        return _keyed_term(word, colon, kind, key)
+    name = _ALIASES.get(name, name)
+    if name in _TEXT_FIELDS:
+        return _text_term(word, colon, name)
+    if name in _NUMBER_FIELDS or name == "age":
+        return _number_term(word, colon, name)
+    if name in _TIME_FIELDS:
+        return _time_term(word, colon, name)
+    raise QueryError(f"there is no field {ascii(word.text[:colon])[:60]}", word.position, _nearest_field(name))
+
+
+def _close(word: str, known: Sequence[str]) -> str:
+    # Imported where somebody mistyped, and nowhere else.
+    import difflib
+
+    return next(iter(difflib.get_close_matches(word, known, n=1)), "")
+
+
+def _nearest_field(name: str) -> str:
+    close = _close(name, [*FIELDS, *_ALIASES, *_KEYED_FIELDS])
+    if close:
+        return f"is {close} meant? To look for a text with a colon, put it in quotes"
+    return f"fields are {', '.join(FIELDS)}; to look for a text with a colon, put it in quotes"
+
+
+def _value(word: _Word, colon: int, name: str, example: str) -> str:
+    value = word.text[colon + 1 :]
+    if not value and word.end == word.position + colon + 1:
+        raise QueryError(f"{name} needs a value", word.position, f"e.g. {name}:{example}")
+    return value
+
+
+def _text_term(word: _Word, colon: int, name: str) -> Node:
+    known = _WORDS.get(name)
+    value = _value(word, colon, name, known[0] if known else "text")
+    pattern = _field_pattern(word, colon)
+    if known is not None and not any(map(pattern.matches, known)):
+        close = _close(value.lower(), known)
+        hint = f"is {close} meant?" if close else f"there are {', '.join(known)}"
+        raise QueryError(f"no {name} is called {ascii(value)[:60]}", word.position + colon + 1, hint)
+    return Text(name, "", pattern)
+
+
+def _keyed_term(word: _Word, colon: int, name: str, key: str) -> Node:
+    _value(word, colon, f"{name}.{ascii(key)[1:-1][:60]}", "*")
+    operator, operand, _ = _comparison(word, colon)
+    if operator is not None and (than := as_number(operand)) is not None:
+        return KeyedNumber(name, key, operator, than)
+    return Text(name, key, _field_pattern(word, colon))
+
+
+def _number_term(word: _Word, colon: int, name: str) -> Node:
+    example = ">10m" if name == "age" else ">=3"
+    _value(word, colon, name, example)
+    operator, operand, at = _comparison(word, colon)
+    if name != "age":
+        than, width = as_number(operand), 0.0
+    else:
+        than, width = duration(operand), _unit(operand)
+    if than is None:
+        what = "a span of time" if name == "age" else "a number"
+        raise QueryError(f"{name} needs {what}, not {ascii(operand)[:60]}", at, f"e.g. {name}:{example}")
+    return Number(name, operator or "=", than, width)
+
+
+def _time_term(word: _Word, colon: int, name: str) -> Node:
+    _value(word, colon, name, "<10m")
+    operator, operand, at = _comparison(word, colon)
+    if (span := duration(operand)) is not None:
+        return Time(name, operator or "=", span, _unit(operand), ago=True)
+    if operator in (None, "="):
+        # A part of the time as it is written: created:2026-01-31.
+        return Text(name, "", _field_pattern(word, colon))
+    try:
+        return Time(name, operator, parse_rfc3339(operand))
+    except (ValueError, OverflowError):
+        problem = f"{name} needs a time or a span of time, not {ascii(operand)[:60]}"
+        raise QueryError(problem, at, f"e.g. {name}:>2026-01-31 or {name}:<10m") from None
+
+
+def _comparison(word: _Word, colon: int) -> tuple[Operator | None, str, int]:
+    """The operator behind the colon, what follows it, and where that begins in the query."""
+    rest = word.text[colon + 1 :]
+    operators: tuple[Operator, ...] = (">=", "<=", ">", "<", "=")
+    for operator in operators:
+        if rest.startswith(operator) and word.plain(colon + 1):
+            return operator, rest[len(operator) :], min(word.position + colon + 1 + len(operator), word.end)
+    return None, rest, word.position + colon + 1
+
+
+def _field_pattern(word: _Word, colon: int) -> Pattern:
+    operator, _, _ = _comparison(word, colon)
+    if operator == "=":
+        # name:=onboarding is that name and no longer one.
+        return Pattern(_pattern(word, colon + 2).pieces, whole=True)
+    return _pattern(word, colon + 1)
+
+
+def _pattern(word: _Word, start: int) -> Pattern:
+    pieces = [""]
+    for index in range(start, len(word.text)):
+        if word.text[index] == "*" and word.plain(index):
+            pieces.append("")
+        else:
+            pieces[-1] += word.text[index]
+    return Pattern(tuple(piece.casefold() for piece in pieces))
+
+
+_SPAN: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+\Z")
+_SPAN_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+
+
+def duration(text: str) -> float | None:
+    """Seconds in `90`, `10m`, `1h30m`, `2d`, `500ms`; None: it is no span of time.
+
+    Args:
+        text: The span.
+    """
+    if not text.isascii() or len(text) > 40:
+        return None
+    text = text.lower()
+    if _SPAN.match(text):
+        return sum(float(amount) * _UNITS[unit] for amount, unit in _SPAN_PART.findall(text))
+    return as_number(text) if text[:1].isdigit() else None
+
+
+def _unit(text: str) -> float:
+    """The smallest unit in a span of time."""
+    return min((_UNITS[unit] for _, unit in _SPAN_PART.findall(text.lower())), default=1.0)

@@ -1,0 +1,229 @@
+"""The terms of a query, and what they ask of a workflow or a record."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterable
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+
+__all__ = [
+    "AllOf",
+    "AnyOf",
+    "Everywhere",
+    "KeyedNumber",
+    "Node",
+    "Not",
+    "Number",
+    "Operator",
+    "Pattern",
+    "Text",
+    "Time",
+    "View",
+    "as_number",
+    "needs_payload",
+]
+
+
+class View(Protocol):
+    """What a query asks of a workflow or a record."""
+
+    @abstractmethod
+    def texts(self, name: str) -> Iterable[str]:
+        """The values of a text field; none: it has no value."""
+
+    @abstractmethod
+    def number(self, name: str) -> float | None:
+        """A number; `age` in seconds, `created` and `updated` in seconds since the Unix epoch; None: unknown."""
+
+    @abstractmethod
+    def keyed(self, name: str, key: str) -> Iterable[str]:
+        """The values of `label.KEY` or `payload.KEY`; a number as its text."""
+
+    @abstractmethod
+    def everything(self) -> Iterable[str]:
+        """Every text of it, the payload's last."""
+
+    @abstractmethod
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+
+
+Operator: TypeAlias = Literal[">", ">=", "<", "<=", "="]
+
+
+def _compare(value: float, operator: Operator, than: float, width: float = 0.0) -> bool:
+    match operator:
+        case ">":
+            return value > than
+        case ">=":
+            return value >= than
+        case "<":
+            return value < than
+        case "<=":
+            return value <= than
+        case "=":
+            return than <= value < than + width if width else value == than
+
+
+class Pattern(msgspec.Struct, frozen=True):
+    """Text to look for, folded, in pieces between stars; a single piece may stand anywhere unless it is the `whole`."""
+
+    pieces: tuple[str, ...]
+    whole: bool = False
+
+    def matches(self, value: str) -> bool:
+        """Whether a value fits.
+
+        Args:
+            value: Any text.
+        """
+        value = value.casefold()
+        if len(self.pieces) == 1:
+            return self.pieces[0] == value if self.whole else self.pieces[0] in value
+        # Greedy from the left is right for stars alone, and linear: no pattern can make it slow.
+        first, *middle, last = self.pieces
+        if not value.startswith(first):
+            return False
+        at = len(first)
+        for piece in middle:
+            found = value.find(piece, at)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        return len(value) - at >= len(last) and value.endswith(last)
+
+
+class Everywhere(msgspec.Struct, frozen=True):
+    """A word without a field."""
+
+    pattern: Pattern
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        return any(map(self.pattern.matches, view.everything()))
+
+
+class Text(msgspec.Struct, frozen=True):
+    """`field:text`; with a key `label.X:text` and `payload.X:text`."""
+
+    name: str
+    key: str
+    pattern: Pattern
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        values = view.keyed(self.name, self.key) if self.key else view.texts(self.name)
+        return any(map(self.pattern.matches, values))
+
+
+class Number(msgspec.Struct, frozen=True):
+    """`field:>3`, `age:>10m`."""
+
+    name: str
+    operator: Operator
+    than: float
+    width: float = 0.0
+    """What counts as equal: `age:10m` means ten minutes and some seconds."""
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        value = view.number(self.name)
+        return value is not None and _compare(value, self.operator, self.than, self.width)
+
+
+class Time(msgspec.Struct, frozen=True):
+    """`created:>2026-01-31`, or `updated:>10m` for longer ago than that."""
+
+    name: str
+    operator: Operator
+    than: float
+    width: float = 0.0
+    ago: bool = False
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        value = view.number(self.name)
+        if value is None:
+            return False
+        return _compare(view.now() - value if self.ago else value, self.operator, self.than, self.width)
+
+
+class KeyedNumber(msgspec.Struct, frozen=True):
+    """`label.X:>3` and `payload.X:>3`."""
+
+    name: str
+    key: str
+    operator: Operator
+    than: float
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        values = map(as_number, view.keyed(self.name, self.key))
+        return any(value is not None and _compare(value, self.operator, self.than) for value in values)
+
+
+class Not(msgspec.Struct, frozen=True):
+    """`NOT x`, `!x`."""
+
+    node: Node
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        return not self.node.matches(view)
+
+
+class AllOf(msgspec.Struct, frozen=True):
+    """Terms with a space between; none: everything matches."""
+
+    nodes: tuple[Node, ...]
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        return all(node.matches(view) for node in self.nodes)
+
+
+class AnyOf(msgspec.Struct, frozen=True):
+    """Terms with `OR` between."""
+
+    nodes: tuple[Node, ...]
+
+    def matches(self, view: View) -> bool:
+        """See `Query.matches`."""
+        return any(node.matches(view) for node in self.nodes)
+
+
+Node: TypeAlias = Everywhere | Text | Number | Time | KeyedNumber | Not | AllOf | AnyOf
+
+
+def needs_payload(node: Node) -> bool:
+    """Whether the answer may depend on the payload.
+
+    Args:
+        node: A query, or a part of one.
+    """
+    if isinstance(node, AllOf | AnyOf):
+        return any(map(needs_payload, node.nodes))
+    if isinstance(node, Not):
+        return needs_payload(node.node)
+    if isinstance(node, Everywhere):
+        # One that matches all has nothing to look for.
+        return any(node.pattern.pieces)
+    return isinstance(node, Text | KeyedNumber) and node.name == "payload"
+
+
+def as_number(text: str) -> float | None:
+    """The finite number that a text is; None: it is none.
+
+    Args:
+        text: Any text.
+    """
+    if len(text) > 40:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

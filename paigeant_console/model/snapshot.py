@@ -1,0 +1,101 @@
+"""Where all workflows of a topic stand at one moment, for the commands.
+
+Today this reads the whole journal, so it costs what the journal is long. `read_rows` is the seam at which a reader that
+begins at the newest record, or an index of the broker's, can take its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from paigeant_console.model.fold import Fold, Row
+from paigeant_core.journal import Record
+from paigeant_core.transition import Place
+from paigeant_core.transports import Transport
+
+if TYPE_CHECKING:
+    # Most lists ask for all, and do not need the language.
+    from paigeant_console.model.query import Query
+
+__all__ = ["Snapshot", "read_rows"]
+
+PARKED_LIMIT: Final = 100_000
+"""Parked messages of each kind that are looked at."""
+
+
+class Snapshot:
+    """All workflows of a topic.
+
+    Attributes:
+        fold: Their rows.
+        now: When, by the transport's clock.
+        bodies: Their last messages by ID, where they were asked for.
+    """
+
+    __slots__ = ("bodies", "fold", "now")
+
+    def __init__(self) -> None:
+        self.fold = Fold()
+        self.now = 0.0
+        self.bodies: dict[str, bytes] = {}
+
+    def select(self, query: Query | None) -> Iterator[Row]:
+        """The rows that a query selects, the one that moved last first.
+
+        Args:
+            query: What to look for; None: all.
+        """
+        # Of two that moved in the same millisecond the one that appeared later goes first.
+        rows = sorted(self.fold.rows.values(), key=lambda row: row.at)
+        rows.reverse()
+        if query is None or query.selects_all:
+            yield from rows
+            return
+        from paigeant_console.model.views import RowView
+
+        for row in rows:
+            if query.matches(RowView(self.fold, row, self.now, self.bodies.get(row.correlation_id))):
+                yield row
+
+    def document(self, row: Row) -> dict[str, Any]:
+        """A row as `list --json` shows it.
+
+        Args:
+            row: Which.
+        """
+        return self.fold.document(row, self.now)
+
+
+async def read_rows(transport: Transport, topic: str, *, payloads: bool = False) -> Snapshot:
+    """Read where all workflows of a topic stand, and what their workers say.
+
+    Args:
+        transport: Where.
+        topic: Which.
+        payloads: Keep each workflow's last message, for queries that ask for the payload.
+    """
+    snapshot = Snapshot()
+    async for batch in transport.records(topic):
+        _take(snapshot, batch, payloads)
+    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+        # They outlive the journal, so the ones that it has forgotten are here alone.
+        parked = await transport.parked(topic, place, PARKED_LIMIT)
+        forgotten = [record for record in parked if record.headers.correlation_id not in snapshot.fold.rows]
+        _take(snapshot, forgotten, payloads)
+    snapshot.fold.observe(await transport.workers(topic))
+    snapshot.now = transport.clock.now()
+    return snapshot
+
+
+def _take(snapshot: Snapshot, records: list[Record], payloads: bool) -> None:
+    rows = snapshot.fold.rows
+    if not payloads:
+        snapshot.fold.apply(records)
+        return
+    for record in records:
+        snapshot.fold.apply((record,))
+        correlation_id = record.headers.correlation_id
+        # Only of the record that the row now stands at: a copy that came late does not count.
+        if record.body is not None and correlation_id in rows and rows[correlation_id].token == record.id:
+            snapshot.bodies[correlation_id] = record.body

@@ -1,0 +1,204 @@
+"""What the frame says: where this is, how the feed does, how many workflows stand where; as pieces of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from paigeant_console.model.looks import URGENT, look
+from paigeant_console.model.text import Piece, Span, clip, count, spans_width, width_of
+from paigeant_console.model.times import age
+from paigeant_console.safe_text import SafeText, cells, joined, literal, safe
+
+__all__ = ["Place", "Status", "context_pieces", "feed_sentence", "tabs_line"]
+
+_SPACE: Final = literal(" ")
+LAG_FROM: Final = 2.0
+"""Seconds behind the journal that are worth a word."""
+
+
+class Status(Protocol):
+    """What is said of the feed; see :class:`paigeant_console.feed.FeedStatus`."""
+
+    @property
+    def phase(self) -> str:
+        """What it does."""
+        ...
+
+    @property
+    def reason(self) -> str:
+        """Why it is not live."""
+        ...
+
+    @property
+    def records(self) -> int:
+        """Read so far."""
+        ...
+
+    @property
+    def last_at(self) -> float | None:
+        """When the newest was journalled."""
+        ...
+
+    @property
+    def retry_in(self) -> float | None:
+        """Seconds to the next try."""
+        ...
+
+    @property
+    def quiet_s(self) -> float:
+        """Seconds without a word."""
+        ...
+
+    @property
+    def rate(self) -> float:
+        """Records a second."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the console is.
+
+    Attributes:
+        context: its name in the configuration; may be empty.
+        url: the broker's, without its password.
+        topic: the topic.
+        read_only: operations are refused.
+        production: a mistake here is dear.
+    """
+
+    context: SafeText
+    url: SafeText
+    topic: SafeText
+    read_only: bool = False
+    production: bool = False
+
+
+def context_pieces(
+    place: Place, status: Status, now: float, width: int, *, paused: bool, ascii_only: bool
+) -> list[Piece]:
+    """The first line: where, what may be done there, and how fresh it is."""
+    pieces = []
+    if place.context:
+        style = "danger" if place.production else "strong"
+        pieces.append(Piece(((joined((literal(" "), place.context, literal(" "))), style),)))
+    room = max(12, width - 60)
+    url = place.url if width_of(place.url) <= room else cells(place.url, room, ellipsis="~" if ascii_only else "…")
+    pieces.append(Piece(((url, ""),), rank=3))
+    pieces.append(Piece(((literal("topic "), "dim"), (place.topic, "strong")), rank=1))
+    pieces.append(Piece(((literal("unsigned"), "dim"),), rank=5, right=True))
+    if status.phase == "live":
+        rate = literal(f"{_rounded(status.rate)}/s")
+        pieces.append(Piece(((rate, "dim"),), rank=4, right=True))
+    if paused:
+        pieces.append(Piece(((literal(" PAUSED "), "badge"),), right=True))
+    pieces.append(Piece(_freshness(status, now), right=True))
+    badge: Span = (literal(" READ-ONLY "), "badge") if place.read_only else (literal(" WRITE "), "write")
+    pieces.append(Piece((badge,), right=True))
+    return pieces
+
+
+def _freshness(status: Status, now: float) -> tuple[Span, ...]:
+    if status.phase == "live":
+        behind = now - status.last_at if status.last_at is not None else 0.0
+        if status.rate and behind > LAG_FROM * 5:
+            return (literal("live"), "ok"), (literal(" last event "), "dim"), (age(behind), "dim")
+        return ((literal("live"), "ok"),)
+    words = {
+        "connecting": ("connecting", "warn"),
+        "catching_up": ("catching up", "warn"),
+        "reconnecting": ("reconnecting", "error"),
+        "stale": ("stale", "error"),
+        "failed": ("not connected", "error"),
+    }
+    word, style = words.get(status.phase, ("unknown", "warn"))
+    return ((literal(word), style),)
+
+
+def feed_sentence(status: Status, now: float) -> SafeText | None:
+    """What is to be said of the feed in a sentence; None where it is simply live."""
+    if status.phase == "connecting":
+        return literal("connecting to the broker …")
+    if status.phase == "catching_up":
+        if not status.records:
+            return literal("catching up with the journal …")
+        behind = joined((literal(", now at records "), age(now - (status.last_at or now)), literal(" old")))
+        return joined((literal("catching up: "), count(status.records), literal(" records read"), behind))
+    reason = safe(status.reason, 200)
+    if status.phase == "reconnecting":
+        wait = literal(f"; next try in {max(1, round(status.retry_in or 0))}s")
+        return joined((literal("connection lost: "), reason, wait))
+    if status.phase == "stale":
+        return literal(f"stale: no word from the broker for {int(status.quiet_s)}s; what you see may be old")
+    if status.phase == "failed":
+        return joined((literal("not connected: "), reason))
+    return None
+
+
+def tabs_line(
+    titles: Mapping[str, SafeText], view: str, counts: Mapping[str, int], width: int, *, ascii_only: bool
+) -> list[Span]:
+    """The second line: the views with their numbers, and how many workflows are in which state.
+
+    Titles and words are left out as the line gets shorter, and the least urgent counts.
+    """
+    figures = _counts(counts, ascii_only=ascii_only)
+    words = _counts(counts, ascii_only=ascii_only, words=True)
+    for short, shown in ((False, words), (False, figures), (True, figures)):
+        tabs = _tabs(titles, view, short=short)
+        if spans_width(tabs) + 2 + spans_width(_spaced(shown)) <= width:
+            return _between(tabs, _spaced(shown), width)
+    tabs = _tabs(titles, view, short=True)
+    if spans_width(tabs) + 8 > width:
+        tabs = _tabs(titles, view, short=None)
+    while figures and spans_width(tabs) + 1 + spans_width(_spaced(figures)) > width:
+        figures.pop()
+    return clip(_between(tabs, _spaced(figures), width), width, ascii_only=ascii_only)
+
+
+def _between(left: list[Span], right: list[Span], width: int) -> list[Span]:
+    room = max(1, width - spans_width(left) - spans_width(right))
+    return [*left, (literal(" " * room), ""), *right]
+
+
+def _spaced(spans: list[Span]) -> list[Span]:
+    """Spans with a space between."""
+    return [piece for index, span in enumerate(spans) for piece in (((_SPACE, ""),) if index else ()) + (span,)]
+
+
+def _tabs(titles: Mapping[str, SafeText], view: str, *, short: bool | None) -> list[Span]:
+    """The views; with `short` by their first word, with None the others by number alone."""
+    spans: list[Span] = []
+    for number, (name, title) in enumerate(titles.items(), start=1):
+        if spans:
+            spans.append((literal(" " if short is None else "  "), ""))
+        word = title if short is False else literal(title.partition(" ")[0])
+        if name == view:
+            spans.append((joined((literal(f"{number} "), word)), "tab"))
+        elif short is None:
+            spans.append((literal(str(number)), "key"))
+        else:
+            spans += [(literal(f"{number} "), "key"), (word, "dim")]
+    return spans
+
+
+def _counts(counts: Mapping[str, int], *, ascii_only: bool, words: bool = False) -> list[Span]:
+    """How many workflows are in which state, the urgent ones first."""
+    spans: list[Span] = []
+    for state in URGENT:
+        number = counts.get(str(state), 0)
+        if number:
+            here = look(state)
+            parts = [here.mark(ascii_only), count(number), *([here.word] if words else [])]
+            spans.append((joined(parts, _SPACE), here.style or "strong"))
+    return spans
+
+
+def _rounded(rate: float) -> str:
+    """A rate in two digits, so that it changes seldom."""
+    if rate >= 100:
+        digits = len(str(int(rate))) - 2
+        return f"{round(rate / 10**digits) * 10**digits:,}"
+    return f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"

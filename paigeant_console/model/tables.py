@@ -1,0 +1,129 @@
+"""Rows of the smaller tables: queues, workers, the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.plain_rows import RowCells
+from paigeant_console.model.text import EMPTY, Span, count, shown
+from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
+from paigeant_console.safe_text import SafeText, joined, literal
+from paigeant_core.transports.types import QueueStatus, WorkerStatus
+
+__all__ = ["audit_rows", "queue_rows", "worker_rows"]
+
+LIMIT: Final = 200
+
+
+def _figure(value: int | None, style: str = "") -> Span:
+    """A number, or that this broker cannot tell."""
+    if value is None:
+        return literal("?"), "dim"
+    return count(value), style if value else "dim"
+
+
+def queue_rows(queues: Sequence[QueueStatus], fold: Fold, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
+    """Rows of queues: activity, ready, running, delayed, workers, oldest, median, and what is wrong."""
+    rows: list[tuple[str, RowCells]] = []
+    for queue in queues:
+        unserved = queue.consumers == 0 and bool(queue.ready)
+        median = fold.median(queue.activity)
+        problem: Span = (literal("nobody serves it"), "error") if unserved else (EMPTY, "")
+        rows.append(
+            (
+                queue.activity,
+                (
+                    (shown(queue.activity, LIMIT, ascii_only=ascii_only), "strong" if queue.ready else ""),
+                    _figure(queue.ready, "warn" if unserved else "strong"),
+                    _figure(queue.in_flight, "info"),
+                    _figure(queue.delayed, "warn"),
+                    _figure(queue.consumers, "ok") if not unserved else (literal("0"), "error"),
+                    (age(queue.oldest_s), "") if queue.oldest_s is not None else (EMPTY, ""),
+                    (_seconds(median), "dim"),
+                    problem,
+                ),
+            )
+        )
+    return rows
+
+
+def _seconds(value: float | None) -> SafeText:
+    if value is None:
+        return EMPTY
+    return literal(f"{value * 1000:.0f}ms" if value < 1 else f"{value:.1f}s" if value < 100 else f"{value:.0f}s")
+
+
+def worker_rows(workers: Sequence[WorkerStatus], now: float, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
+    """Rows of workers: name, load, what each runs, host, since when."""
+    rows: list[tuple[str, RowCells]] = []
+    for status in workers:
+        info = status.info
+        silent = status.last_seen_s > 10
+        load = literal(f"{len(status.running):,}/{info.concurrency:,}")
+        running: list[Span] = []
+        for held in sorted(status.running, key=lambda held: held.since)[:8]:
+            if running:
+                running.append((literal(", "), "dim"))
+            running.append((shown(held.activity, 64, ascii_only=ascii_only), ""))
+            running.append((joined((literal(" "), stopwatch(now - held.since))), "info"))
+        if not running:
+            serves = shown(", ".join(info.activities), LIMIT, ascii_only=ascii_only)
+            running = [(joined((literal("idle; serves "), serves)) if serves else literal("idle; serves all"), "dim")]
+        host = shown(f"{info.host}:{info.pid}" if info.host else "", 60, ascii_only=ascii_only)
+        up = age(now - info.started_at) if info.started_at else EMPTY
+        seen: Span = (joined((literal("silent for "), age(status.last_seen_s))), "error") if silent else (up, "dim")
+        rows.append(
+            (
+                info.worker,
+                (
+                    (shown(info.worker, LIMIT, ascii_only=ascii_only), "strong"),
+                    (load, "info" if status.running else "dim"),
+                    (host, "dim"),
+                    seen,
+                    running,
+                ),
+            )
+        )
+    return rows
+
+
+def audit_rows(entries: Sequence[bytes], now: float, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
+    """Rows of the audit, newest first: when, who, what, how many, what came of it, why."""
+    rows: list[tuple[str, RowCells]] = []
+    for place, entry in reversed(list(enumerate(entries))):
+        try:
+            document: Any = msgspec.json.decode(entry)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            unread = (literal("an entry that cannot be read"), "error")
+            rows.append((str(place), ((EMPTY, ""), (EMPTY, ""), unread, (EMPTY, ""), (EMPTY, ""), (EMPTY, ""))))
+            continue
+
+        def field(name: str, limit: int = LIMIT, document: dict[str, Any] = document) -> SafeText:
+            value = document.get(name)
+            return EMPTY if value is None else shown(str(value), limit, ascii_only=ascii_only)
+
+        at = parsed(document.get("at"))
+        # What came out nil goes without saying.
+        parts = [part for part in str(document.get("outcome") or "").split(", ") if not part.startswith("0 ")]
+        outcome = shown(", ".join(parts) or "nothing", LIMIT, ascii_only=ascii_only)
+        trouble = any("failed" in part for part in parts)
+        rows.append(
+            (
+                str(place),
+                (
+                    (day_and_time(at, now) if at is not None else EMPTY, "dim"),
+                    (field("operator"), "strong"),
+                    (field("action"), "info"),
+                    (field("targets"), ""),
+                    (outcome, "error" if trouble else ""),
+                    (field("reason", 400), ""),
+                ),
+            )
+        )
+    return rows

@@ -1,0 +1,255 @@
+"""Workflows and journal records as a query sees them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from paigeant_console.model.fold import Fold, Row
+from paigeant_core.clock import parse_rfc3339, rfc3339
+from paigeant_core.errors import PaigeantError
+from paigeant_core.journal import Record
+from paigeant_core.message import Headers, PaigeantMessage, decode_payload
+
+__all__ = ["RecordView", "RowView"]
+
+MAX_LEAVES = 10_000
+"""Values of one payload that are looked at."""
+
+
+class _HeadersView:
+    """What both have: the headers of a message, and perhaps its payload.
+
+    Args:
+        headers: Of the message.
+        body: The message, for its payload; None: it is not at hand.
+        now: Seconds since the Unix epoch.
+    """
+
+    __slots__ = ("_body", "_headers", "_now", "_payload")
+
+    def __init__(self, headers: Headers, body: bytes | None, now: float) -> None:
+        self._headers = headers
+        self._body = body
+        self._now = now
+        self._payload: dict[str, Any] | None = None
+
+    def now(self) -> float:
+        """See `View.now`."""
+        return self._now
+
+    def texts(self, name: str) -> Iterable[str]:
+        """See `View.texts`; a subclass knows more fields."""
+        headers = self._headers
+        match name:
+            case "id":
+                return (headers.correlation_id,)
+            case "name":
+                return (headers.name,) if headers.name else ()
+            case "topic":
+                return (headers.topic,)
+            case "created":
+                return (headers.created_at,)
+            case "trust":
+                return ("unsigned",)
+        return ()
+
+    def number(self, name: str) -> float | None:
+        """See `View.number`; a subclass knows more fields."""
+        headers = self._headers
+        match name:
+            case "hop":
+                return headers.hop
+            case "run":
+                return headers.run
+            case "epoch":
+                return headers.epoch
+            case "attempt":
+                return headers.attempt
+            case "created":
+                return self._created()
+            case "age":
+                created = self._created()
+                return None if created is None else self._now - created
+        return None
+
+    def keyed(self, name: str, key: str) -> Iterable[str]:
+        """See `View.keyed`."""
+        if name == "label":
+            value = self._headers.label_map.get(key)
+            return () if value is None else (value,)
+        return (text for found in _at(self._decoded(), key.split(".")) for text in _leaves(found))
+
+    def _labels(self) -> Iterator[str]:
+        for key, value in self._headers.label_map.items():
+            yield key
+            yield value
+
+    def _created(self) -> float | None:
+        try:
+            return parse_rfc3339(self._headers.created_at)
+        except (ValueError, OverflowError):
+            return None
+
+    def _decoded(self) -> dict[str, Any]:
+        if self._payload is None:
+            self._payload = {}
+            if self._body is not None:
+                # Quarantined bytes, or a payload that no handler could read either, have nothing to match.
+                with contextlib.suppress(PaigeantError):
+                    self._payload = decode_payload(PaigeantMessage.decode(self._body).payload_bytes)
+        return self._payload
+
+
+class RowView(_HeadersView):
+    """A workflow.
+
+    Args:
+        fold: What the row belongs to.
+        row: The workflow.
+        now: Seconds since the Unix epoch.
+        body: Its last message, where the query needs the payload.
+    """
+
+    __slots__ = ("_fold", "_row")
+
+    def __init__(self, fold: Fold, row: Row, now: float, body: bytes | None = None) -> None:
+        super().__init__(row.headers, body, now)
+        self._fold = fold
+        self._row = row
+
+    def texts(self, name: str) -> Iterable[str]:
+        """See `View.texts`."""
+        row = self._row
+        match name:
+            case "state":
+                return (str(row.state),)
+            case "step":
+                return (row.step,) if row.step else ()
+            case "stuck":
+                stuck = self._fold.stuck(row, self._now)
+                return (stuck,) if stuck else ()
+            case "error":
+                return _error_texts(row.error)
+            case "worker":
+                return tuple(filter(None, (row.runner, row.worker)))
+            case "updated":
+                return (rfc3339(row.at),)
+        return super().texts(name)
+
+    def number(self, name: str) -> float | None:
+        """See `View.number`."""
+        return self._row.at if name == "updated" else super().number(name)
+
+    def everything(self) -> Iterator[str]:
+        """See `View.everything`."""
+        for name in ("id", "name", "state", "step", "stuck", "error", "worker", "topic"):
+            yield from self.texts(name)
+        yield from self._row.names
+        yield from self._labels()
+        if self._row.reason:
+            yield self._row.reason
+        yield from _leaves(self._decoded(), keys=True)
+
+
+class RecordView(_HeadersView):
+    """A record of the journal, told as `tail` tells it: of the step that it is about.
+
+    Args:
+        record: The record.
+        now: Seconds since the Unix epoch.
+        document: `record.to_document()`, where it was made already.
+    """
+
+    __slots__ = ("_document", "_record")
+
+    def __init__(self, record: Record, now: float, document: dict[str, Any] | None = None) -> None:
+        super().__init__(record.headers, record.body, now)
+        self._record = record
+        self._document = record.to_document() if document is None else document
+
+    def texts(self, name: str) -> Iterable[str]:
+        """See `View.texts`."""
+        record, document = self._record, self._document
+        match name:
+            case "state":
+                return (str(record.state),) if record.state else ()
+            case "kind":
+                return (str(record.kind),)
+            case "step":
+                return (str(document["activity"]),) if document["activity"] else ()
+            case "worker":
+                return (record.worker,) if record.worker else ()
+            case "error":
+                return _error_texts(record.detail.get("error"))
+            case "stuck":
+                # The journal's word for why; what is stuck right now, only a workflow can be asked.
+                reason = record.detail.get("reason")
+                return (reason,) if isinstance(reason, str) else ()
+            case "updated":
+                return (document["at"],)
+        return super().texts(name)
+
+    def number(self, name: str) -> float | None:
+        """See `View.number`."""
+        if name == "updated":
+            return self._record.at
+        if name in ("hop", "attempt"):
+            value = self._document[name]
+            return value if isinstance(value, int | float) else None
+        return super().number(name)
+
+    def everything(self) -> Iterator[str]:
+        """See `View.everything`."""
+        for name in ("id", "name", "kind", "state", "step", "error", "worker", "topic"):
+            yield from self.texts(name)
+        yield from self._labels()
+        yield from _leaves(self._document["detail"], keys=True)
+        yield from _leaves(self._decoded(), keys=True)
+
+
+def _error_texts(error: object) -> Iterable[str]:
+    if not isinstance(error, dict):
+        return ()
+    kind, message = str(error.get("type", "")), str(error.get("message", ""))
+    return (kind, message, f"{kind}: {message}")
+
+
+def _at(value: object, path: list[str]) -> Iterator[object]:
+    """Every value that a path can mean: a key may hold dots itself, and of a list each element is asked."""
+    if not path:
+        yield value
+        return
+    if isinstance(value, list):
+        if path[0].isdecimal() and len(path[0]) < 10 and int(path[0]) < len(value):
+            yield from _at(value[int(path[0])], path[1:])
+        for item in value:
+            if isinstance(item, dict):
+                yield from _at(item, path)
+    elif isinstance(value, dict):
+        for count in range(1, len(path) + 1):
+            key = ".".join(path[:count])
+            if key in value:
+                yield from _at(value[key], path[count:])
+
+
+def _leaves(value: object, *, keys: bool = False) -> Iterator[str]:
+    """Texts in a JSON value, without recursion; of an object with `keys` their names too."""
+    waiting = [value]
+    left = MAX_LEAVES
+    while waiting and left:
+        item = waiting.pop()
+        left -= 1
+        if isinstance(item, dict):
+            if keys:
+                yield from (key for key in item if isinstance(key, str))
+            waiting.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            waiting.extend(reversed(item))
+        elif isinstance(item, str):
+            yield item
+        elif item is None or isinstance(item, bool):
+            yield {None: "null", True: "true", False: "false"}[item]
+        else:
+            yield str(item)

@@ -1,0 +1,315 @@
+"""The list of workflows: which rows, in which order, and what stands in their cells.
+
+It is a row source for a line table. Changes come in as IDs and cost by their number, not
+by how many workflows there are; a new filter is applied in slices, so that a key is never
+kept waiting.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import RLock
+from typing import Final, Literal, Protocol, TypeAlias, get_args
+
+from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.looks import STUCK, URGENT, look
+from paigeant_console.model.ordering import Rank, SortedKeys
+from paigeant_console.model.query import Query
+from paigeant_console.model.slip_track import Track, draw_track, track_of, track_tick
+from paigeant_console.model.text import EMPTY, Span, clip, shown, spans_width
+from paigeant_console.model.times import age, age_tick, parsed
+from paigeant_console.model.views import RowView
+from paigeant_console.safe_text import SafeText, joined, literal
+from paigeant_core.journal import State
+
+__all__ = ["ORDERS", "Cells", "Order", "Rows", "WorkflowList", "why"]
+
+Order: TypeAlias = Literal["created", "updated", "state"]
+ORDERS: Final[tuple[Order, ...]] = get_args(Order)
+Cells: TypeAlias = Sequence[Span | Sequence[Span]]
+
+SLICE: Final = 256
+"""Rows that are tried between two looks at the clock."""
+RECHECK: Final = 500
+"""Rows that a query about time is asked anew for, at each look."""
+
+_TIMED: Final = ("age:", "stuck:", "updated:", "created:")
+"""What time alone may make true or false. (In quotes it is not meant so; then rows are looked at in vain.)"""
+_URGENCY: Final = {str(state): place for place, state in enumerate(URGENT)}
+_GAP: Final = literal("  ")
+_COLON: Final = literal(": ")
+
+
+class Rows(Protocol):
+    """Where the rows are; the feed."""
+
+    @property
+    def fold(self) -> Fold:
+        """All workflows."""
+        ...
+
+    @property
+    def lock(self) -> RLock:
+        """Held while they are read."""
+        ...
+
+    def now(self) -> float:
+        """Seconds since the Unix epoch."""
+        ...
+
+
+class WorkflowList:
+    """Rows of workflows, for a line table.
+
+    Args:
+        rows: where they are.
+        base: which of them belong here at all; None: all.
+        order: by what they are ordered, the newest or most urgent first.
+        ascii_only: write ASCII only.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        base: Callable[[Row], bool] | None = None,
+        order: Order = "created",
+        ascii_only: bool = False,
+    ) -> None:
+        self._rows = rows
+        self._base = base
+        self._keys = SortedKeys()
+        self._query: Query | None = None
+        self._timed = False
+        self._todo: list[str] = []
+        self._found: dict[str, Rank] | None = None
+        self._late: set[str] = set()
+        self._recheck_at = 0
+        self.order: Order = order
+        self.ascii_only = ascii_only
+        self.columns: tuple[str, ...] = ("state", "slip")
+        """Names of the columns, as :meth:`cells` fills them."""
+        self.room: Mapping[str, int] = {}
+        """Cells that each column has."""
+        self.body: Callable[[str], bytes | None] | None = None
+        """Gives the last message of a workflow, for queries that ask for its payload."""
+
+    # -- rows, for the table ------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def key(self, index: int) -> str:
+        """The correlation ID at ``index``."""
+        return self._keys.key(index)
+
+    def index_of(self, key: str) -> int | None:
+        """Where a workflow is, or None."""
+        return self._keys.index_of(key)
+
+    def revision(self, key: str) -> int:
+        """Changes when what its cells say does."""
+        with self._rows.lock:
+            fold, now = self._rows.fold, self._rows.now()
+            row = fold.rows[key]
+            said = (row.revision, age_tick(now - row.at), track_tick(row, now), fold.stuck(row, now))
+            return hash((*said, age_tick(now - _created(row)))) & 0x7FFF_FFFF_FFFF_FFFF
+
+    def cells(self, index: int) -> Cells:
+        """What stands in the columns."""
+        with self._rows.lock:
+            fold, now = self._rows.fold, self._rows.now()
+            row = fold.rows[self._keys.key(index)]
+            stuck = fold.stuck(row, now)
+            return [self._cell(name, row, stuck, now) for name in self.columns]
+
+    def _cell(self, name: str, row: Row, stuck: str | None, now: float) -> Span | Sequence[Span]:
+        headers = row.headers
+        room = self.room.get(name, 80)
+        if name == "state":
+            return state_spans(row, stuck, self.ascii_only)
+        if name == "id":
+            return shown(headers.correlation_id, max(room, 1) + 1, ascii_only=self.ascii_only), ""
+        if name == "name":
+            return shown(headers.name, max(room, 1) + 1, ascii_only=self.ascii_only), ""
+        if name == "step":
+            return shown(headers.activity, max(room, 1) + 1, ascii_only=self.ascii_only), ""
+        if name == "age":
+            return age(now - _created(row)), "dim"
+        if name == "updated":
+            return age(now - row.at), "dim"
+        if name == "hop":
+            return literal(f"{headers.steps_done}/{headers.steps_total}"), "dim"
+        if name == "try":
+            return (literal(str(headers.attempt)) if headers.attempt > 1 else EMPTY), "strong"
+        if name == "worker":
+            return shown(row.runner or row.worker, max(room, 1) + 1, ascii_only=self.ascii_only), "dim"
+        if name == "why":
+            return why(row, stuck, room, ascii_only=self.ascii_only)
+        return self._slip(row, stuck, now, room, alone="why" in self.columns)
+
+    def _slip(self, row: Row, stuck: str | None, now: float, room: int, *, alone: bool) -> Sequence[Span]:
+        track = track_of(row, now, ascii_only=self.ascii_only)
+        reason = [] if alone else why(row, stuck, room, ascii_only=self.ascii_only)
+        if not reason:
+            return draw_track(track, room, ascii_only=self.ascii_only)
+        # The reason gets half of the line, or what the track leaves of it.
+        least = max(room - 2 - spans_width(reason), room // 2)
+        spans = draw_track(track, least, ascii_only=self.ascii_only)
+        if track.current is not None and not any(text == track.steps[track.current].name for text, _ in spans):
+            # Where it stands and why matter more than how far it came.
+            alone_here = Track((track.steps[track.current],), 0, track.notes)
+            spans = draw_track(alone_here, max(least, room - 12), ascii_only=self.ascii_only)
+        left = room - spans_width(spans) - len(_GAP)
+        if left < 8:
+            return spans
+        return [*spans, (_GAP, ""), *clip(reason, left, ascii_only=self.ascii_only)]
+
+    # -- changes ------------------------------------------------------------------------
+
+    def absorb(self, changed: Iterable[str]) -> bool:
+        """Take up workflows that changed.
+
+        Returns:
+            Whether any came, went or moved.
+        """
+        changed = set(changed)
+        if self._found is not None:
+            self._late |= changed
+            return False
+        changed |= self._due_again()
+        if not changed:
+            return False
+        with self._rows.lock:
+            now = self._rows.now()
+            return self._keys.update({key: self._ranked(key, now) for key in changed})
+
+    def _due_again(self) -> set[str]:
+        """Rows that time alone may have made match, so many at a time."""
+        if not self._timed:
+            return set()
+        with self._rows.lock:
+            keys = list(self._rows.fold.rows)
+        start = self._recheck_at if self._recheck_at < len(keys) else 0
+        self._recheck_at = start + RECHECK
+        return set(keys[start : start + RECHECK])
+
+    def _ranked(self, key: str, now: float) -> Rank | None:
+        fold = self._rows.fold
+        row = fold.rows.get(key)
+        if row is None or (self._base is not None and not self._base(row)):
+            return None
+        if self._query is not None:
+            body = self.body(key) if self.body is not None and self._query.needs_payload else None
+            if not self._query.matches(RowView(fold, row, now, body)):
+                return None
+        return self._rank(row)
+
+    def _rank(self, row: Row) -> Rank:
+        headers = row.headers
+        if self.order == "updated":
+            return row.at, headers.correlation_id
+        # What is no time goes to the end, wherever its text would sort.
+        created = parsed(headers.created_at) or 0.0
+        if self.order == "created":
+            return created, headers.correlation_id
+        return -_URGENCY.get(str(row.state), 0), created, headers.correlation_id
+
+    # -- order and filter ---------------------------------------------------------------
+
+    @property
+    def query(self) -> Query | None:
+        """The filter; None: there is none."""
+        return self._query
+
+    @property
+    def filtering(self) -> float | None:
+        """How much of a new filter or order has been applied, from 0 to 1; None: all of it."""
+        if self._found is None:
+            return None
+        with self._rows.lock:
+            total = max(1, len(self._rows.fold.rows))
+        return 1 - len(self._todo) / total
+
+    def set_query(self, query: Query | None) -> None:
+        """Show the workflows that ``query`` selects, once :meth:`scan` is through."""
+        self._query = None if query is None or query.selects_all else query
+        self._timed = self._query is not None and any(word in self._query.text for word in _TIMED)
+        self.rescan()
+
+    def set_order(self, order: Order) -> None:
+        """Order by something else, once :meth:`scan` is through."""
+        self.order = order
+        self.rescan()
+
+    def rescan(self) -> None:
+        """Look at every workflow again."""
+        with self._rows.lock:
+            self._todo = list(self._rows.fold.rows)
+        self._found = {}
+        self._late = set()
+
+    def scan(self, budget_s: float = 0.015) -> bool:
+        """Go on looking, for so long at most.
+
+        Returns:
+            Whether it is through, so that the rows are the new ones.
+        """
+        found = self._found
+        if found is None:
+            return True
+        until = time.perf_counter() + budget_s
+        while self._todo:
+            some, self._todo = self._todo[-SLICE:], self._todo[:-SLICE]
+            with self._rows.lock:
+                now = self._rows.now()
+                for key in some:
+                    rank = self._ranked(key, now)
+                    if rank is not None:
+                        found[key] = rank
+            if self._todo and time.perf_counter() >= until:
+                return False
+        self._keys.replace(found)
+        late, self._late, self._found = self._late, set(), None
+        self.absorb(late)
+        return True
+
+
+def state_spans(row: Row, stuck: str | None, ascii_only: bool) -> Sequence[Span]:
+    """The state's glyph and word; one that is stuck says so by a sign and its style."""
+    here = look(row.state)
+    style = (
+        "warn" if stuck in ("no_worker", "slow", "worker_lost", "lost", "version") and not here.style else here.style
+    )
+    spans: list[Span] = [(here.mark(ascii_only), style), (joined((literal(" "), here.word)), style)]
+    if stuck and stuck != "backoff":
+        spans.append((literal("!"), "error"))
+    return spans
+
+
+def why(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) -> Sequence[Span]:
+    """Why a workflow stands where it stands, in one line; nothing where there is nothing to say."""
+    if stuck is not None and stuck != "backoff" and stuck in STUCK:
+        return [(STUCK[stuck], "warn")]
+    if row.state in (State.COMPLETED, State.RUNNING, State.QUEUED, State.COMPENSATING):
+        return []
+    style = look(row.state).style
+    if row.error is not None:
+        kind = shown(row.error["type"], limit, ascii_only=ascii_only)
+        message = shown(row.error["message"], limit, ascii_only=ascii_only)
+        return [(joined((kind, _COLON)) if message else kind, style), (message, "")]
+    if row.held_by:
+        return [(literal("by "), "dim"), (shown(row.held_by, limit, ascii_only=ascii_only), style)]
+    reason = shown(row.reason.replace("_", " "), limit, ascii_only=ascii_only)
+    return [(reason, style)] if reason else []
+
+
+def _created(row: Row) -> float:
+    created = parsed(row.headers.created_at)
+    return row.at if created is None else created
+
+
+def one_line(spans: Iterable[Span]) -> SafeText:
+    """The text of spans, without their styles."""
+    return joined(text for text, _ in spans)

@@ -1,0 +1,217 @@
+"""Acting on workflows: the reason, the preflight, the confirmation, the deed and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final
+
+from textual.widget import Widget
+
+from paigeant_console.actions import Situation, by_id
+from paigeant_console.model.confirmation import confirmation_of, effect_of, report_spans
+from paigeant_console.model.text import plural, shown
+from paigeant_console.model.times import clock
+from paigeant_console.model.workflow_page import WorkflowPage
+from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_console.screens.base import ConsoleScreen, KeyTaker, Shared
+from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
+from paigeant_core.errors import PaigeantError
+from paigeant_core.operations import Action, DeadLetter, Plan, Replay, Report, Result, Retry
+
+__all__ = ["ActingScreen"]
+
+PROGRESS_EVERY: Final = 0.25
+
+
+class ActingScreen(ConsoleScreen):
+    """A screen on which workflows can be retried, replayed and dead-lettered."""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self.busy = False
+        """Whether an operation is being done; another one waits for its end."""
+        self.replay_form = ReplayForm(shared.edit_text, ascii_only=shared.ascii_only)
+
+    def forms(self) -> Iterable[Widget]:
+        """The confirm bar, and the form for a replay."""
+        yield from super().forms()
+        yield self.replay_form
+
+    def situation(self) -> Situation:
+        """See :meth:`ConsoleScreen.situation`."""
+        situation = super().situation()
+        if situation.view == self.view and self.built and (asking := self.replay_form.asking):
+            return Situation(asking, read_only=situation.read_only)
+        return situation
+
+    def on_replay_form_editing_changed(self, event: ReplayForm.EditingChanged) -> None:
+        """Show the editor's keys, or the form's again."""
+        event.stop()
+        self.update_hints()
+
+    def offered_hop(self) -> int | None:
+        """The hop that a replay is to begin with; None: where the workflow stands."""
+        return None
+
+    def taker(self) -> KeyTaker | None:
+        """See :meth:`ConsoleScreen.taker`."""
+        return super().taker() or (self.replay_form if self.replay_form.asking == "replay" else None)
+
+    def perform(self, name: str) -> None:
+        """See :meth:`ConsoleScreen.perform`.
+
+        Args:
+            name: the action's ID.
+        """
+        if self.busy and (by_id(name).writes or name in ("back", "escape") or name.startswith("view.")):
+            # Whoever left now would not see what came of it.
+            self.say((literal("an operation is under way; wait for its end"), "warn"))
+            return
+        super().perform(name)
+
+    def do_retry(self) -> None:
+        """Retry."""
+        self._reason(Retry(), self.targets())
+
+    def do_dead_letter(self) -> None:
+        """Dead-letter."""
+        self._reason(DeadLetter(), self.targets())
+
+    def do_replay(self) -> None:
+        """Replay: of one workflow from a step that is chosen, of several where each stands."""
+        ids = self.targets()
+        if len(ids) == 1:
+            self.ask(self._safely(self._offer(ids[0])))
+        else:
+            self._reason(Replay(), ids)
+
+    async def _safely(self, flow: Coroutine[Any, Any, None]) -> None:
+        """Say what went wrong with the broker or the workflow; nothing was done then."""
+        try:
+            await flow
+        except PaigeantError as error:
+            self.say((clock(self.feed.now()), "dim"), (literal(" "), ""), (safe(str(error), 400), "error"))
+        finally:
+            if self.built:
+                self.confirm_bar.close()
+                self.prompt.hush(False)
+                if not self.replay_form.asking:
+                    self.focus_view()
+
+    def focus_view(self) -> None:
+        """Give the keys back to the view."""
+
+    async def _offer(self, correlation_id: str) -> None:
+        """Open the form for a replay."""
+        history = await asyncio.wrap_future(self.feed.history(correlation_id))
+        with self.feed.lock:
+            page = WorkflowPage(history, self.feed.fold, correlation_id, ascii_only=self.shared.ascii_only)
+            source = self._source(page)
+        if source is None:
+            self.say((literal("replay: the journal has no step of it that could be done again"), "warn"))
+            return
+        hop = self.offered_hop() or source.stands_at or source.reached
+
+        def chosen(choice: ReplayChoice | None) -> None:
+            self.focus_view()
+            if choice is None:
+                self.say((literal("nothing was done"), "dim"))
+                self.update_hints()
+            else:
+                self._reason(Replay(from_step=choice.from_step, payload=choice.payload), [correlation_id])
+
+        self.replay_form.ask(source, min(hop, source.reached), chosen)
+
+    def _source(self, page: WorkflowPage) -> ReplaySource | None:
+        reached, row = page.reached(), page.row
+        if not reached or row is None:
+            return None
+        stands_at = row.headers.hop if row.step is not None and not row.undoing else None
+        title = joined(
+            (shown(row.headers.name, 20), literal(" " if row.headers.name else ""), shown(row.correlation_id, 12))
+        )
+        return ReplaySource(title, page.names(), reached, stands_at, page.payload_bytes_at)
+
+    async def _act(self, action: Action, ids: list[str], reason: str) -> None:
+        """Preflight, confirmation, deed."""
+        self.say((literal(f"{action.name}: looking at "), "dim"), (plural(len(ids), "workflow"), ""))
+        plan = await asyncio.wrap_future(self.feed.plan(action, ids, reason))
+        if not await self._confirmed(plan):
+            self.say((literal(f"{action.name}: nothing was done"), "dim"))
+            return
+        self.confirm_bar.close()
+        report = await self._execute(plan)
+        at = clock(self.feed.now())
+        self.say(*report_spans(report, action.name, at, ascii_only=self.shared.ascii_only))
+        self.acted(report)
+        self.again()
+
+    def acted(self, report: Report) -> None:
+        """Something was done.
+
+        Args:
+            report: what came of it.
+        """
+
+    def _reason(self, action: Action, ids: list[str], more: str = " because:") -> None:
+        """Ask for the reason, and go on with it."""
+        what: SafeText = plural(len(ids), "workflow") if len(ids) != 1 else shown(ids[0], 12)
+
+        def given(reason: str | None) -> None:
+            if reason is None:
+                self.say((literal("nothing was done"), "dim"))
+            elif not reason.strip():
+                self._reason(action, ids, ", a reason is needed (Esc cancels):")
+            else:
+                self.ask(self._safely(self._act(action, ids, reason)))
+            self.update_hints()
+
+        label = joined((literal(f"{action.name} "), what, literal(more)))
+        self.prompt.ask(label, given, placeholder=effect_of(action), remember="reason")
+        self.update_hints()
+
+    async def _confirmed(self, plan: Plan) -> bool:
+        target = self.shared.target
+        confirmation = confirmation_of(plan, target, ascii_only=self.shared.ascii_only)
+        self.shared.last_command = confirmation.command
+        bar = self.confirm_bar
+        bar.open(confirmation, production=target.production)
+        self.prompt.hush(True)
+        self.say()
+        self.call_later(self.update_hints)
+        if not confirmation.typed:
+            return await bar.ask(self._answered) and bool(confirmation.eligible)
+        choices = " or ".join(confirmation.typed)
+        label = joined((literal("type "), safe(choices, 60), literal(" to do it:")))
+        typed = await self.prompt.answer(label, rows=bar.scroll_targets)
+        return typed is not None and typed.strip() in confirmation.typed
+
+    def _answered(self, yes: bool) -> None:
+        """After a no the keys mean again what they mean, from the next one on."""
+        self.pending = yes
+        if not yes:
+            self.confirm_bar.close()
+            self.focus_view()
+
+    async def _execute(self, plan: Plan) -> Report:
+        done: list[Result] = []
+        # Shielded: once begun it is done to its end, whatever becomes of this screen.
+        future = asyncio.shield(asyncio.wrap_future(self.feed.execute(plan, done.append)))
+        total = len(plan.lines)
+        self.busy, self.pending = True, False
+        self.prompt.hush(False)
+        self.say()
+        try:
+            while True:
+                self.prompt.stand((literal(f"{plan.action.name}: {len(done):,} of {total:,} …"), "info"))
+                finished, _ = await asyncio.wait({future}, timeout=PROGRESS_EVERY)
+                if finished:
+                    return future.result()
+        finally:
+            self.busy = False
+            self.stand()
+
+    def stand(self) -> None:
+        """Show again what stands in the line above the keys."""
+        self.prompt.stand()

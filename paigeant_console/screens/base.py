@@ -1,0 +1,472 @@
+"""What every screen has: the frame around its view, what keys do everywhere, and when it looks at the feed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widget import Widget
+
+from paigeant_console.actions import VIEWS, Situation, by_id, commands, refusal
+from paigeant_console.feed import Feed, FeedStatus, Phase
+from paigeant_console.model.confirmation import Target, command_line
+from paigeant_console.model.dispatch_line import parse_dispatch
+from paigeant_console.model.status import Place, feed_sentence
+from paigeant_console.model.text import Span
+from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
+from paigeant_console.terminal import ConsoleAppBase
+from paigeant_console.widgets.confirm_bar import ConfirmBar
+from paigeant_console.widgets.hints import Hints
+from paigeant_console.widgets.keys import PASSING
+from paigeant_console.widgets.prompt import Prompt
+from paigeant_console.widgets.span_lines import Line, SpanLines
+from paigeant_console.widgets.status_bar import StatusBar
+
+__all__ = ["ConsoleScreen", "KeyTaker", "Shared"]
+
+TICK_EVERY = 1.0
+"""Seconds after which ages are looked at again though nothing happened."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all screens share.
+
+    Attributes:
+        feed: where everything comes from, and goes to.
+        place: what the frame says of where this is.
+        target: what command lines say of it.
+        ascii_only: write ASCII only.
+        write_file: writes bytes where only this user can read them, and returns where; the app's.
+        show_view: goes to a view by name; the app's.
+        open_workflow: opens a workflow by ID; the app's.
+        edit_text: edits a text in $EDITOR; None: it could not be, or nothing came back; the app's.
+    """
+
+    feed: Feed
+    place: Place
+    target: Target
+    ascii_only: bool
+    write_file: Callable[[bytes, str], str]
+    show_view: Callable[[str], None]
+    open_workflow: Callable[[str], None]
+    edit_text: Callable[[str], str | None]
+    last_command: str = field(default="")
+
+
+class KeyTaker(Protocol):
+    """A widget that takes keys while it asks something."""
+
+    def take_key(self, event: events.Key) -> None:
+        """Take a key."""
+        ...
+
+
+class _TooSmall(SpanLines):
+    """What is there in place of the view while the terminal is too small."""
+
+    def __init__(self, sentence: Callable[[], SafeText], *, ascii_only: bool) -> None:
+        super().__init__(ascii_only=ascii_only, classes="too-small")
+        self._sentence = sentence
+
+    def lines_for(self, width: int) -> list[Line]:
+        """See :class:`SpanLines`."""
+        return [[(self._sentence(), "warn")]]
+
+
+class ConsoleScreen(Screen[None], inherit_bindings=False):
+    """A view in its frame.
+
+    Args:
+        shared: what all screens share.
+    """
+
+    view: ClassVar[str] = ""
+    """Its name in the action table."""
+    AUTO_FOCUS = ""
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__()
+        self.shared = shared
+        self.feed = shared.feed
+        self.paused = False
+        self.pending = False
+        """Whether something waits for the broker, so that keys mean nothing."""
+        self._seen = -1
+        self._looked_at = float("-inf")
+        self._status = shared.feed.status()
+        ascii_only = shared.ascii_only
+        self.status_bar = StatusBar(shared.place, VIEWS, self.tab, ascii_only=ascii_only)
+        self.prompt = Prompt(ascii_only=ascii_only)
+        self.confirm_bar = ConfirmBar(ascii_only=ascii_only)
+        self.hints = Hints(Situation(self.view, has_row=False), ascii_only=ascii_only)
+        self.set_class(shared.place.production, "-production")
+        if shared.place.production:
+            self.border_title = "PRODUCTION"
+
+    # -- frame --------------------------------------------------------------------------
+
+    def compose(self) -> ComposeResult:
+        """Build the frame around the body."""
+        yield self.status_bar
+        yield from self.body()
+        yield from self.forms()
+        yield self.prompt
+        yield self.hints
+        yield _TooSmall(self._too_small, ascii_only=self.shared.ascii_only)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets of the view."""
+        return ()
+
+    def forms(self) -> Iterable[Widget]:
+        """What may open above the prompt."""
+        return (self.confirm_bar,)
+
+    @property
+    def tab(self) -> str:
+        """The numbered view that this screen belongs to."""
+        return self.view
+
+    @property
+    def console(self) -> ConsoleAppBase:
+        """The app, by the only type that screens know of it."""
+        return cast(ConsoleAppBase, self.app)
+
+    @property
+    def built(self) -> bool:
+        """Whether the frame is there: not yet while it is composed, and no more while the app ends."""
+        return self.is_mounted and self.is_attached and self.hints.is_attached
+
+    def _too_small(self) -> SafeText:
+        from paigeant_console.terminal import size_problem
+
+        width, height = self.app.size
+        problem = size_problem(width, height)
+        return literal("the terminal is too small") if problem is None else problem
+
+    # -- looking at the feed ------------------------------------------------------------
+
+    def on_screen_resume(self) -> None:
+        """Look at once at what happened meanwhile."""
+        self._seen = -1
+        self.flush()
+
+    def flush(self) -> None:
+        """Take up what changed; called at most four times a second, and only while this screen is the one on top."""
+        if not self.built:
+            return
+        version, at = self.feed.version, time.monotonic()
+        changed = version != self._seen
+        if not changed and at - self._looked_at < TICK_EVERY:
+            return
+        self._seen, self._looked_at = version, at
+        self._status = self.feed.status()
+        now = self.feed.now()
+        self.status_bar.show(self._status, self._status.counts, now, paused=self.paused)
+        self.prompt.trouble(None if self._status.phase is Phase.LIVE else feed_sentence(self._status, now))
+        if not self.paused:
+            self.look(changed)
+        self.update_hints()
+
+    def look(self, changed: bool) -> None:
+        """Take up what changed in this view.
+
+        Args:
+            changed: whether something did; else only time has passed.
+        """
+
+    @property
+    def status(self) -> FeedStatus:
+        """The feed, as it was looked at last."""
+        return self._status
+
+    def again(self) -> None:
+        """Look at the feed at once."""
+        self._seen = -1
+        self.flush()
+
+    # -- keys ---------------------------------------------------------------------------
+
+    def situation(self) -> Situation:
+        """Where the operator is, for the action table."""
+        view = self.view
+        if self.built:
+            if self.prompt.asking:
+                view = "prompt"
+            elif self.confirm_bar.waiting:
+                asked = self.confirm_bar.confirmation
+                possible = asked is not None and asked.eligible > 0
+                return Situation("confirm", read_only=self.feed.read_only, has_row=possible)
+        return Situation(
+            view,
+            read_only=self.feed.read_only,
+            has_row=self.built and bool(self.targets()),
+            paused=self.paused,
+            marked=0,
+        )
+
+    def targets(self) -> list[str]:
+        """Correlation IDs that an action is for: the marked ones, else the one under the cursor."""
+        return []
+
+    def perform(self, name: str) -> None:
+        """Do what an action of the table says, or say why not.
+
+        Args:
+            name: its ID.
+        """
+        action = by_id(name)
+        situation = self.situation()
+        if situation.view == "prompt":
+            return
+        why_not = refusal(action, situation)
+        if why_not is not None:
+            self.say((why_not, "warn"))
+            return
+        if name not in ("escape", "back"):
+            self.say()  # what was said of the last act is no news any more
+        handler: Callable[[], None] = getattr(self, "do_" + name.replace(".", "_").replace("-", "_"))
+        handler()
+
+    def say(self, *spans: Span) -> None:
+        """Say something in the line above the keys.
+
+        Args:
+            spans: what.
+        """
+        self.prompt.say(*spans)
+
+    def ask(self, flow: Coroutine[Any, Any, None]) -> None:
+        """Run what has to ask the broker before it goes on; one at a time.
+
+        Until it asks something itself, or ends, no key means anything but Escape: what was
+        typed ahead was not meant for what will be there then.
+
+        Args:
+            flow: it.
+        """
+        self.pending = True
+        self.run_worker(self._asking(flow), group="ask", exclusive=True)
+
+    async def _asking(self, flow: Coroutine[Any, Any, None]) -> None:
+        try:
+            await flow
+        finally:
+            self.pending = False
+            self.update_hints()
+
+    def taker(self) -> KeyTaker | None:
+        """What takes the keys, because it asks something; None: they mean what they mean."""
+        if self.prompt.asking:
+            return self.prompt
+        return self.confirm_bar if self.confirm_bar.waiting else None
+
+    def swallows(self, key: str) -> bool:
+        """Whether a key means nothing just now.
+
+        Args:
+            key: Textual's name of it.
+        """
+        if not self.pending or key in PASSING or self.situation().view != self.view:
+            return False
+        if key == "escape":
+            self.workers.cancel_group(self, "ask")
+            self.say((literal("nothing was done"), "dim"))
+        return True
+
+    def update_hints(self) -> None:
+        """Show the keys of what is open now."""
+        if self.built:
+            self.hints.show(self.situation())
+
+    # -- what keys do everywhere --------------------------------------------------------
+
+    def do_view_workflows(self) -> None:
+        """Show the workflows."""
+        self.shared.show_view("workflows")
+
+    def do_view_traffic(self) -> None:
+        """Show the traffic."""
+        self.shared.show_view("traffic")
+
+    def do_view_queues(self) -> None:
+        """Show queues and workers."""
+        self.shared.show_view("queues")
+
+    def do_view_dead(self) -> None:
+        """Show the dead letters."""
+        self.shared.show_view("dead")
+
+    def do_view_audit(self) -> None:
+        """Show the audit."""
+        self.shared.show_view("audit")
+
+    def do_help(self) -> None:
+        """Explain the keys."""
+        self.shared.show_view("help")
+
+    def do_command(self) -> None:
+        """Ask for a command."""
+        words = commands()
+
+        def complete(text: str) -> str | None:
+            return next((word for word in words if word.startswith(text)), None) if text else None
+
+        def done(line: str | None) -> None:
+            self.update_hints()
+            if line is not None and line.strip():
+                self.run_command(line.strip())
+
+        placeholder = literal("workflows, retry, open ID, dispatch STEP …, quit")
+        self.prompt.ask(literal(":"), done, complete=complete, placeholder=placeholder, remember=":")
+        self.update_hints()
+
+    def run_command(self, line: str) -> None:
+        """Do what was typed after `:`.
+
+        Args:
+            line: it.
+        """
+        word, _, rest = line.partition(" ")
+        known = commands()
+        action = known.get(word)
+        if action is None:
+            begun = sorted({found.id for name, found in known.items() if name.startswith(word)})
+            action = by_id(begun[0]) if len(begun) == 1 else None
+        if action is None:
+            self.say((joined((literal("no such command: "), safe(word, 40), literal("; ? lists them"))), "warn"))
+        elif action.id == "open":
+            self.ask(self._open(rest.strip()))
+        elif action.id == "dispatch":
+            why_not = refusal(action, self.situation())
+            if why_not is None:
+                self.ask(self._dispatch(rest))
+            else:
+                self.say((why_not, "warn"))
+        elif action.id == "filter":
+            why_not = refusal(action, self.situation())
+            if why_not is None:
+                self.set_filter(rest.strip())
+            else:
+                self.say((why_not, "warn"))
+        else:
+            self.perform(action.id)
+
+    def set_filter(self, text: str) -> None:
+        """Filter by what was typed after `:filter`.
+
+        Args:
+            text: a query.
+        """
+
+    async def _open(self, prefix: str) -> None:
+        import asyncio
+
+        from paigeant_core.errors import PaigeantError
+
+        try:
+            self.shared.open_workflow(await asyncio.wrap_future(self.feed.resolve(prefix)))
+        except PaigeantError as error:
+            self.say((safe(str(error), 300), "warn"))
+
+    async def _dispatch(self, typed: str) -> None:
+        import asyncio
+
+        from paigeant_core.errors import PaigeantError
+
+        try:
+            steps, variables = parse_dispatch(typed)
+            workflow = await asyncio.wrap_future(self.feed.dispatch(steps, variables))
+        except PaigeantError as error:
+            self.say((safe(str(error), 300), "warn"))
+        else:
+            self.say((joined((literal("dispatched "), safe(workflow, 140))), "ok"))
+
+    def do_pause(self) -> None:
+        """Freeze the view, or let it go on."""
+        self.paused = not self.paused
+        self.again()
+
+    def do_back(self) -> None:
+        """Go back; in a view itself, quit."""
+        if len(self.app.screen_stack) > 1:
+            self.app.pop_screen()
+        else:
+            self.app.exit(0)
+
+    def do_escape(self) -> None:
+        """Clear the message, else go back; never quit."""
+        if self.prompt.said:
+            self.say()
+        elif len(self.app.screen_stack) > 1:
+            self.app.pop_screen()
+
+    def do_quit(self) -> None:
+        """Quit."""
+        self.app.exit(0)
+
+    def do_suspend(self) -> None:
+        """Go into the background."""
+        self.app.action_suspend_process()
+
+    def do_redraw(self) -> None:
+        """Paint everything anew."""
+        self.app.refresh(repaint=True, layout=True)
+
+    # -- copying ------------------------------------------------------------------------
+
+    def copied(self) -> tuple[SafeText, bytes] | None:
+        """What `y` copies, and what it is called; None: there is nothing."""
+        ids = self.targets()
+        if not ids:
+            return None
+        what = literal("the ID") if len(ids) == 1 else literal(f"{len(ids):,} IDs")
+        return what, " ".join(ids).encode()
+
+    def command(self) -> str:
+        """The command line that shows what this view shows."""
+        ids = self.targets()
+        return command_line(self.shared.target, ["show", ids[0]] if ids else ["list"])
+
+    def do_copy(self) -> None:
+        """Copy the ID, or what has the focus."""
+        found = self.copied()
+        if found is not None:
+            self._copy(found[0], found[1], multiline=b"\n" in found[1])
+
+    def do_copy_command(self) -> None:
+        """Copy the command line that does or shows the same."""
+        asked = self.confirm_bar.confirmation
+        line = asked.command if asked is not None else self.command()
+        self._copy(joined((literal("the command: "), safe(line, 200))), line.encode())
+
+    def _copy(self, what: SafeText, value: bytes, *, multiline: bool = False) -> None:
+        try:
+            self.console.copy_text(value, multiline=multiline)
+        except ClipboardTooLarge:
+            self.say((literal("too large for a terminal's clipboard: "), "warn"), *self._written(value))
+            return
+        self.say(
+            (literal("asked the terminal to copy "), ""),
+            (what, "strong"),
+            (literal("; if it did not, w writes a file"), "dim"),
+        )
+
+    def do_write(self) -> None:
+        """Write what `y` copies to a file."""
+        found = self.copied()
+        if found is not None:
+            self.say(*self._written(found[1]))
+
+    def _written(self, value: bytes) -> tuple[Span, ...]:
+        try:
+            where = self.shared.write_file(value, "copied")
+        except OSError as error:
+            return ((safe(f"could not write a file: {error.strerror or type(error).__name__}", 200), "error"),)
+        return (literal("written to "), ""), (safe(where, 300), "strong")

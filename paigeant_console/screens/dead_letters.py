@@ -1,0 +1,36 @@
+"""View 4: dead letters, with held and quarantined messages and why each is there."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from paigeant_console.model.fold import Row
+from paigeant_console.model.workflow_list import WorkflowList
+from paigeant_console.safe_text import SafeText, literal
+from paigeant_console.screens.base import Shared
+from paigeant_console.screens.lists import WorkflowListScreen
+from paigeant_core.journal import PARKED
+
+__all__ = ["DeadLettersScreen"]
+
+
+class DeadLettersScreen(WorkflowListScreen):
+    """What waits for an operator, the newest first."""
+
+    view: ClassVar[str] = "dead"
+    dead: ClassVar[bool] = True
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared, WorkflowList(shared.feed, base=_parked, order="updated", ascii_only=shared.ascii_only))
+
+    def total(self) -> int:
+        """See :meth:`WorkflowListScreen.total`."""
+        return sum(self.status.counts.get(str(state), 0) for state in PARKED)
+
+    def nothing(self) -> SafeText:
+        """See :meth:`WorkflowListScreen.nothing`."""
+        return literal("no dead letters: nothing is dead, held or quarantined")
+
+
+def _parked(row: Row) -> bool:
+    return row.state in PARKED

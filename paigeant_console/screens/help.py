@@ -1,0 +1,63 @@
+"""Help for the view that it was asked from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Final
+
+from textual.widget import Widget
+
+from paigeant_console.actions import VIEWS, Situation
+from paigeant_console.model.help_text import help_lines
+from paigeant_console.safe_text import literal
+from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.widgets.payload_view import TextView
+
+__all__ = ["HelpScreen"]
+
+WIDEST: Final = 100
+"""Cells after which a line is long to read."""
+
+
+class HelpScreen(ConsoleScreen):
+    """Every key of a view.
+
+    Args:
+        shared: what all screens share.
+        of: the situation of the view that it was asked from.
+        tab: the numbered view that one belongs to.
+    """
+
+    view: ClassVar[str] = "help"
+
+    def __init__(self, shared: Shared, of: Situation, tab: str) -> None:
+        self._tab = tab
+        super().__init__(shared)
+        self._of = of
+        self._width = 0
+        self.text = TextView(ascii_only=shared.ascii_only)
+
+    @property
+    def tab(self) -> str:
+        """See :class:`ConsoleScreen`."""
+        return self._tab
+
+    def body(self) -> Iterable[Widget]:
+        """The text."""
+        return (self.text,)
+
+    def on_mount(self) -> None:
+        """The text has the keys."""
+        self.text.focus()
+
+    def look(self, changed: bool) -> None:
+        """Fit the text to the width."""
+        width = self.text.size.width
+        if width and width != self._width:
+            self._width = width
+            title = VIEWS.get(self._of.view, literal("one workflow"))
+            self.text.show(help_lines(self._of, title, min(width, WIDEST), ascii_only=self.shared.ascii_only))
+
+    def on_resize(self) -> None:
+        """Look at the width once it is known."""
+        self.call_after_refresh(self.look, True)

@@ -1,0 +1,217 @@
+"""View 2: the journal as it is written; it follows the end until the operator looks at something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar, Final
+
+from textual.widget import Widget
+
+from paigeant_console.feed import RING, Phase
+from paigeant_console.model.confirmation import command_line
+from paigeant_console.model.query import QueryError, parse
+from paigeant_console.model.status import feed_sentence
+from paigeant_console.model.text import count
+from paigeant_console.model.times import zone
+from paigeant_console.model.traffic import TrafficList
+from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.widgets.columns import Column, fit_columns
+from paigeant_console.widgets.filter_line import FilterLine
+from paigeant_console.widgets.line_table import LineTable
+from paigeant_console.widgets.span_lines import Line
+
+__all__ = ["TrafficScreen"]
+
+_GUTTER: Final = 2
+WIDE: Final = 110
+
+
+class _TrafficTable(LineTable):
+    """The tail; it chooses its columns by its width."""
+
+    def __init__(self, rows: TrafficList, *, empty: SafeText, ascii_only: bool) -> None:
+        self._rows = rows
+        super().__init__(_columns(80)[1], rows, follow=True, empty=empty, ascii_only=ascii_only)
+
+    def on_resize(self) -> None:
+        """Choose the columns for the width."""
+        names, columns = _columns(self.size.width)
+        self._rows.columns = names
+        self._rows.room = {names[index]: room for index, room in fit_columns(columns, self.size.width - _GUTTER)}
+        self.set_columns(columns)
+
+
+def _columns(width: int) -> tuple[tuple[str, ...], tuple[Column, ...]]:
+    at = joined((literal("AT "), zone()))
+    what = Column(literal("WHAT"), 60, min_width=10, priority=10)
+    columns: tuple[Column, ...]
+    if width < WIDE:
+        columns = (
+            Column(at, 8, priority=8),
+            Column(literal("KIND"), 13, priority=9),
+            Column(literal("ID"), 8, priority=7),
+            what,
+        )
+        return ("at", "kind", "id", "what"), columns
+    columns = (
+        Column(at, 12, priority=8),
+        Column(literal("KIND"), 19, min_width=13, priority=9),
+        Column(literal("ID"), 32 if width >= 180 else 12, min_width=8, priority=7),
+        Column(literal("NAME"), 16, min_width=8, priority=5),
+        what,
+    )
+    return ("millis", "kind", "id", "name", "what"), columns
+
+
+class TrafficScreen(ConsoleScreen):
+    """The tail of the journal."""
+
+    view: ClassVar[str] = "traffic"
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self.rows = TrafficList(RING, ascii_only=shared.ascii_only)
+        self.table = _TrafficTable(self.rows, empty=self.sentence(), ascii_only=shared.ascii_only)
+        self.filter_line = FilterLine(ascii_only=shared.ascii_only)
+        self._text = ""
+        self._left_at = 0
+
+    def body(self) -> Iterable[Widget]:
+        """The filter and the table."""
+        return self.filter_line, self.table
+
+    def on_mount(self) -> None:
+        """The table has the keys."""
+        self.table.focus()
+
+    # -- looking ------------------------------------------------------------------------
+
+    def look(self, changed: bool) -> None:
+        """See :meth:`ConsoleScreen.look`."""
+        if changed and self.feed.serial != self.rows.next_serial:
+            first, records = self.feed.traffic(self.rows.next_serial)
+            self.rows.extend(first, records, self.feed.now())
+        self._show()
+
+    def flush(self) -> None:
+        """See :meth:`ConsoleScreen.flush`; a frozen view still says how much is new."""
+        super().flush()
+        if self.paused and self.built:
+            self._say_where()
+
+    def _show(self) -> None:
+        self.table.set_empty(self.sentence())
+        self.table.sync()
+        query = self.rows.query
+        text = safe(query.text, 200) if query is not None else None
+        self.filter_line.show(text, len(self.rows), self.rows.next_serial - self.rows.dropped)
+        self._say_where()
+
+    def _say_where(self) -> None:
+        """Say what is out of sight below, and what is not kept any more."""
+        if self.paused:
+            new = joined((literal(", +"), count(self.feed.serial - self.rows.next_serial), literal(" new, p goes on")))
+            self.prompt.stand((literal("paused"), "warn"), (new, ""))
+        elif not self.table.following:
+            new = count(max(0, self.rows.next_serial - self._left_at))
+            self.prompt.stand((joined((literal("+"), new, literal(" new, G to follow"))), "info"))
+        elif self.rows.dropped:
+            kept, read = count(self.rows.next_serial - self.rows.dropped), count(self.rows.next_serial)
+            words = (literal("the newest "), kept, literal(" of "), read, literal(" records are kept"))
+            self.prompt.stand((joined(words), "dim"))
+        else:
+            self.prompt.stand()
+
+    def sentence(self) -> SafeText:
+        """What stands there when there are no rows."""
+        status = self._status
+        if status.phase in (Phase.CONNECTING, Phase.FAILED) or not status.records:
+            said = feed_sentence(status, self.feed.now())
+            if said is not None:
+                return said
+        if self.rows.query is not None:
+            return literal("nothing matches the filter; Esc clears it")
+        return joined((literal("no traffic yet in topic "), self.shared.place.topic))
+
+    # -- keys ---------------------------------------------------------------------------
+
+    def targets(self) -> list[str]:
+        """The workflow of the record under the cursor."""
+        key = self.table.cursor_key
+        record = self.rows.record(key) if key is not None else None
+        found = record.headers.correlation_id if record is not None else ""
+        return [found] if found else []
+
+    def command(self) -> str:
+        """See :meth:`ConsoleScreen.command`."""
+        query = self.rows.query
+        return command_line(self.shared.target, ["tail", *([query.text] if query is not None else [])])
+
+    def on_line_table_follow_changed(self) -> None:
+        """Count what comes from now on."""
+        self._left_at = self.rows.next_serial
+        self._say_where()
+
+    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+        """Open the workflow of the record."""
+        event.stop()
+        ids = self.targets()
+        if ids:
+            self.shared.open_workflow(ids[0])
+        else:
+            self.say((literal("this record is of no workflow"), "warn"))
+
+    def do_pause(self) -> None:
+        """Freeze the tail where it is; going on takes up what came meanwhile."""
+        super().do_pause()
+        self._say_where()
+
+    def do_filter(self) -> None:
+        """Ask for a filter; it counts while it is typed."""
+        self.prompt.ask(
+            literal("/"),
+            self._filtered,
+            value=self._text,
+            placeholder=literal("kind:retrying step:charge id:3f2 worker:w1 … or any word"),
+            changed=self._try_filter,
+            rows=self._move,
+        )
+        self.update_hints()
+
+    def _filtered(self, typed: str | None) -> None:
+        if typed is None:
+            self.set_filter("")
+        self.update_hints()
+
+    def _move(self, step: int) -> None:
+        if step < 0:
+            self.table.action_cursor_up()
+        else:
+            self.table.action_cursor_down()
+
+    def set_filter(self, text: str) -> None:
+        """See :meth:`ConsoleScreen.set_filter`."""
+        note = self._try_filter(text)
+        if self._text != text:
+            self.say(*note)
+
+    def _try_filter(self, text: str) -> Line:
+        try:
+            query = parse(text)
+        except QueryError as error:
+            return [(safe(str(error).removeprefix("query: "), 200), "error")]
+        if text != self._text:
+            self._text = text
+            self.rows.set_query(query, self.feed.now())
+            self._show()
+        return [(literal(f"{len(self.rows):,} shown"), "dim")]
+
+    def do_escape(self) -> None:
+        """Clear the filter first."""
+        if self.rows.query is not None:
+            self.set_filter("")
+        elif not self.table.following:
+            self.table.follow()
+        else:
+            super().do_escape()

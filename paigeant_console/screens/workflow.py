@@ -1,0 +1,363 @@
+"""One workflow: its slip, its hops with every try, the payload at each of them, and its history; live."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import ClassVar, Final
+
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.css.scalar import Scalar
+from textual.widget import Widget
+
+from paigeant_console.model.confirmation import command_line
+from paigeant_console.model.plain_rows import PlainRows
+from paigeant_console.model.slip_track import track_of
+from paigeant_console.model.text import Span, clip
+from paigeant_console.model.workflow_page import Detail, WorkflowPage
+from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.screens.base import Shared
+from paigeant_console.widgets.columns import Column
+from paigeant_console.widgets.line_table import LineTable
+from paigeant_console.widgets.payload_view import PayloadView
+from paigeant_console.widgets.slip_track import SlipTrack
+from paigeant_console.widgets.span_lines import Line, SpanLines
+from paigeant_console.widgets.top_table import TopTable
+from paigeant_core.errors import PaigeantError
+from paigeant_core.journal import Record
+from paigeant_core.operations import Report
+
+__all__ = ["WorkflowScreen"]
+
+WIDE: Final = 120
+"""Columns from which on the payload stands beside the hops."""
+REASON_LINES: Final = 3
+
+_HOPS: Final = (
+    Column(literal("HOP"), 31, min_width=20, priority=11),
+    Column(literal("TRY"), 3, priority=6),
+    Column(literal("STARTED"), 8, priority=5),
+    Column(literal("TOOK"), 6, align="right", priority=7),
+    Column(literal(" OUTCOME"), 30, min_width=16, priority=10),
+)
+_RECORDS: Final = (
+    Column(literal("AT"), 8, priority=8),
+    Column(literal("KIND"), 13, priority=9),
+    Column(literal("WHAT"), 60, min_width=10, priority=10),
+)
+
+
+class _Head(SpanLines):
+    """Who it is and where it stands."""
+
+    grows: ClassVar[bool] = True
+    DEFAULT_CSS = """
+    _Head { height: auto; }
+    """
+
+    def __init__(self, name: str, *, ascii_only: bool) -> None:
+        super().__init__(ascii_only=ascii_only, id=name)
+        self.source: WorkflowScreen | None = None
+
+    def lines_for(self, width: int) -> Sequence[Line]:
+        """See :class:`SpanLines`."""
+        return self.source.head_lines(width) if self.source is not None and width > 0 else ((),)
+
+
+class _Reason(_Head):
+    """Why it stands there."""
+
+    def lines_for(self, width: int) -> Sequence[Line]:
+        """See :class:`SpanLines`."""
+        return self.source.reason_lines(width) if self.source is not None and width > 0 else ()
+
+
+class _Title(SpanLines):
+    """The line above a pane."""
+
+    def __init__(self, *, ascii_only: bool) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self._spans: tuple[Span, ...] = ()
+
+    def show(self, *spans: Span) -> None:
+        """Say what the pane shows."""
+        self._spans = spans
+        self.update_lines()
+
+    def lines_for(self, width: int) -> Sequence[Line]:
+        """See :class:`SpanLines`."""
+        rule = "-" if self.ascii_only else "─"
+        spans = clip([(literal(f"{rule}{rule} "), "dim"), *self._spans], max(0, width - 4), ascii_only=self.ascii_only)
+        used = sum(len(text) for text, _ in spans)
+        return ([*spans, (literal(" " + rule * max(0, width - used - 1)), "dim")],)
+
+
+class _HopTable(LineTable):
+    """The hops; the cursor stays on the one where the workflow stands until it is moved."""
+
+    stands_at: str | None = None
+    moved = False
+
+    def sync(self) -> None:
+        """Take up other rows."""
+        super().sync()
+        if not self.moved and self.stands_at is not None and self.stands_at != self.cursor_key:
+            index = self.source.index_of(self.stands_at)
+            if index is not None:
+                super().move_to_index(index)
+
+    def move_to_index(self, index: int) -> None:
+        """Put the cursor on a row, as the operator wants it.
+
+        Args:
+            index: the row, from 0.
+        """
+        self.moved = True
+        super().move_to_index(index)
+
+
+class _Pane(Vertical):
+    """A title and what it is the title of."""
+
+    DEFAULT_CSS = """
+    _Pane { height: 1fr; }
+    """
+
+    def __init__(self, name: str, title: _Title, content: Widget) -> None:
+        super().__init__(id=name)
+        self.title = title
+        self.content = content
+
+    def compose(self) -> ComposeResult:
+        """Title and content."""
+        yield self.title
+        yield self.content
+
+
+class WorkflowScreen(ActingScreen):
+    """One workflow.
+
+    Args:
+        shared: what all screens share.
+        correlation_id: which.
+        tab: the view that it was opened from.
+    """
+
+    view: ClassVar[str] = "workflow"
+
+    def __init__(self, shared: Shared, correlation_id: str, tab: str) -> None:
+        self._tab = tab
+        super().__init__(shared)
+        ascii_only = shared.ascii_only
+        self.correlation_id = correlation_id
+        self.page = WorkflowPage((), shared.feed.fold, correlation_id, ascii_only=ascii_only)
+        self._hop_rows, self._record_rows = PlainRows(), PlainRows()
+        self._fetching = False
+        self._fetched: tuple[int, int] | None = None
+        self._history_open = False
+        self._detail: Detail | None = None
+        self._problem: SafeText | None = None
+        self._head = _Head("head", ascii_only=ascii_only)
+        self._reason_lines = _Reason("reason", ascii_only=ascii_only)
+        self._head.source = self._reason_lines.source = self
+        self._track = SlipTrack(ascii_only=ascii_only)
+        waiting = literal("asking the broker for its history …")
+        self.hops = _HopTable(_HOPS, self._hop_rows, empty=waiting, ascii_only=ascii_only, id="hops-table")
+        self.payload = PayloadView(ascii_only=ascii_only, id="payload-text")
+        self.records = TopTable(_RECORDS, self._record_rows, empty=waiting, ascii_only=ascii_only, id="history-table")
+        self._panes = [
+            _Pane("hops", _Title(ascii_only=ascii_only), self.hops),
+            _Pane("payload", _Title(ascii_only=ascii_only), self.payload),
+            _Pane("history", _Title(ascii_only=ascii_only), self.records),
+        ]
+        self._panes_box = Container(*self._panes, id="panes")
+
+    @property
+    def tab(self) -> str:
+        """See :class:`ConsoleScreen`."""
+        return self._tab
+
+    def body(self) -> Iterable[Widget]:
+        """Head, slip, and the three panes."""
+        return self._head, self._track, self._reason_lines, self._panes_box
+
+    def on_mount(self) -> None:
+        """Ask for the history at once."""
+        self.hops.focus()
+        self._arrange()
+
+    def on_resize(self) -> None:
+        """Put the panes beside each other where there is room."""
+        self._arrange()
+        self.call_after_refresh(self._fit_hops)
+
+    def _arrange(self) -> None:
+        """All panes where there is room for them, else the payload or the history."""
+        wide = self.app.size.width >= WIDE
+        self.set_class(wide, "-wide")
+        _, payload, history = self._panes
+        payload.display = wide or not self._history_open
+        history.display = wide or self._history_open
+
+    def _fit_hops(self) -> None:
+        """Give the hops as many lines as they need, but leave half of the screen to the rest."""
+        room = self._panes_box.size.height
+        height = max(2, min(len(self._hop_rows) + 1, room // 2 - 1))
+        if room and self.hops.styles.height != Scalar.from_number(height):
+            self.hops.styles.height = height
+
+    def focus_view(self) -> None:
+        """See :meth:`ActingScreen.focus_view`."""
+        if self.focused is None or not self.focused.display or self.focused in (self.prompt, self.confirm_bar):
+            self.set_focus(self.hops, scroll_visible=False)
+
+    # -- looking ------------------------------------------------------------------------
+
+    def look(self, changed: bool) -> None:
+        """See :meth:`ConsoleScreen.look`."""
+        with self.feed.lock:
+            row = self.page.row
+            stamp = (row.revision, len(self.page.history)) if row is not None else (-1, len(self.page.history))
+        if (self._fetched is None or stamp[0] != self._fetched[0]) and not self._fetching:
+            self._fetching = True
+            self.run_worker(self._fetch(stamp[0]), group="history", exit_on_error=True)
+        self._draw()
+
+    async def _fetch(self, revision: int) -> None:
+        """Ask for the history; what was asked for meanwhile is asked for again at the next look."""
+        try:
+            history: list[Record] = await asyncio.wrap_future(self.feed.history(self.correlation_id))
+        except PaigeantError as error:
+            self._problem = safe(str(error), 200)
+            history = []
+        else:
+            self._problem = None if history else literal("the broker has no record of it any more")
+        finally:
+            self._fetching = False
+        if not self.built:
+            return
+        self._fetched = (revision, len(history))
+        if history or self._problem is None:
+            self.page = WorkflowPage(history, self.feed.fold, self.correlation_id, ascii_only=self.shared.ascii_only)
+        self._draw()
+
+    def _draw(self) -> None:
+        now = self.feed.now()
+        with self.feed.lock:
+            row = self.page.row
+            hops, records = self.page.hops(now), self.page.records(now)
+            track = track_of(row, now, ascii_only=self.shared.ascii_only) if row is not None else None
+            stands_at = str(row.headers.hop) if row is not None else None
+        self._hop_rows.replace(hops)
+        self._record_rows.replace(records)
+        if self._problem is not None:
+            self.hops.set_empty(self._problem)
+            self.records.set_empty(self._problem)
+        self._fit_hops()
+        self.hops.stands_at = stands_at
+        self.hops.sync()
+        self.records.sync()
+        if track is not None:
+            self._track.show(track)
+        self._head.update_lines()
+        self._reason_lines.update_lines()
+        self._titles()
+        self._inspect()
+
+    def head_lines(self, width: int) -> Sequence[Line]:
+        """The head, under the lock as it reads the row."""
+        with self.feed.lock:
+            return self.page.head(width, self.feed.now())
+
+    def reason_lines(self, width: int) -> Sequence[Line]:
+        """The reason, likewise."""
+        with self.feed.lock:
+            return self.page.reason(width, self.feed.now(), REASON_LINES if self.app.size.height >= 24 else 2)
+
+    def _titles(self) -> None:
+        panes = {pane.id: pane for pane in self._panes}
+        focused = self.focused
+        for name, word, number in (
+            ("hops", "hops", len(self.page.names())),
+            ("history", "history", len(self.page.history)),
+        ):
+            here = focused is panes[name].content
+            style = "strong" if here else "dim"
+            panes[name].title.show((literal(word), style), (literal(f" {number:,}"), "dim"))
+
+    def _inspect(self, *, keep: bool = True) -> None:
+        """Show in the payload pane what the cursor is on."""
+        width = max(20, self.payload.size.width)
+        with self.feed.lock:
+            if self.focused is self.records and self.records.cursor_key is not None:
+                detail = self.page.record_detail(self.records.cursor_key, width)
+            else:
+                detail = self.page.payload_at(self.hops.cursor_key, width)
+        same = detail is not None and self._detail is not None and detail.title == self._detail.title
+        self._detail = detail
+        pane = self._panes[1]
+        style = "strong" if self.focused is self.payload else "dim"
+        if detail is None:
+            pane.title.show((literal("payload"), style))
+            self.payload.show_text([literal("nothing to show yet")])
+            return
+        pane.title.show((detail.title, style))
+        self.payload.show_text(detail.lines, keep=keep and same)
+
+    def on_line_table_cursor_moved(self) -> None:
+        """Show what the cursor is on now."""
+        self._inspect(keep=False)
+
+    def on_descendant_focus(self) -> None:
+        """Show what the cursor of the pane that has the keys is on."""
+        if self.built:
+            if self.focused in (self.hops, self.payload, self.records):
+                # Not by :focus: a question that takes the keys for a moment would paint both tables anew.
+                self.hops.set_class(self.focused is self.records, "-weak")
+                self.records.set_class(self.focused is not self.records, "-weak")
+            self._titles()
+            self._inspect()
+
+    # -- keys ---------------------------------------------------------------------------
+
+    def targets(self) -> list[str]:
+        """See :meth:`ConsoleScreen.targets`."""
+        return [self.correlation_id]
+
+    def offered_hop(self) -> int | None:
+        """The hop under the cursor, if it was reached."""
+        return self.page.hop_of(self.hops.cursor_key)
+
+    def do_panes(self) -> None:
+        """Go to the next pane."""
+        order: list[Widget] = [self.hops, self.payload, self.records]
+        at = order.index(self.focused) if self.focused in order else -1
+        going = order[(at + 1) % len(order)]
+        self._history_open = going is self.records
+        self._arrange()
+        self.set_focus(going, scroll_visible=False)
+
+    def copied(self) -> tuple[SafeText, bytes] | None:
+        """The payload where it has the focus, else the ID."""
+        if self.focused is self.payload and self._detail is not None:
+            return self._detail.title, self._detail.raw
+        return literal("the ID"), self.correlation_id.encode()
+
+    def command(self) -> str:
+        """See :meth:`ConsoleScreen.command`."""
+        return command_line(self.shared.target, ["show", self.correlation_id])
+
+    def acted(self, report: Report) -> None:
+        """Look at once."""
+        self._fetched = None
+
+    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+        """Go to the payload of the row."""
+        event.stop()
+        self.set_focus(self.payload, scroll_visible=False)
+
+    def nothing(self) -> SafeText:
+        """What stands there when the broker knows nothing of it."""
+        return joined((literal("no workflow "), safe(self.correlation_id, 130)))

@@ -1,0 +1,142 @@
+"""The bar that asks before something is done: what, to which, what that means; the default is always no."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final
+
+from textual import events
+
+from paigeant_console.model.confirmation import Confirmation
+from paigeant_console.model.text import Span, clip, wrap_words
+from paigeant_console.safe_text import literal
+from paigeant_console.widgets.keys import action_of
+from paigeant_console.widgets.span_lines import Line, SpanLines
+
+__all__ = ["ConfirmBar"]
+
+TARGETS: Final = 6
+"""Targets that are in sight at once."""
+
+
+class ConfirmBar(SpanLines):
+    """Asks, above the keys, and takes every key until it is answered; it lies over the view, which stays as it is."""
+
+    grows: ClassVar[bool] = True
+    DEFAULT_CSS = """
+    ConfirmBar {
+        layer: above;
+        dock: bottom;
+        margin-bottom: 2;
+        height: auto;
+        border-top: heavy $warning;
+        &.-production { border: heavy $error; }
+    }
+    """
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self.display = False
+        self._confirmation: Confirmation | None = None
+        self._answer: asyncio.Future[bool] | None = None
+        self._answered: Callable[[bool], object] = bool
+        self._top = 0
+
+    @property
+    def confirmation(self) -> Confirmation | None:
+        """What is asked now; None: nothing."""
+        return self._confirmation
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for a key."""
+        return self._answer is not None and not self._answer.done()
+
+    def open(self, confirmation: Confirmation, *, production: bool = False) -> None:
+        """Show what is to be done.
+
+        Args:
+            confirmation: it.
+            production: draw it so that nobody overlooks it.
+        """
+        self._confirmation = confirmation
+        self._top = 0
+        self.set_class(production, "-production")
+        self.display = True
+        self.update_lines()
+        self.refresh(layout=True)
+
+    def close(self) -> None:
+        """Be gone."""
+        self._confirmation = None
+        self.display = False
+
+    async def ask(self, answered: Callable[[bool], object]) -> bool:
+        """Wait for `y`, or anything that means no.
+
+        Args:
+            answered: called at once with the answer, before the next key is looked at.
+        """
+        self._answered = answered
+        self._answer = asyncio.get_running_loop().create_future()
+        self.update_lines()
+        try:
+            return await self._answer
+        finally:
+            self._answer = None
+
+    def take_key(self, event: events.Key) -> None:
+        """Answer, or scroll the targets; no key gets through to what is behind.
+
+        Args:
+            event: the key.
+        """
+        if self._answer is None or self._answer.done():
+            return
+        name = action_of("confirm", event.key)
+        if name == "confirm.yes" and self._confirmation is not None and self._confirmation.eligible:
+            self._answer.set_result(True)
+            self._answered(True)
+        elif name == "confirm.no":
+            self._answer.set_result(False)
+            self._answered(False)
+        elif name == "confirm.scroll":
+            self.scroll_targets(-1 if event.key in ("up", "k") else 1)
+
+    def scroll_targets(self, lines: int) -> None:
+        """Bring other targets into sight.
+
+        Args:
+            lines: by how many.
+        """
+        if self._confirmation is not None:
+            self._top = max(0, min(self._top + lines, len(self._confirmation.rows) - TARGETS))
+            self.update_lines()
+
+    def lines_for(self, width: int) -> Sequence[Line]:
+        """See :class:`SpanLines`."""
+        asked = self._confirmation
+        if asked is None:
+            return ()
+        lines: list[Sequence[Span]] = [asked.title]
+        lines += [[(line, "")] for line in wrap_words(asked.effect, max(20, width), 2)]
+        rows = asked.rows
+        lines.extend(rows[self._top : self._top + TARGETS])
+        if len(rows) > TARGETS:
+            below = len(rows) - self._top - TARGETS
+            lines.append([(literal(f"  {self._top:,} more above, {below:,} below (j k)"), "dim")])
+        lines.extend(asked.facts)
+        if not asked.eligible:
+            lines.append([(literal("nothing can be done; Esc closes"), "warn")])
+        elif not asked.typed:
+            lines.append([(literal("do it? "), "strong"), (literal("y"), "key"), (literal(" yes   "), ""), *_NO])
+        return [clip(line, width, ascii_only=self.ascii_only) for line in lines]
+
+
+_NO: Final[Sequence[Span]] = (
+    (literal("N"), "key"),
+    (literal(" no (Enter and Esc too)   "), ""),
+    (literal("Y"), "key"),
+    (literal(" copy the command"), ""),
+)

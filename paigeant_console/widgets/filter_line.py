@@ -1,0 +1,51 @@
+"""The line that shows the filter while there is one, with how many rows it selects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from paigeant_console.model.text import Piece, count, fit_line
+from paigeant_console.safe_text import SafeText, joined, literal
+from paigeant_console.widgets.span_lines import Line, SpanLines
+
+__all__ = ["FilterLine"]
+
+
+class FilterLine(SpanLines):
+    """One line, gone while nothing is filtered."""
+
+    DEFAULT_CSS = """
+    FilterLine { display: none; }
+    FilterLine.-open { display: block; }
+    """
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self._query: SafeText | None = None
+        self._shown = self._all = 0
+        self._more = ""
+
+    def show(self, query: SafeText | None, shown: int, of: int, more: str = "") -> None:
+        """Show a filter.
+
+        Args:
+            query: as it was typed; None: there is none.
+            shown: rows that it selects.
+            of: rows there are.
+            more: one of the console's own words on it.
+        """
+        self._query, self._shown, self._all, self._more = query, shown, of, more
+        self.set_class(query is not None, "-open")
+        self.update_lines()
+
+    def lines_for(self, width: int) -> Sequence[Line]:
+        """See :class:`SpanLines`."""
+        if self._query is None:
+            return ()
+        pieces = [
+            Piece(((literal(" FILTER "), "badge"), (joined((literal(" "), self._query)), "strong"))),
+            Piece(((literal(self._more), "info"),) if self._more else (), rank=2, right=True),
+            Piece(((count(self._shown), "strong"), (joined((literal(" of "), count(self._all))), "dim")), right=True),
+            Piece(((literal("Esc clears"), "dim"),), rank=1, right=True),
+        ]
+        return (fit_line(pieces, width, ascii_only=self.ascii_only),)

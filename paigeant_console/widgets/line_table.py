@@ -1,0 +1,505 @@
+"""A table that draws one line a row, only the rows in sight, and of those only the ones that changed.
+
+Textual's `DataTable` keeps a copy of the data and repaints itself whole for every cell (20 KB at 120x40). This one
+keeps nothing: it pulls keys, revisions and cells of the visible rows from a `RowSource`, remembers what each line of
+the screen shows, and refreshes the lines where that is no longer true. It scrolls by itself instead of by Textual's
+virtual size, because a change of that lays out and paints the screen twice; rows that come or go out of sight cost
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import ClassVar, Final, NamedTuple
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.cache import LRUCache
+from textual.geometry import Region
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from paigeant_console.safe_text import SafeText, literal
+from paigeant_console.widgets.columns import Cell, Column, RowSource, fill_cell, fit_columns
+from paigeant_console.widgets.row_view import NO_ROWS, RowView
+
+__all__ = ["LineTable"]
+
+
+class _Line(NamedTuple):
+    """All that decides how a line of the table looks; what `render_line` caches by, and `sync` compares."""
+
+    key: str | None
+    revision: int
+    selected: bool
+    marked: bool
+    look: int
+
+
+_GUTTER: Final = 2
+_CACHED_LINES: Final = 512
+_WHEEL_LINES: Final = 3
+_NOTHING: Final = literal("")
+_NO_STYLE: Final = Style.null()
+# "Revisions" of the lines that are no rows.
+_HEADER_LINE: Final = -1
+_EMPTY_LINE: Final = -2
+_BLANK_LINE: Final = -3
+
+
+class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
+    """A table over a `RowSource`, with a cursor that stays on its row whatever comes in above it.
+
+    Whoever owns the source says when it changed: `update_rows` for rows that only changed their cells, `sync` for rows
+    that came, went or moved. Both paint what differs on the screen and nothing else.
+
+    Args:
+        columns: The columns, from left to right.
+        source: The rows; none until `set_source`.
+        follow: Keep the cursor on the last row until the operator moves it up, and again after End or G.
+        empty: The sentence shown when there are no rows.
+        ascii_only: Write ASCII only.
+        name: As in Textual.
+        id: As in Textual.
+        classes: As in Textual.
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down,j", "cursor_down", "Down", show=False, id="table.down"),
+        Binding("up,k", "cursor_up", "Up", show=False, id="table.up"),
+        Binding("pagedown,ctrl+d", "page_down", "Page down", show=False, id="table.page_down"),
+        Binding("pageup,ctrl+u", "page_up", "Page up", show=False, id="table.page_up"),
+        Binding("home,g", "cursor_first", "First", show=False, id="table.first"),
+        Binding("end,G,shift+g", "cursor_last", "Last, and follow", show=False, id="table.last"),
+        Binding("space", "toggle_mark", "Mark", show=False, id="table.mark"),
+        Binding("ctrl+@,ctrl+space", "mark_range", "Mark to here", show=False, id="table.mark_range"),
+        Binding("enter", "select", "Open", show=False, id="table.open"),
+    ]
+    ALLOW_SELECT = False
+    ALLOW_MAXIMIZE = False
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "line-table--header",
+        "line-table--cursor",
+        "line-table--marked",
+        "line-table--empty",
+        "line-table--dim",
+        "line-table--strong",
+        "line-table--ok",
+        "line-table--info",
+        "line-table--warn",
+        "line-table--error",
+    }
+    DEFAULT_CSS = """
+    LineTable {
+        width: 1fr;
+        height: 1fr;
+        overflow: hidden hidden;
+        & > .line-table--header { text-style: bold underline; }
+        & > .line-table--cursor { text-style: reverse; }
+        & > .line-table--marked { text-style: bold; }
+        & > .line-table--empty { color: $text-muted; }
+        & > .line-table--dim { color: $text-muted; }
+        & > .line-table--strong { text-style: bold; }
+        & > .line-table--ok { color: $text-success; }
+        & > .line-table--info { color: $text-primary; }
+        & > .line-table--warn { color: $text-warning; }
+        & > .line-table--error { color: $text-error; }
+    }
+    """
+
+    class TableMessage(Message):
+        """Of which table a message tells, and of which row, if of one.
+
+        Args:
+            table: The table.
+            key: The row.
+        """
+
+        def __init__(self, table: LineTable, key: str | None = None) -> None:
+            super().__init__()
+            self.table = table
+            self.key = key
+
+        @property
+        def control(self) -> LineTable:
+            """The table, for the `on` decorator."""
+            return self.table
+
+    class RowSelected(TableMessage):
+        """Enter was pressed on the row `key`."""
+
+        key: str
+
+    class CursorMoved(TableMessage):
+        """The cursor stands on the row `key`, which is None when the table has become empty."""
+
+        def can_replace(self, message: Message) -> bool:
+            """Let a held-down key cost one message, for the row where it stopped."""
+            return isinstance(message, LineTable.CursorMoved) and message.table is self.table
+
+    class MarksChanged(TableMessage):
+        """Rows were marked or unmarked; `marks` says which."""
+
+    class FollowChanged(TableMessage):
+        """Following was paused or taken up; `following` says which."""
+
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        source: RowSource | None = None,
+        *,
+        follow: bool = False,
+        empty: SafeText | None = None,
+        ascii_only: bool = False,
+        name: str | None = None,
+        id: str | None = None,
+        classes: str | None = None,
+    ) -> None:
+        super().__init__(name=name, id=id, classes=classes)
+        self._columns = tuple(columns)
+        self._empty = literal("no rows") if empty is None else empty
+        self._ascii = ascii_only
+        self._view = RowView(NO_ROWS if source is None else source, follow=follow)
+        self._fitted: list[tuple[int, int]] = []
+        self._styles: dict[str, Style] = {}
+        self._styles_stale = True
+        # Raised whenever all lines look different: another width, theme, source or set of columns.
+        self._look = 0
+        self._painted: dict[int, _Line] = {}
+        self._strips: LRUCache[_Line, Strip] = LRUCache(_CACHED_LINES)
+
+    @property
+    def source(self) -> RowSource:
+        """The rows."""
+        return self._view.source
+
+    @property
+    def cursor_key(self) -> str | None:
+        """The row under the cursor, or None if there are none."""
+        return self._view.key
+
+    @property
+    def cursor_index(self) -> int | None:
+        """Where the row under the cursor was at the last `sync`, or None if there are none."""
+        return None if self._view.key is None else self._view.index
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The marked rows in the order in which they were marked."""
+        return self._view.marks
+
+    @property
+    def following(self) -> bool:
+        """Whether new rows at the end are followed now."""
+        return self._view.following
+
+    @property
+    def rows_above(self) -> int:
+        """How many rows are out of sight before the first line."""
+        return self._view.top
+
+    @property
+    def rows_below(self) -> int:
+        """How many rows are out of sight after the last line."""
+        return max(0, len(self.source) - self._view.top - self._view.page)
+
+    @property
+    def _header_lines(self) -> int:
+        return 1 if self.size.height > 1 else 0  # the only line there is belongs to a row
+
+    def set_source(self, source: RowSource) -> None:
+        """Show other rows. Cursor and marks stay on the keys that are there too.
+
+        Args:
+            source: The rows.
+        """
+        self._view.source = source
+        self._relook()
+        self.sync()
+
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Show other columns.
+
+        Args:
+            columns: The columns, from left to right.
+        """
+        self._columns = tuple(columns)
+        self._relook()
+
+    def set_empty(self, sentence: SafeText) -> None:
+        """Say something else when there are no rows: connecting, nothing matches.
+
+        Args:
+            sentence: What to say.
+        """
+        if sentence != self._empty:
+            self._empty = sentence
+            if not len(self.source):
+                self._relook()
+
+    def update_rows(self, keys: Iterable[str]) -> None:
+        """Repaint those of some rows that are in sight and whose revision has changed. They must not have moved.
+
+        Args:
+            keys: Rows whose cells changed.
+        """
+        wanted = set(keys)
+        top, header = self._view.top, self._header_lines
+        for row in range(min(self._view.page, len(self.source) - top)):
+            if self.source.key(top + row) in wanted and self._painted.get(row + header) != self._line_at(row + header):
+                self.refresh(Region(0, row + header, self.size.width, 1))
+
+    def sync(self) -> None:
+        """Take up rows that came, went or moved, and repaint the lines that show something else now.
+
+        The cursor stays on its row, and that row on its line of the screen as far as there are rows to fill it. If the
+        row is gone the cursor stays on its line. Marks of rows that are gone are dropped.
+        """
+        before = self.cursor_key
+        dropped = self._view.sync()
+        self._moved(before)
+        if dropped and self.is_attached:
+            self.post_message(self.MarksChanged(self))
+
+    def move_to_index(self, index: int) -> None:
+        """Put the cursor on a row. Any move up pauses following.
+
+        Args:
+            index: The row, from 0; beyond the ends it is the first or the last.
+        """
+        before = self.cursor_key
+        paused = self._view.move_to(index)
+        self._moved(before)
+        if paused:
+            self.post_message(self.FollowChanged(self))
+
+    def move_to_key(self, key: str) -> bool:
+        """Put the cursor on a row by its key.
+
+        Args:
+            key: The row.
+
+        Returns:
+            Whether it is there.
+        """
+        index = self.source.index_of(key)
+        if index is None:
+            return False
+        self.move_to_index(index)
+        return True
+
+    def follow(self, on: bool = True) -> None:
+        """Pause following, or go to the last row and follow again; nothing happens in a table made without `follow`.
+
+        Args:
+            on: Whether to follow.
+        """
+        if self._view.can_follow and on != self.following:
+            self._view.following = on
+            self.post_message(self.FollowChanged(self))
+            self.sync()
+
+    def clear_marks(self) -> None:
+        """Unmark all rows."""
+        self._marked(self._view.clear_marks())
+
+    def _move_by(self, rows: int) -> None:
+        self._view.locate()
+        self.move_to_index(self._view.index + rows)
+
+    def _moved(self, before: str | None) -> None:
+        """Show where the cursor is now, and tell it."""
+        if self.is_attached:
+            self._repaint_changes()
+            if self.cursor_key != before:
+                self.post_message(self.CursorMoved(self, self.cursor_key))
+
+    def _marked(self, changed: bool) -> None:
+        if changed:
+            self._repaint_changes()
+            self.post_message(self.MarksChanged(self))
+
+    def action_cursor_down(self) -> None:
+        """Go one row down."""
+        self._move_by(1)
+
+    def action_cursor_up(self) -> None:
+        """Go one row up."""
+        self._move_by(-1)
+
+    def action_page_down(self) -> None:
+        """Go down by what is in sight."""
+        self._view.top += self._view.page
+        self._move_by(max(1, self._view.page))
+
+    def action_page_up(self) -> None:
+        """Go up by what is in sight."""
+        self._view.top -= self._view.page
+        self._move_by(-max(1, self._view.page))
+
+    def action_cursor_first(self) -> None:
+        """Go to the first row."""
+        self.move_to_index(0)
+
+    def action_cursor_last(self) -> None:
+        """Go to the last row, and follow what is added."""
+        self.move_to_index(len(self.source) - 1)
+        self.follow()
+
+    def action_select(self) -> None:
+        """Tell that a row was chosen."""
+        if self.cursor_key is not None:
+            self.post_message(self.RowSelected(self, self.cursor_key))
+
+    def action_toggle_mark(self) -> None:
+        """Mark the row under the cursor, or unmark it."""
+        self._marked(self._view.toggle_mark())
+
+    def action_mark_range(self) -> None:
+        """Mark all rows from the one that was last marked or unmarked to the cursor."""
+        self._marked(self._view.mark_range())
+
+    def render_line(self, y: int) -> Strip:
+        """Draw a line.
+
+        Args:
+            y: The line, from 0; the first is the header where there is room for one.
+
+        Returns:
+            As many cells as the widget is wide.
+        """
+        if self._styles_stale:
+            self._read_styles()
+        line = self._painted[y] = self._line_at(y)
+        strip = self._strips.get(line)
+        if strip is None:
+            strip = self._strips[line] = self._draw(y, line)
+        return strip
+
+    def _line_at(self, y: int) -> _Line:
+        """What stands on a line now."""
+        row = y - self._header_lines
+        if row < 0:
+            return _Line(None, _HEADER_LINE, False, False, self._look)
+        index, count = self._view.top + row, len(self.source)
+        if index >= count:
+            return _Line(None, _BLANK_LINE if row or count else _EMPTY_LINE, False, False, self._look)
+        key = self.source.key(index)
+        return _Line(key, self.source.revision(key), key == self.cursor_key, self._view.is_marked(key), self._look)
+
+    def _draw(self, y: int, line: _Line) -> Strip:
+        """Make the strip of a line."""
+        base = self._style("")
+        if line.revision == _HEADER_LINE:
+            titles: list[Cell] = [(column.title, "") for column in self._columns]
+            return self._row_strip("", titles, base + self._style("header"))
+        if line.key is None:
+            sentence: Cell = (self._empty if line.revision == _EMPTY_LINE else _NOTHING, "")
+            [(text, _)] = fill_cell(sentence, self.size.width, align="left", ascii_only=self._ascii)
+            return Strip([Segment(text, base + self._style("empty"))], self.size.width)
+        over = Style.null()
+        if line.marked:
+            over += self._style("marked")
+        if line.selected:
+            over += self._style("cursor")
+        cursor = (">" if self._ascii else "▌") if line.selected else " "
+        row = self.source.cells(self._view.top + y - self._header_lines)
+        return self._row_strip(cursor + ("*" if line.marked else " "), row, base, over)
+
+    def _row_strip(self, gutter: str, row: Sequence[Cell], base: Style, over: Style = _NO_STYLE) -> Strip:
+        """Put gutter and cells side by side; neighbours of one style become one segment, which saves bytes."""
+        width = self.size.width
+        pieces = [(gutter.ljust(_GUTTER)[:width], "")]
+        for position, (index, room) in enumerate(self._fitted):
+            if position:
+                pieces.append((" ", ""))
+            cell: Cell = row[index] if index < len(row) else (_NOTHING, "")
+            pieces += fill_cell(cell, room, align=self._columns[index].align, ascii_only=self._ascii)
+        # Under the cursor cells keep no colours of their own: reversed they would be patches of background.
+        styles = {name: self._style(name) if name else _NO_STYLE for _, name in pieces}
+        if over.reverse or over.color:
+            styles = {name: style.without_color for name, style in styles.items()}
+        styled = [(text, base + styles[name] + over) for text, name in pieces if text]
+        groups = groupby(styled, key=itemgetter(1))
+        segments = [Segment("".join(text for text, _ in group), style) for style, group in groups]
+        return Strip(segments).adjust_cell_length(width, base + over)
+
+    def _style(self, name: str) -> Style:
+        """The style of a component, or the widget's own for the empty name."""
+        style = self._styles.get(name)
+        if style is None:
+            style = self._styles[name] = self._read_style(name)
+        return style
+
+    def _read_style(self, name: str) -> Style:
+        if not name:
+            return self.rich_style
+        try:
+            full = self.get_component_rich_style(f"line-table--{name}")
+        except KeyError:
+            return _NO_STYLE
+        part = self.get_component_rich_style(f"line-table--{name}", partial=True)
+        # The colour as it comes out on this background, but a background only where the rule names one: the style of a
+        # cell must not cover the cursor's.
+        return Style(color=full.color if part.color else None, bgcolor=part.bgcolor) + part.without_color
+
+    def _read_styles(self) -> None:
+        """Ask Textual for the styles in use; only if one of them has changed do the lines look different."""
+        self._styles_stale = False
+        styles = {name: self._read_style(name) for name in self._styles}
+        if styles != self._styles:
+            self._styles = styles
+            self._look += 1
+            self._strips.clear()
+
+    def notify_style_update(self) -> None:
+        """Textual has styled this widget anew, perhaps in another theme."""
+        super().notify_style_update()
+        self._styles_stale = True
+
+    def _relook(self) -> None:
+        """All lines look different."""
+        self._fitted = fit_columns(self._columns, self.size.width - _GUTTER)
+        self._look += 1
+        self._strips.clear()
+        self.refresh()
+
+    def _repaint_changes(self) -> None:
+        """Refresh the lines on which something else stands now than what was painted."""
+        if self._styles_stale:
+            self._read_styles()
+        width, height = self.size
+        changed = [y for y in range(height) if self._painted.get(y) != self._line_at(y)]
+        for _, run in groupby(enumerate(changed), key=lambda item: item[1] - item[0]):
+            lines = [y for _, y in run]
+            self.refresh(Region(0, lines[0], width, len(lines)))
+
+    def on_mount(self) -> None:
+        """Take up the rows that there are."""
+        self.sync()
+
+    def on_resize(self) -> None:
+        """Fit the columns to the new width and keep the cursor in sight."""
+        self._painted.clear()
+        self._view.page = max(0, self.size.height - self._header_lines)
+        self._relook()
+        self.sync()
+
+    def on_click(self, event: events.Click) -> None:
+        """Put the cursor on the row that was clicked."""
+        row = event.y - self.gutter.top - self._header_lines
+        if row >= 0 and self._view.top + row < len(self.source):
+            self.move_to_index(self._view.top + row)
+
+    def _on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self._move_by(_WHEEL_LINES)
+
+    def _on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self._move_by(-_WHEEL_LINES)

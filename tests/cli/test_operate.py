@@ -1,0 +1,228 @@
+"""retry, replay and dead-letter: selected, refused, confirmed, done and told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paigeant_core import get_transport
+from paigeant_core.operations import Operations, Retry
+from tests.cli.conftest import Cli
+
+VERBS = ("retry", "replay", "dead-letter")
+
+
+@pytest.fixture
+def three(here: Cli) -> Cli:
+    """Three workflows that wait for nobody."""
+    for number in (1, 2, 3):
+        here("dispatch", "a", "b", "--id", f"w{number}", "--var", f"n={number}").ended(0)
+    return here
+
+
+def states(cli: Cli) -> dict[str, str]:
+    return {found["correlation_id"]: found["state"] for found in cli("list", "--json").documents}
+
+
+def test_results_a_line_each_and_the_summary(three: Cli) -> None:
+    done = three("dead-letter", "w1", "w2", "--reason", "broken", "--yes", "--json").ended(0)
+    first, second, summary = done.documents
+    assert first == {"schema": 1, "correlation_id": "w1", "outcome": "done", "reason": None}
+    assert second["correlation_id"] == "w2"
+    operation = summary.pop("operation_id")
+    assert summary == {"schema": 1, "summary": True, "matched": 2, "done": 2, "skipped": 0, "failed": 0}
+    assert states(three) == {"w1": "dead", "w2": "dead", "w3": "queued"}
+    assert three("audit", "--json").document["operation_id"] == operation
+
+    done = three("dead-letter", "w1", "w3", "--reason", "again", "--yes", "--json").ended(1)
+    assert [found["outcome"] for found in done.documents[:2]] == ["skipped", "done"]
+    assert done.documents[0]["reason"] == "it is dead"
+    assert done.documents[2]["skipped"] == 1
+
+    human = three("retry", "w1", "w2", "--reason", "mended", "--yes").ended(0)
+    assert human.out == "w1  done\nw2  done\n"
+    assert "will retry (dead at a, hop 1)" in human.err
+    assert states(three) == {"w1": "queued", "w2": "queued", "w3": "dead"}
+
+
+def test_where_selects(three: Cli) -> None:
+    done = three("dead-letter", "--where", "payload.n:>=2", "--reason", "x", "--yes", "--json").ended(0)
+    assert {found["correlation_id"] for found in done.documents[:-1]} == {"w2", "w3"}
+    three("retry", "--where", "*", "--reason", "x", "--yes").ended(0)
+    three("retry", "--where", "state:held", "--reason", "x", "--yes").ended(3).said(
+        "nothing matched --where 'state:held'"
+    )
+    three("retry", "--where", "stat:held", "--reason", "x", "--yes").ended(2).said("is state meant?")
+
+
+def test_prefixes_stand_for_one_workflow(three: Cli) -> None:
+    three("dispatch", "a", "--id", "3f2a").ended(0)
+    assert three("retry", "3f", "--reason", "x", "--yes", "--json").ended(0).documents[0]["correlation_id"] == "3f2a"
+    three("retry", "w", "--reason", "x", "--yes").ended(2).said("more than one ID: w1, w2, w3", "write more of it")
+    three("retry", "w1", "zz", "--reason", "x", "--yes").ended(3).said("no workflow 'zz'", "list shows")
+    assert states(three)["w1"] == "queued"
+    assert three("audit", "--json").documents[-1]["targets"] == 1  # of the first retry
+
+
+def test_replay_from_a_step_with_another_payload(three: Cli, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_bytes(b'{"n": 1.50}')
+    three("replay", "w1", "--reason", "x", "--yes", "--payload", "p.json", "--var", "m=[1]", "--from-step", "1").ended(
+        0
+    )
+    document = three("show", "w1", "--json").document
+    assert (document["run"], document["epoch"], document["payload"]) == (2, 2, {"n": 1.5, "m": [1]})
+    three("replay", "w1", "--reason", "x", "--yes", "--from-step", "a").ended(0)
+    assert three("show", "w1", "--json").document["payload"] == {"n": 1.5, "m": [1]}
+    done = three("replay", "w1", "--reason", "x", "--yes", "--from-step", "b", "--json").ended(1)
+    assert "step 'b' was not reached" in done.documents[0]["reason"]
+    done = three("replay", "w1", "--reason", "x", "--yes", "--as-new", "--json").ended(0)
+    new = done.documents[0]["new_correlation_id"]
+    assert states(three)[new] == "queued"
+
+
+def test_a_dry_run_does_nothing(three: Cli) -> None:
+    three("dead-letter", "w2", "--reason", "x", "--yes").ended(0)
+    before = three("tail", "--no-follow", "--json").out, three("audit", "--json").out
+    done = three("dead-letter", "w1", "w2", "--reason", "x", "--dry-run", "--json").ended(1)
+    first, second, summary = done.documents
+    assert first["outcome"] == "done"
+    assert first["reason"] == "dry run: would dead-letter (queued at a, hop 1)"
+    assert second == {"schema": 1, "correlation_id": "w2", "outcome": "skipped", "reason": "dry run: it is dead"}
+    assert summary["dry_run"] is True
+    assert summary["operation_id"] is None
+    assert three("retry", "w1", "--reason", "x", "--dry-run").ended(0).err.endswith("nothing was done\n")
+    assert (three("tail", "--no-follow", "--json").out, three("audit", "--json").out) == before
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_it_asks_for_a_reason_a_selection_and_a_confirmation(three: Cli, verb: str) -> None:
+    three(verb, "w1", "--yes").ended(2).said("--reason")
+    three(verb, "w1", "--yes", "--reason", "  ").ended(2).said("--reason")
+    three(verb, "--yes", "--reason", "x").ended(2).said("--where")
+    three(verb, "--yes", "--reason", "x", "--where", " ").ended(2).said("--where")
+    three(verb, "w1", "--yes", "--reason", "x", "--where", "w1").ended(2).said("not both")
+    three(verb, "w1", "--reason", "x").ended(5).said("not confirmed: give --yes")
+    three(verb, "w1", "--reason", "x" * 1001, "--yes").ended(5).said("1000 characters")
+    three(verb, "--where", "*", "--reason", "x", "--yes", "--limit", "2").ended(5).said(
+        "3 workflows matched", "--limit"
+    )
+    three(verb, "w1", "--reason", "x", "--yes", "--limit", "none").ended(2).said("--limit 'none'")
+    assert set(states(three).values()) == {"queued"}
+    assert three("audit", "--json").out == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_read_only_comes_before_everything(
+    three: Cli, verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    three(verb, "--read-only").ended(5).said("refused, --read-only was given")
+    three("--read-only", verb, "w1", "--url", "nonsense://").ended(5).said("read-only")
+    config = tmp_path / "config.toml"
+    config.write_text("[contexts.safe]\nread_only = true\n", encoding="utf-8")
+    monkeypatch.setenv("PAIGEANT_CONFIG", str(config))
+    three(verb, "w1", "--reason", "x", "--yes", "--context", "safe").ended(5).said("context safe is read-only")
+    config.write_text("nonsense", encoding="utf-8")
+    monkeypatch.setenv("PAIGEANT_READ_ONLY", "yes")
+    three(verb).ended(5).said("PAIGEANT_READ_ONLY is set")
+    monkeypatch.setenv("PAIGEANT_CONFIG", str(tmp_path / "config2.toml"))
+    (tmp_path / "config2.toml").touch()
+    three("dispatch", "a").ended(5).said("PAIGEANT_READ_ONLY is set")
+    three("worker", "none.py").ended(5).said("PAIGEANT_READ_ONLY is set")
+    assert len(three("list", "--json").ended(0).documents) == 3
+
+
+@pytest.fixture
+def production(three: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    (tmp_path / "config.toml").write_text("context = 'prod'\n[contexts.prod]\nproduction = true\n", encoding="utf-8")
+    monkeypatch.setenv("PAIGEANT_CONFIG", str(tmp_path / "config.toml"))
+    return three
+
+
+def test_production_asks_for_the_count_or_the_name(production: Cli) -> None:
+    many = ("dead-letter", "--where", "*", "--reason", "x")
+    production(*many, "--yes").ended(5).said("prod is production", "--confirm 3")
+    production(*many).ended(5).said("--confirm 3")
+    production(*many, "--yes", "--confirm", "2").ended(5).said("--confirm must be 3 or prod")
+    assert set(states(production).values()) == {"queued"}
+    production(*many, "--yes", "--confirm", "3").ended(0)
+    production("retry", "w1", "--reason", "x", "--yes", "--confirm", "prod").ended(0)
+    production("retry", "w2", "--reason", "x", "--confirm", "1").ended(0)
+    assert states(production) == {"w1": "queued", "w2": "queued", "w3": "dead"}
+
+
+def test_a_terminal_is_asked(here: Cli, environment: dict[str, str]) -> None:
+    """With a real terminal, since what is asked depends on one."""
+    for answer, code, state in (
+        ("\n", 5, "queued"),
+        ("\x04", 5, "queued"),
+        ("y\n", 0, "dead"),
+        ("\x03", 130, "queued"),
+    ):
+        assert _at_a_terminal(environment, answer) == (code, state), answer
+
+
+def _at_a_terminal(environment: dict[str, str], answer: str) -> tuple[int, str]:
+    """Dispatch, then dead-letter with a question, in one process at a pseudo-terminal."""
+    program = (
+        # Ctrl-C is a signal only at the terminal that a process is controlled by.
+        "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "from paigeant_console.cli import main\n"
+        "import sys\n"
+        "assert main(['dispatch', 'a', '--id', 'w1', '--url', 'memory://x']) == 0\n"
+        "code = main(['dead-letter', 'w1', '--reason', 'x', '--url', 'memory://x'])\n"
+        "main(['list', '--json', '--url', 'memory://x'])\n"
+        "sys.exit(code)\n"
+    )
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    while b"[y/N]" not in seen:
+        seen += os.read(ours, 1024)
+    os.write(ours, answer.encode())
+    out, _ = process.communicate(timeout=40)
+    os.close(ours)
+    return process.returncode, "dead" if b'"state":"dead"' in out else "queued"
+
+
+def test_the_operator_is_who_the_settings_say(three: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAIGEANT_OPERATOR", "ann@desk")
+    three("retry", "w1", "--reason", "x", "--yes").ended(0)
+    assert three("audit", "--json").document["operator"] == "ann@desk"
+
+
+def test_a_workflow_that_moved_meanwhile_is_left_alone(three: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = os.environ["PAIGEANT_URL"]
+    kind = type(get_transport(url))
+    original = kind.operate
+
+    def retry_beside() -> None:
+        async def go() -> None:
+            operations = Operations(get_transport(url), operator="other")
+            await operations.execute(await operations.plan(Retry(), ["w1"], reason="first"))
+
+        asyncio.run(go())
+
+    async def operate(self, topic, transition, *, expect):
+        monkeypatch.setattr(kind, "operate", original)
+        await asyncio.to_thread(retry_beside)
+        return await original(self, topic, transition, expect=expect)
+
+    monkeypatch.setattr(kind, "operate", operate)
+    done = three("retry", "w1", "--reason", "x", "--yes", "--json").ended(1)
+    assert done.documents[0]["outcome"] == "failed"
+    assert "moved meanwhile" in done.documents[0]["reason"]
+    assert done.documents[1]["failed"] == 1

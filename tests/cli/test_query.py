@@ -1,0 +1,389 @@
+"""QUERY: what it says, what it refuses, and that no text can make it do worse than refuse."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.query import Not, Query, QueryError, parse
+from paigeant_console.model.views import RecordView, RowView
+from paigeant_core import ActivitySpec
+from paigeant_core import transition as moves
+from paigeant_core.dispatcher import new_workflow
+from paigeant_core.transition import Span
+from paigeant_core.transports.types import WorkerInfo, WorkerStatus, holding
+
+BORN = 1_700_000_000.0
+NOW = BORN + 15 * 60
+PAYLOAD: dict[str, Any] = {
+    "customer_email": "Ann@Example.com",
+    "amount": 12.5,
+    "vip": True,
+    "nothing": None,
+    "a.b": "dotted",
+    "order": {"lines": [{"sku": "AB-1"}, {"sku": "CD-2"}], "no": 77},
+}
+
+
+def message(**more: Any):
+    names = [ActivitySpec(name="validate"), "process-payment", "notify"]
+    options = {
+        "name": "Onboarding",
+        "labels": {"tier": "Premium", "size": "12"},
+        "correlation_id": "3f2a-order",
+        **more,
+    }
+    return new_workflow(names, PAYLOAD, topic="shop", at=BORN, **options)
+
+
+def dead(attempt: int = 3):
+    """A record of a workflow that died in its first step."""
+    first = message()
+    tried = first.replaced(first.routing_slip, timestamp="", attempt=attempt)
+    span = Span(worker="w1-host", started_at=BORN + 1, completed_at=BORN + 2)
+    transition = moves.failed(tried, TimeoutError("gateway took too long"), "attempts_exhausted", span)
+    transition.record.at = BORN + 60
+    return transition.record
+
+
+@pytest.fixture
+def row() -> RowView:
+    record = dead()
+    fold = Fold()
+    fold.apply([record])
+    return RowView(fold, fold.rows["3f2a-order"], NOW, record.body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "state:dead",
+        "STATE:DEAD",
+        "state:de",
+        "state:=dead",
+        "step:validate",
+        "step:vali*",
+        "step:*date",
+        "step:v*d*e",
+        "activity:validate",
+        "id:3f2",
+        "id:F2A",
+        "id:3f2*",
+        "correlation_id:order",
+        "name:onboarding",
+        'name:"onboarding"',
+        "name:*",
+        "label.tier:premium",
+        "label.size:>11",
+        "label.size:=12",
+        "topic:shop",
+        "trust:unsigned",
+        "age:>10m",
+        "age:>=15m",
+        "age:15m",
+        "age:<1h30m",
+        "age:<=15m",
+        "age:>600",
+        "attempt:3",
+        "attempt:>=3",
+        "attempt:<4",
+        "hop:1",
+        "run:1",
+        "epoch:=1",
+        "error:timeout",
+        "error:gateway",
+        'error:"took too long"',
+        "error:TimeoutError*long",
+        "worker:w1",
+        "created:2023-11-14",
+        "created:>2023-11-01",
+        "created:<2023-11-15T00:00:00Z",
+        "created:>10m",
+        "updated:>13m",
+        "updated:14m",
+        "payload.customer_email:ann@example.com",
+        "payload.customer_email:*@example.com",
+        "payload.amount:12.5",
+        "payload.amount:>12",
+        "payload.amount:<=12.5",
+        "payload.vip:true",
+        "payload.nothing:null",
+        "payload.a.b:dotted",
+        "payload.order.no:77",
+        "payload.order.lines.sku:ab-1",
+        "payload.order.lines.1.sku:cd",
+        "payload.order:AB-1",
+        "payment",
+        "premium",
+        "tier",
+        "exhausted",
+        "ab-1",
+        "customer_email",
+        "ann@example.com dead",
+        "state:dead step:validate attempt:3",
+        "state:held OR state:dead",
+        "state:dead AND age:>10m",
+        "NOT state:held",
+        "!state:held",
+        "! state:held",
+        "!!state:dead",
+        "NOT NOT state:dead",
+        "!(state:held OR step:notify)",
+        "(state:dead (age:>10m OR age:<1m))",
+        "state:held OR state:dead step:validate",
+        'label."tier":premium',
+        '"NOT"',
+    ],
+)
+def test_it_selects(row: RowView, text: str) -> None:
+    assert parse(text).matches(row)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "state:queued",
+        "name:=board",
+        "step:ali*",
+        "step:*vali",
+        "step:notify",
+        "id:*order-",
+        "stuck:*",
+        "name:on*x",
+        'name:"on*"',
+        "label.tier:gold",
+        "label.none:*",
+        "label.Tier:premium",
+        "age:<10m",
+        "age:14m",
+        "attempt:2",
+        "attempt:>3",
+        "hop:>1",
+        "error:refused",
+        "error:gateway*x",
+        "worker:w2",
+        "created:<2023-11-01",
+        "created:<10m",
+        "updated:>14m5s",
+        "payload.amount:>12.5",
+        "payload.customer_email:bob",
+        "payload.none:*",
+        "payload.order.lines.7.sku:*",
+        "kind:dead_lettered",
+        "nowhere",
+        "state:dead step:notify",
+        "!state:dead",
+        "!(state:dead)",
+        "NOT (state:dead OR nowhere)",
+        "state:held state:dead OR step:notify",
+    ],
+)
+def test_it_leaves_out(row: RowView, text: str) -> None:
+    assert not parse(text).matches(row)
+
+
+def test_a_row_that_runs_is_running_and_names_its_worker() -> None:
+    transition = moves.dispatch(message(), BORN)
+    transition.record.at = BORN
+    fold = Fold()
+    fold.apply([transition.record])
+    held = holding(transition.record.headers, BORN + 1)
+    fold.observe([WorkerStatus(info=WorkerInfo(worker="busy", activities=("validate",)), running=(held,))])
+    view = RowView(fold, fold.rows["3f2a-order"], NOW)
+    assert parse("state:running worker:busy !error:*").matches(view)
+
+
+def test_a_row_that_nobody_serves_is_stuck() -> None:
+    transition = moves.dispatch(message(), BORN)
+    transition.record.at = BORN
+    fold = Fold()
+    fold.apply([transition.record])
+    fold.observe([])
+    assert parse("state:queued stuck:no_worker").matches(RowView(fold, fold.rows["3f2a-order"], NOW))
+
+
+def test_a_record_is_matched_as_it_is_told() -> None:
+    view = RecordView(dead(), NOW)
+    for text in (
+        "kind:dead",
+        "kind:dead_lettered",
+        "step:validate",
+        "error:timeout",
+        "worker:w1",
+        "attempt:3",
+        "exhausted",
+    ):
+        assert parse(text).matches(view), text
+    for text in ("kind:advanced", "step:notify", "attempt:1", "stuck:slow"):
+        assert not parse(text).matches(view), text
+    worker = RecordView(moves.operated(message(), NOW, {"action": "retry"}), NOW)
+    assert parse("retry !state:*").matches(worker)
+
+
+@pytest.mark.parametrize(
+    ("text", "position", "words"),
+    [
+        ("stat:dead", 0, "is state meant?"),
+        ("a  atempt:>3", 3, "is attempt meant?"),
+        ("http://x", 0, "quotes"),
+        ("state:ded", 6, "is dead meant?"),
+        ("state:xyz", 6, "there are queued, running"),
+        ("stuck:noworker", 6, "is no_worker meant?"),
+        ("kind:advance_", 5, "is advanced meant?"),
+        ("state:", 0, "needs a value"),
+        ("label:premium", 0, "label.tier:premium"),
+        ("payload.:x", 0, "needs a key"),
+        ("age:>soon", 5, "a span of time"),
+        ("age:", 0, "age:>10m"),
+        ("attempt:many", 8, "a number"),
+        ("attempt:>", 9, "a number"),
+        ("attempt:nan", 8, "a number"),
+        ("created:>noon", 9, "2026-01-31"),
+        ('name:"open', 5, "close it"),
+        ("(state:dead", 0, "close it with )"),
+        ("state:dead)", 10, "without an opening one"),
+        ("()", 1, "a term is missing"),
+        ("OR", 0, "a term is missing"),
+        ("state:dead OR", 13, "a term is missing"),
+        ("OR state:dead", 0, "a term is missing"),
+        ("NOT", 3, "a term is missing"),
+        ("a AND", 5, "a term is missing"),
+        ("!", 1, "a term is missing"),
+        ("(" * 1000, 64, "parentheses"),
+        ("x" * 5000, 4096, "4096"),
+    ],
+)
+def test_what_cannot_be_read_is_told_where_and_what_was_meant(text: str, position: int, words: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse(text)
+    assert caught.value.position == position
+    assert words in str(caught.value)
+    assert f"character {position + 1}" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_the_payload_is_looked_into_only_where_it_is_asked_for() -> None:
+    for text in ("", "state:dead age:>1m", "label.x:1", "*", '""'):
+        assert not parse(text).needs_payload, text
+    for text in ("payload.x:1", "payload.x:>1", "word", "state:dead OR !word", "!(a:b OR c)".replace("a:b", "id:b")):
+        assert parse(text).needs_payload, text
+
+
+def test_no_pattern_is_slow(row: RowView) -> None:
+    long = "a" * 200_000
+    pattern = parse(f"name:{'*a' * 900}*b").node
+    started = time.perf_counter()
+    assert not pattern.pattern.matches(long)  # type: ignore[union-attr]
+    assert time.perf_counter() - started < 1
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+_SNIPPETS = st.sampled_from(
+    [
+        '"',
+        "(",
+        ")",
+        "!",
+        "*",
+        ":",
+        "\\",
+        " ",
+        "OR",
+        "NOT",
+        "AND",
+        ">",
+        ">=",
+        "=",
+        "state:",
+        "age:",
+        "label.",
+        "payload.x",
+        "10m",
+    ]
+)
+_WORDS = st.from_regex(r"[a-z0-9]{1,8}", fullmatch=True)
+_TERMS = st.one_of(
+    _WORDS,
+    st.builds("name:{}".format, _WORDS),
+    st.builds("label.{}:{}*".format, _WORDS, _WORDS),
+    st.builds("attempt:>={}".format, st.integers(0, 9)),
+    st.builds("age:<{}m".format, st.integers(0, 90)),
+    st.builds("payload.{}:{}".format, _WORDS, _WORDS),
+    st.builds('"{}"'.format, st.text(max_size=8).map(lambda text: text.replace("\\", "").replace('"', ""))),
+)
+
+
+def _joined(children: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.lists(children, min_size=1, max_size=3).map(lambda terms: f"({' '.join(terms)})"),
+        st.lists(children, min_size=1, max_size=3).map(lambda terms: f"({' OR '.join(terms)})"),
+        children.map("!{}".format),
+        children.map("NOT {}".format),
+    )
+
+
+_QUERIES = st.recursive(_TERMS, _joined, max_leaves=8)
+
+
+@given(st.one_of(st.text(), st.lists(st.one_of(_SNIPPETS, st.text(max_size=3)), max_size=20).map("".join)))
+@example('label."":')
+@example("label.\x1b:")
+@example("updated:=")
+@example("age:" + "9" * 39 + "d")
+@example("id:\x00*\ud800")
+def test_any_text_is_a_query_or_a_query_error(text: str) -> None:
+    try:
+        query = parse(text)
+    except QueryError as error:
+        _check_refusal(error, text)
+        return
+    record = dead()
+    fold = Fold()
+    fold.apply([record])
+    assert query.matches(RowView(fold, fold.rows["3f2a-order"], NOW, record.body)) in (True, False)
+    assert query.matches(RecordView(record, NOW)) in (True, False)
+
+
+def _check_refusal(error: QueryError, text: str) -> None:
+    assert 0 <= error.position <= len(text)
+    assert str(error).isprintable()
+
+
+@given(_QUERIES)
+def test_not_not_is_nothing(text: str) -> None:
+    query = parse(text)
+    assert parse(f"NOT NOT {text}") == query
+    assert parse(f"!!({text})") == query
+    assert parse(f"({text})") == query
+    assert hash(parse(f"(({text}))")) == hash(query)
+
+
+@given(_QUERIES, _QUERIES)
+def test_the_operators_are_those_of_logic(one: str, other: str) -> None:
+    record = dead()
+    fold = Fold()
+    fold.apply([record])
+    view = RowView(fold, fold.rows["3f2a-order"], NOW, record.body)
+    first, second = parse(one).matches(view), parse(other).matches(view)
+    assert parse(f"{one} {other}").matches(view) == (first and second)
+    assert parse(f"{one} AND {other}") == parse(f"{one} {other}")
+    assert parse(f"{one} OR {other}").matches(view) == (first or second)
+    assert parse(f"!({one} OR {other})").matches(view) == (not first and not second)
+    assert parse(f"NOT ({one})").matches(view) != first
+
+
+def test_equal_queries_are_equal() -> None:
+    assert parse(" state:dead   OR x ") == parse("state:dead OR x")
+    assert parse("a") != parse("b")
+    assert parse("a") != "a"
+    assert isinstance(parse("!a").node, Not)
+    assert Query(parse("a").node, "whatever") == parse("a")
+    assert "state:dead" in repr(parse("state:dead"))

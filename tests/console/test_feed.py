@@ -1,0 +1,376 @@
+"""The feed: what it reads, what it says while it cannot, and that neither it nor the screen waits for the other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from paigeant_console import feed as feed_module
+from paigeant_console.feed import Feed, Phase
+from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
+from paigeant_core.journal import Record
+from paigeant_core.operations import DeadLetter, Retry
+from paigeant_core.transition import Place
+from paigeant_core.transports.memory import MemoryTransport
+from paigeant_core.transports.types import QueueStatus
+from tests.console import story as told
+from tests.console.story import Story, sample_story
+
+PATIENCE = 30.0
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delays are real; they need not be long."""
+    monkeypatch.setattr(feed_module, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(feed_module, "MOST_DELAY", 0.05)
+    monkeypatch.setattr(feed_module, "POLL_EVERY", 0.02)
+
+
+@contextlib.contextmanager
+def running(story: Story, connect: Callable[[], MemoryTransport] | None = None, **options: Any) -> Iterator[Feed]:
+    feed = Feed("memory://story", story.topic, connect=connect or story.transport, **options)
+    feed.start()
+    try:
+        yield feed
+    finally:
+        feed.stop(PATIENCE)
+        assert feed._thread is not None
+        assert not feed._thread.is_alive(), "the thread ends"
+
+
+def live(feed: Feed, story: Story) -> None:
+    """Wait until the feed has read all there is."""
+    caught_up = feed.wait(
+        lambda: feed.status().phase is Phase.LIVE and feed.serial == story.records() and feed.fold.observed, PATIENCE
+    )
+    assert caught_up, feed.status()
+
+
+class Broken(MemoryTransport):
+    """A transport that can be told to fail."""
+
+    def __init__(self, story: Story) -> None:
+        super().__init__("story", broker=story.broker)
+        self.connect_errors: list[Exception] = []
+        self.read_error: Exception | None = None
+        self.workers_error: Exception | None = None
+        self.connects = 0
+        self.starts: list[str | float] = []
+        self.batches = 0
+
+    async def connect(self) -> None:
+        self.connects += 1
+        if self.connect_errors:
+            raise self.connect_errors.pop(0)
+
+    async def records(
+        self, topic: str, *, start: str | float = "start", follow: bool = False
+    ) -> AsyncIterator[list[Record]]:
+        self.starts.append(start)
+        async for batch in super().records(topic, start=start, follow=follow):
+            self.batches += 1
+            yield batch
+            if self.read_error is not None:
+                error, self.read_error = self.read_error, None
+                raise error
+
+    async def workers(self, topic: str) -> list[Any]:
+        if self.workers_error is not None:
+            raise self.workers_error
+        return await super().workers(topic)
+
+
+# Reading
+
+
+def test_it_reads_the_journal_and_says_when_it_is_live() -> None:
+    story = sample_story()
+    with running(story) as feed:
+        live(feed, story)
+        status = feed.status()
+        assert status.phase is Phase.LIVE
+        assert status.records == story.records()
+        assert status.workflows == 9
+        assert status.counts == {
+            "completed": 1,
+            "dead": 1,
+            "held": 1,
+            "quarantined": 1,
+            "queued": 2,
+            "retrying": 1,
+            "running": 2,
+        }
+        assert status.connected
+        assert feed.info is not None
+        assert feed.info.broker == "memory"
+
+
+def test_it_tells_each_view_what_changed_since_it_looked() -> None:
+    story = sample_story()
+    with running(story) as feed:
+        live(feed, story)
+        one, other = feed.subscribe(), feed.subscribe()
+        assert len(feed.take(one)) == 9
+        assert feed.take(one) == set()
+        version = feed.version
+        story.done(told.RUNNING)
+        live(feed, story)
+        assert feed.take(one) == {told.RUNNING}
+        assert len(feed.take(other)) == 9
+        assert feed.version > version
+        feed.unsubscribe(one)
+        story.done(told.RUNNING)
+        live(feed, story)
+        assert feed.take(one) == set()
+        assert feed.take(other) == {told.RUNNING}
+
+
+def test_nothing_changes_the_version_while_nothing_happens() -> None:
+    story = sample_story()
+    transport = Broken(story)
+    with running(story, lambda: transport) as feed:
+        live(feed, story)
+        version, batches = feed.version, transport.batches
+        # The transport says once a second that nothing came, and workers are asked all the time.
+        deadline = time.monotonic() + PATIENCE
+        while transport.batches < batches + 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert transport.batches >= batches + 2
+        assert feed.version == version
+
+
+def test_what_workers_say_is_laid_over() -> None:
+    story = sample_story()
+    with running(story) as feed:
+        live(feed, story)
+        subscription = feed.subscribe()
+        feed.take(subscription)
+        story.runs("orders-2", told.QUEUED, activities=["validate-order-details"])
+        assert feed.wait(lambda: str(feed.fold.rows[told.QUEUED].state) == "running", PATIENCE)
+        assert told.QUEUED in feed.take(subscription)
+        assert feed.status().counts["running"] == 3
+
+
+def test_the_traffic_is_a_ring() -> None:
+    story = Story()
+    with running(story, ring=10) as feed:
+        for number in range(25):
+            story.start(f"w{number}", ("charge",))
+        live(feed, story)
+        first, records = feed.traffic(0)
+        assert (first, len(records)) == (15, 10)
+        assert [record.headers.correlation_id for record in records] == [f"w{number}" for number in range(15, 25)]
+        first, records = feed.traffic(23)
+        assert (first, [record.headers.correlation_id for record in records]) == (23, ["w23", "w24"])
+        assert feed.traffic(25) == (25, [])
+        assert all(record.body is None for record in records)
+
+
+def test_parked_messages_that_the_journal_forgot_are_shown_too() -> None:
+    story = sample_story()
+    with story.broker.topic(story.topic) as state:
+        while len(state.journal) > 1:
+            state._trim_one()
+    with running(story) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
+        assert set(feed.fold.rows) == {told.DEAD, told.HELD, told.QUARANTINED, told.QUEUED}
+        assert feed.status().counts == {"dead": 1, "held": 1, "quarantined": 1, "queued": 1}
+
+
+def test_the_rate_is_of_the_last_seconds() -> None:
+    story = Story()
+    with running(story) as feed:
+        for number in range(50):
+            story.start(f"w{number}", ("charge",))
+        story.wait(1)
+        live(feed, story)
+        assert feed.status().rate == 5.0
+        story.wait(60)
+        assert feed.status().rate == 0.0
+
+
+def test_queues_are_asked_for_only_while_somebody_looks() -> None:
+    story = sample_story()
+    with running(story) as feed:
+        live(feed, story)
+        assert feed.queues is None
+        feed.watch_queues(True)
+        assert feed.wait(lambda: feed.queues is not None, PATIENCE)
+        queues: Sequence[QueueStatus] = feed.queues or ()
+        assert {queue.activity: queue.ready for queue in queues}["inspect-parcel"] == 1
+        feed.watch_queues(False)
+
+
+# Trouble
+
+
+def test_it_connects_again_and_reads_on_where_it_was() -> None:
+    story = sample_story()
+    transport = Broken(story)
+    seen: list[tuple[Phase, str]] = []
+    transport.connect_errors = [
+        ConnectError("nobody answers at h:6379"),
+        AuthenticationError("the password was refused"),
+    ]
+    with running(story, lambda: transport) as feed:
+
+        def is_live() -> bool:
+            seen.append((feed._phase, feed._reason))
+            return feed._phase is Phase.LIVE
+
+        assert feed.wait(is_live, PATIENCE)
+        assert (Phase.RECONNECTING, "nobody answers at h:6379") in seen
+        assert (Phase.RECONNECTING, "the password was refused") in seen
+        live(feed, story)
+        records = story.records()
+        transport.read_error = TransportError("the line broke")
+        story.start("new", ("charge",))
+        assert feed.wait(lambda: len(transport.starts) > 1 and feed.serial == records + 1, PATIENCE)
+        live(feed, story)
+        assert transport.starts[0] == "start"
+        assert transport.starts[-1] == str(records + 1), "no record is read twice"
+        assert feed.serial == story.records()
+
+
+def test_it_says_when_it_tries_again() -> None:
+    story = Story()
+    transport = Broken(story)
+    transport.connect_errors = [ConnectError("nobody answers")] * 1000
+    with running(story, lambda: transport) as feed:
+        assert feed.wait(lambda: feed.status().retry_in is not None, PATIENCE)
+        status = feed.status()
+        assert status.reason == "nobody answers"
+        assert not status.connected
+        assert feed.wait(lambda: transport.connects > 4, PATIENCE), "it does not give up"
+
+
+def test_an_error_of_a_driver_ends_nothing_and_is_not_quoted() -> None:
+    story = sample_story()
+    transport = Broken(story)
+    transport.read_error = KeyError("secret in a payload")
+    with running(story, lambda: transport) as feed:
+        live(feed, story)
+        assert len(transport.starts) == 2
+        assert "secret" not in feed._reason
+
+
+def test_a_transport_that_cannot_be_made_is_told() -> None:
+    def connect() -> MemoryTransport:
+        raise ConfigError("unknown broker URL scheme")
+
+    with running(Story(), connect) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.FAILED, PATIENCE)
+        assert feed.status().reason == "unknown broker URL scheme"
+        with pytest.raises(TransportError, match="no connection"):
+            feed.history("a").result(PATIENCE)
+
+
+def test_a_bug_is_told_and_not_swallowed() -> None:
+    def connect() -> MemoryTransport:
+        raise ZeroDivisionError
+
+    feed = Feed("memory://", "workflows", connect=connect)
+    feed.start()
+    assert feed.wait(lambda: feed.status().phase is Phase.FAILED, PATIENCE)
+    assert feed.status().reason == "the feed stopped: ZeroDivisionError"
+    feed.stop()
+
+
+def test_a_silent_broker_is_stale_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "STALE_AFTER", 0.05)
+    monkeypatch.setattr(feed_module, "GIVE_UP_AFTER", 0.2)
+    story = sample_story()
+    silent = threading.Event()
+
+    class Silent(Broken):
+        async def records(
+            self, topic: str, *, start: str | float = "start", follow: bool = False
+        ) -> AsyncIterator[list[Record]]:
+            self.starts.append(start)
+            async for batch in MemoryTransport.records(self, topic, start=start):
+                yield batch
+            silent.set()
+            await asyncio.sleep(3600)
+
+    transport = Silent(story)
+    phases: list[Phase] = []
+    with running(story, lambda: transport) as feed:
+
+        def read_again() -> bool:
+            phases.append(feed._phase)
+            return len(transport.starts) > 1
+
+        assert feed.wait(read_again, PATIENCE)
+        assert silent.is_set()
+        assert Phase.STALE in phases
+        assert feed.serial == story.records(), "it reads on where it was"
+
+
+def test_workers_that_cannot_be_asked_are_no_trouble() -> None:
+    story = sample_story()
+    transport = Broken(story)
+    transport.workers_error = TransportError("not now")
+    with running(story, lambda: transport) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
+        assert not feed.fold.observed
+        transport.workers_error = None
+        live(feed, story)
+
+
+def test_a_screen_that_holds_the_lock_does_not_lose_anything() -> None:
+    """A stalled terminal blocks the screen's thread; the feed waits at most for a lock that painting holds."""
+    story = Story()
+    with running(story) as feed:
+        with feed.lock:
+            for number in range(500):
+                story.start(f"w{number}", ("charge",))
+        live(feed, story)
+        assert feed.status().workflows == 500
+
+
+def test_it_ends_while_it_waits_for_the_broker() -> None:
+    class Never(Broken):
+        async def connect(self) -> None:
+            await asyncio.sleep(3600)
+
+    story = Story()
+    with running(story, lambda: Never(story)) as feed:
+        assert feed.status().phase is Phase.CONNECTING
+
+
+# Acting
+
+
+def test_operations_run_on_its_loop() -> None:
+    story = sample_story()
+    with running(story) as feed:
+        live(feed, story)
+        plan = feed.plan(Retry(), [told.DEAD, told.DONE], "the card was mended").result(PATIENCE)
+        assert plan.eligible == 1
+        done: list[str] = []
+        report = feed.execute(plan, lambda result: done.append(result.outcome)).result(PATIENCE)
+        assert (report.count("done"), report.count("skipped")) == (1, 1)
+        assert done == ["done", "skipped"]
+        live(feed, story)
+        assert str(feed.fold.rows[told.DEAD].state) == "queued"
+        assert len(feed.audit().result(PATIENCE)) == 1
+        history = feed.history(told.DEAD).result(PATIENCE)
+        assert history[-1].kind == "operated"
+        assert feed.resolve("8491").result(PATIENCE) == told.DEAD
+
+
+def test_read_only_refuses_in_the_operations() -> None:
+    story = sample_story()
+    with running(story, read_only=True) as feed:
+        live(feed, story)
+        with pytest.raises(Refused, match="read-only"):
+            feed.plan(DeadLetter(), [told.QUEUED], "no").result(PATIENCE)
+        assert story._do(story.transport().parked(story.topic, Place.DEAD, 10))[0].headers.correlation_id == told.DEAD
+        assert story.state(told.QUEUED) == "queued"

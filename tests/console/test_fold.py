@@ -1,0 +1,226 @@
+"""The fold: what each record does to a row, and why a workflow is stuck."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paigeant_console.model.fold import Fold, Row
+from paigeant_core import transition as moves
+from paigeant_core.clock import rfc3339
+from paigeant_core.dispatcher import new_workflow
+from paigeant_core.journal import Record, State
+from paigeant_core.message import PaigeantMessage
+from paigeant_core.routing import RoutingSlip
+from paigeant_core.transition import Outcome, Span, Transition
+from paigeant_core.transports.types import WorkerInfo, WorkerStatus, holding
+
+NOW = 1_700_000_000.0
+
+
+class Story:
+    """One workflow, moved by the same transitions as a worker's, and its journal."""
+
+    def __init__(self, *steps: str, at: float = NOW) -> None:
+        self.at = at
+        self.journal: list[Record] = []
+        self.message = new_workflow(list(steps), {}, topic="t", at=at, name="story")
+        self.add(moves.dispatch(self.message, at))
+
+    def add(self, transition: Transition, *, follow: bool = True) -> Record:
+        for record in (*transition.before, transition.record):
+            stored = Record.decode(record.encode_meta(), record.body, position=str(len(self.journal) + 1), at=self.at)
+            self.journal.append(stored)
+        if follow and transition.record.body is not None:
+            self.message = PaigeantMessage.decode(transition.record.body)
+        self.at += 1
+        return self.journal[-1]
+
+    def span(self, seconds: float = 1.0, worker: str = "w-1") -> Span:
+        return Span(worker=worker, started_at=self.at - seconds, completed_at=self.at)
+
+    def done(self, seconds: float = 1.0, outcome: Outcome | None = None) -> None:
+        self.add(moves.done(self.message, {}, self.span(seconds), outcome))
+
+    def fails(self, delay: float = 5.0) -> None:
+        self.add(moves.retry(self.message, ValueError("no"), delay, self.span()))
+
+    def dies(self, reason: str = "attempts_exhausted") -> None:
+        self.add(moves.failed(self.message, ValueError("dead"), reason, self.span()))
+
+    def operated(self, epoch: int, *, run: int = 1) -> None:
+        following = self.message.replaced(self.message.routing_slip, timestamp=rfc3339(self.at), epoch=epoch, run=run)
+        detail = {"action": "retry", "operator": "ann"}
+        record = moves.operated(following, self.at, detail, state=State.QUEUED, body=True)
+        self.add(Transition(place=moves.Place.WORK, record=record))
+
+    def fold(self) -> tuple[Fold, Row]:
+        fold = Fold()
+        fold.apply(self.journal)
+        return fold, fold.rows[self.message.correlation_id]
+
+
+def worker(*activities: str, running: PaigeantMessage | None = None, since: float = NOW) -> WorkerStatus:
+    info = WorkerInfo(worker="w-1", activities=activities, concurrency=1)
+    held = (holding(running.headers, since),) if running is not None else ()
+    return WorkerStatus(info=info, running=held)
+
+
+def test_a_row_stands_at_the_next_step_after_a_hop() -> None:
+    story = Story("a", "b")
+    story.done()
+    _, row = story.fold()
+    assert (row.state, row.step, row.headers.hop, row.headers.steps_done) == (State.QUEUED, "b", 2, 1)
+    assert row.names == ("a", "b")
+    story.done()
+    fold, row = story.fold()
+    assert (row.state, row.step) == (State.COMPLETED, None)
+    assert fold.document(row, NOW)["step"] is None
+
+
+def test_an_error_stays_until_the_step_is_done_or_somebody_acts() -> None:
+    story = Story("a", "b")
+    story.fails()
+    _, row = story.fold()
+    assert row.error == {"type": "ValueError", "message": "no"}
+    assert (row.state, row.due_at) == (State.RETRYING, rfc3339(NOW + 1 + 5))
+    story.done()
+    assert story.fold()[1].error is None
+    story.dies()
+    _, row = story.fold()
+    assert row.state == State.DEAD
+    assert row.error == {"type": "ValueError", "message": "dead"}
+    story.operated(2)
+    _, row = story.fold()
+    assert (row.state, row.error, row.headers.epoch) == (State.QUEUED, None, 2)
+
+
+def test_a_late_record_of_an_older_epoch_changes_nothing() -> None:
+    story = Story("a", "b")
+    late = moves.done(story.message, {}, story.span())
+    story.operated(2)
+    story.add(late, follow=False)
+    _, row = story.fold()
+    assert (row.state, row.headers.epoch, row.headers.hop) == (State.QUEUED, 2, 1)
+
+
+def test_a_superseded_result_changes_no_state_and_no_revision() -> None:
+    story = Story("a", "b")
+    fold, row = story.fold()
+    before = row.revision
+    record = moves.superseded(moves.done(story.message, {}, story.span()))
+    assert fold.apply([Record.decode(record.encode_meta(), record.body, position="9", at=NOW)]) == set()
+    assert (row.state, row.revision) == (State.QUEUED, before)
+
+
+def test_running_is_what_a_worker_says_and_the_journal_agrees_with() -> None:
+    story = Story("a", "b")
+    fold, row = story.fold()
+    first = story.message
+    assert fold.observe([worker("a", "b", running=first, since=NOW + 3)]) == {row.correlation_id}
+    assert (row.state, row.runner, row.since) == (State.RUNNING, "w-1", NOW + 3)
+    story.done()
+    fold.apply(story.journal[-1:])
+    # The worker's report is older than the journal: the step it names is done.
+    assert fold.observe([worker("a", "b", running=first)]) == set()
+    assert row.state == State.QUEUED
+    fold.observe([worker("a", "b", running=story.message)])
+    assert row.state == State.RUNNING
+    assert fold.observe([worker("a", "b")]) == {row.correlation_id}
+    assert row.state == State.QUEUED
+
+
+def test_a_finished_workflow_is_not_running_whatever_a_worker_says() -> None:
+    story = Story("a")
+    last = story.message
+    story.done()
+    fold, row = story.fold()
+    assert fold.observe([worker("a", running=last)]) == set()
+    assert row.state == State.COMPLETED
+
+
+def test_no_worker_is_said_after_its_time_and_only_when_workers_were_asked() -> None:
+    story = Story("a")
+    fold, row = story.fold()
+    assert fold.stuck(row, NOW + 1000) is None
+    fold.observe([worker("other")])
+    assert fold.stuck(row, NOW + 29) is None
+    assert fold.stuck(row, NOW + 31) == "no_worker"
+    fold.observe([worker("a")])
+    assert fold.stuck(row, NOW + 31) is None
+
+
+def test_slow_is_five_times_the_median_and_a_minute_at_least() -> None:
+    fold = Fold()
+    for _ in range(5):
+        quick = Story("a")
+        quick.done(seconds=2.0)
+        fold.apply(quick.journal)
+    story = Story("a")
+    fold.apply(story.journal)
+    row = fold.rows[story.message.correlation_id]
+    fold.observe([worker("a", running=story.message, since=NOW)])
+    assert fold.median("a") == 2.0
+    assert fold.stuck(row, NOW + 59) is None
+    assert fold.stuck(row, NOW + 61) == "slow"
+
+
+def test_a_worker_that_vanishes_with_its_step_is_said_until_somebody_takes_over() -> None:
+    story = Story("a")
+    fold, row = story.fold()
+    fold.observe([worker("a", running=story.message)])
+    fold.observe([])
+    assert (row.state, row.lost, fold.stuck(row, NOW)) == (State.QUEUED, "w-1", "worker_lost")
+    fold.observe([worker("a", running=story.message)])
+    assert fold.stuck(row, NOW) is None
+    # A worker that lives and no longer holds the step has just handed it on.
+    fold.observe([worker("a")])
+    assert row.lost == ""
+
+
+def test_backoff_poison_and_version_are_said() -> None:
+    story = Story("a")
+    story.fails()
+    fold, row = story.fold()
+    assert fold.stuck(row, NOW) == "backoff"
+    story.dies("poison")
+    fold, row = story.fold()
+    assert (row.state, fold.stuck(row, NOW)) == (State.DEAD, "poison")
+
+
+def test_workflows_of_one_kind_share_their_names() -> None:
+    fold = Fold()
+    stories = [Story("a", "b", "c") for _ in range(3)]
+    for story in stories:
+        fold.apply(story.journal)
+    names = [row.names for row in fold.rows.values()]
+    assert names[0] is names[1] is names[2]
+
+
+def test_inserted_steps_change_the_names() -> None:
+    story = Story("a", "z")
+    story.done(outcome=Outcome(inserted=list(RoutingSlip(["m"]).itinerary)))
+    _, row = story.fold()
+    assert row.names == ("a", "m", "z")
+
+
+@given(st.lists(st.sampled_from(["done", "fails", "dies", "operated", "replay"]), max_size=12), st.data())
+def test_batches_do_not_matter(moves_made: list[str], data: st.DataObject) -> None:
+    story = Story("a", "b", "c")
+    epoch, run = 1, 1
+    for move in moves_made:
+        if story.message.routing_slip.finished:
+            break
+        if move in ("operated", "replay"):
+            epoch += 1
+            run += move == "replay"
+            story.operated(epoch, run=run)
+        else:
+            getattr(story, move)()
+    whole, row = story.fold()
+    cut = data.draw(st.integers(0, len(story.journal)))
+    parts = Fold()
+    parts.apply(story.journal[:cut])
+    parts.apply(story.journal[cut:])
+    assert parts.document(parts.rows[row.correlation_id], NOW) == whole.document(row, NOW)
+    assert row.headers.steps_done + len(story.message.routing_slip.itinerary) == row.headers.steps_total

@@ -1,0 +1,188 @@
+"""What the views look like: the same picture in every run, as clock, IDs and sizes are fixed.
+
+After a change that was meant: `pytest tests/console/test_snapshots.py --snapshot-update`, and look at the pictures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from paigeant_console.app import ConsoleApp
+from paigeant_console.feed import Feed
+from paigeant_core.transports.memory import MemoryTransport
+from tests.console.appkit import Console
+from tests.console.story import Story, sample_story
+
+Compare = Callable[..., bool]
+Steps = Callable[[Console], Awaitable[None]]
+
+SIZES = {"narrow": (80, 24), "wide": (120, 40)}
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    for name in ("NO_COLOR", "TEXTUAL_THEME"):
+        monkeypatch.delenv(name, raising=False)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def keys(*pressed: str) -> Steps:
+    async def press(opened: Console) -> None:
+        for key in pressed:
+            await opened.press(key)
+            await opened.again()
+
+    return press
+
+
+async def confirm(opened: Console) -> None:
+    await opened.press("4", " ", "G", "r")
+    await opened.until(lambda: opened.screen.prompt.asking)
+    await opened.type("the provider is back")
+    await opened.press("enter")
+    await opened.until(lambda: opened.screen.confirm_bar.waiting)
+
+
+async def replay(opened: Console) -> None:
+    await opened.press("4", "G", "R")
+    await opened.until(lambda: opened.screen.replay_form.asking == "replay")
+    await opened.press("p")
+    await opened.until(lambda: opened.screen.replay_form.asking == "payload")
+
+
+async def queues(opened: Console) -> None:
+    await opened.press("3")
+    await opened.shows("nobody serves it")
+
+
+async def audit(opened: Console) -> None:
+    story = opened.story
+    for action, outcome in (("retry", "2 done, 0 skipped, 0 failed"), ("replay", "1 done, 0 skipped, 1 failed")):
+        entry = (
+            f'{{"at":"2026-01-01T10:03:12.000Z","operator":"ann@desk","action":"{action}","reason":"card was mended",'
+            f'"operation_id":"0badc0de","targets":2,"outcome":"{outcome}"}}'
+        )
+        story._do(story.transport().append_audit(story.topic, entry.encode()))
+    await opened.press("5")
+    await opened.shows("card was mended")
+
+
+async def filtering(opened: Console) -> None:
+    await opened.press("/")
+    await opened.type("onboarding !state:completed")
+
+
+async def one_dead(opened: Console) -> None:
+    await opened.press("4", "G", "enter")
+    await opened.again()
+    await opened.until(lambda: bool(opened.screen.page.names()))
+    await opened.again()
+
+
+PICTURES: dict[str, Steps] = {
+    "workflows": keys(),
+    "filter": filtering,
+    "workflow": one_dead,
+    "traffic": keys("2"),
+    "queues": queues,
+    "dead": keys("4"),
+    "audit": audit,
+    "help": keys("?"),
+    "confirm": confirm,
+    "replay": replay,
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("picture", PICTURES)
+def test_view(snap_compare: Compare, tmp_path: Path, picture: str, size: str) -> None:
+    assert taken(snap_compare, tmp_path, sample_story(), PICTURES[picture], SIZES[size])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_ascii(snap_compare: Compare, tmp_path: Path, size: str) -> None:
+    assert taken(snap_compare, tmp_path, sample_story(), keys(), SIZES[size], ascii_only=True)
+
+
+def test_read_only(snap_compare: Compare, tmp_path: Path) -> None:
+    assert taken(snap_compare, tmp_path, sample_story(), keys("r"), (80, 24), read_only=True)
+
+
+def test_production(snap_compare: Compare, tmp_path: Path) -> None:
+    assert taken(snap_compare, tmp_path, sample_story(), keys(), (80, 24), context="prod-eu", production=True)
+
+
+def test_empty(snap_compare: Compare, tmp_path: Path) -> None:
+    assert taken(snap_compare, tmp_path, Story(), keys(), (80, 24))
+
+
+def test_too_small(snap_compare: Compare, tmp_path: Path) -> None:
+    assert taken(snap_compare, tmp_path, sample_story(), keys(), (50, 12))
+
+
+def test_connecting(snap_compare: Compare, tmp_path: Path) -> None:
+    release = threading.Event()
+    story = Story()
+
+    class Slow(MemoryTransport):
+        async def connect(self) -> None:
+            await asyncio.to_thread(release.wait)
+
+    story.transport = lambda: Slow("story", broker=story.broker)  # type: ignore[method-assign]
+
+    async def shows(opened: Console) -> None:
+        await opened.shows("connecting to the broker")
+
+    try:
+        assert taken(snap_compare, tmp_path, story, shows, (80, 24), settle=False)
+    finally:
+        release.set()
+
+
+def taken(
+    compare: Compare,
+    tmp_path: Path,
+    story: Story,
+    steps: Steps,
+    size: tuple[int, int],
+    *,
+    read_only: bool = False,
+    context: str = "",
+    production: bool = False,
+    ascii_only: bool = False,
+    settle: bool = True,
+) -> bool:
+    feed = Feed("memory://story", story.topic, read_only=read_only, connect=story.transport)
+    app = ConsoleApp(
+        feed,
+        url="memory://story",
+        context=context,
+        production=production,
+        ascii_only=ascii_only,
+        log_directory=tmp_path,
+        state_directory=tmp_path,
+    )
+
+    async def run_before(pilot: Pilot[Any]) -> None:
+        opened = Console(app, pilot, story)
+        if settle:
+            await opened.settled()
+        await steps(opened)
+        await pilot.pause()
+
+    try:
+        return compare(app, terminal_size=size, run_before=run_before)
+    finally:
+        feed.stop()
