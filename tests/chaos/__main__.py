@@ -1,0 +1,128 @@
+"""The long form: `python -m tests.chaos --workflows 2000 --kills 20 --restarts 2 [redis-always … memory]`.
+
+Prints a table, transport × fault. `kill` is the run that the numbers above are for; the others are smaller:
+`points` kills each worker at a place of the hand-off, `line` breaks the workers' connections, `clock` lets their clocks
+jump by up to 20 s to and fro, `power` takes from Redis what it had not synced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.chaos.grounds import GROUNDS, Ground, MemoryGround, RedisEverysecGround
+from tests.chaos.storm import Plan, Verdict, complaints, ride
+
+FAULTS = ("kill", "points", "line", "clock", "power")
+HEADS = (
+    *("transport", "fault", "workflows", "steps", "kills", "restarts", "lost", "handed on twice"),
+    *("handlers restarted (worker/broker/line/no reason)", "takeover max s", "recovery max s", "steps/s before/during"),
+)
+
+
+def faults_of(ground: type[Ground], wanted: list[str]) -> list[str]:
+    """The faults that make sense on a broker."""
+    if issubclass(ground, MemoryGround):
+        return [fault for fault in wanted if fault == "kill"]
+    return [fault for fault in wanted if fault != "power" or issubclass(ground, RedisEverysecGround)]
+
+
+def plan_for(fault: str, options: argparse.Namespace, ground: type[Ground]) -> Plan:
+    """The run for one line of the table."""
+    restarts = 0 if issubclass(ground, MemoryGround) else options.restarts
+    small = min(options.workflows, 300)
+    common = {"seed": options.seed, "lease": options.lease, "patience": 6 * options.lease}
+    if fault == "kill":
+        return Plan(
+            fault=fault, workflows=options.workflows, kills=options.kills, restarts=restarts, every=4.0, **common
+        )
+    if fault == "points":
+        return Plan(fault=fault, workflows=small, kills=2 * 5, restarts=0, every=2.0, **common)
+    if fault == "line":
+        return Plan(fault=fault, workflows=small, kills=2, restarts=0, every=4.0, **common)
+    return Plan(fault=fault, workflows=small, kills=min(options.kills, 5), restarts=restarts, every=3.0, **common)
+
+
+def cells(verdict: Verdict) -> list[str]:
+    """One line of the table."""
+    lost = f"{len(verdict.lost)}"
+    if verdict.fault == "power":
+        lost += f" (+{verdict.excused} confirmed in the last 2 s)"
+    if verdict.unsure:
+        lost += f"; {verdict.unsure} unknown, {len(verdict.half_stored)} of them stuck"
+    again = "/".join(str(verdict.again[cause]) for cause in ("worker", "broker", "line", "nothing"))
+    return [
+        verdict.ground,
+        verdict.fault,
+        str(verdict.workflows),
+        str(verdict.steps),
+        str(verdict.kills),
+        str(verdict.restarts),
+        lost,
+        str(len(verdict.twice)),
+        again,
+        f"{verdict.takeover:.1f}" if verdict.takeover else "-",
+        f"{verdict.recovery:.1f}" if verdict.restarts else "-",
+        f"{verdict.before:.0f}/{verdict.during:.0f}",
+    ]
+
+
+def table(verdicts: list[Verdict]) -> str:
+    """All lines, as Markdown."""
+    rows = [list(HEADS), ["---"] * len(HEADS), *map(cells, verdicts)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def main() -> int:
+    """Ride all that was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("grounds", nargs="*", metavar="GROUND", help=f"of {', '.join(GROUNDS)}; all of them if none")
+    parser.add_argument("--workflows", type=int, default=2000, metavar="N")
+    parser.add_argument("--kills", type=int, default=20, metavar="N")
+    parser.add_argument("--restarts", type=int, default=2, metavar="N")
+    parser.add_argument("--lease", type=float, default=10.0, metavar="SECONDS")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    parser.add_argument("--faults", nargs="+", choices=FAULTS, default=list(FAULTS))
+    parser.add_argument("--keep", action="store_true", help="keep ledgers and logs")
+    options = parser.parse_args()
+    if unknown := [name for name in options.grounds if name not in GROUNDS]:
+        parser.error(f"no such broker: {', '.join(unknown)}")
+    verdicts: list[Verdict] = []
+    wrong: list[str] = []
+    with contextlib.ExitStack() as stack:
+        if options.keep:
+            folder = tempfile.mkdtemp(prefix="paigeant-chaos-")
+            print(f"ledgers and logs: {folder}", file=sys.stderr)
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paigeant-chaos-"))
+        for name in options.grounds or GROUNDS:
+            with GROUNDS[name]() as ground:
+                for fault in faults_of(GROUNDS[name], options.faults):
+                    verdict = _one(ground, plan_for(fault, options, GROUNDS[name]), Path(folder, f"{name}-{fault}"))
+                    verdicts.append(verdict)
+                    wrong += [f"{name}, {fault}: {text}" for text in complaints(verdict)]
+    print(table(verdicts))
+    for text in wrong:
+        print(f"NOT AS PROMISED: {text}")
+    return 1 if wrong else 0
+
+
+def _one(ground: Ground, plan: Plan, folder: Path) -> Verdict:
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{ground.name} {plan.fault} {time.monotonic() - begun:6.1f} s  {text}", file=sys.stderr, flush=True)
+
+    say(f"{plan.workflows} workflows over {plan.seconds:.0f} s")
+    verdict = asyncio.run(ride(ground, plan, folder, say))
+    say(f"done\n{verdict}")
+    return verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,200 @@
+"""What the chaos runs stand on: a broker that can be killed, and the ways to its death."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import ClassVar, Self
+
+from paigeant_core.clock import Clock
+from paigeant_core.transports import Transport, get_transport
+from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
+from tests.servers import RabbitServer, RedisServer
+
+FORGOTTEN = 1.0
+"""Seconds of writing that a machine loses with its power where the file is synced every second."""
+
+
+class Ground:
+    """A broker."""
+
+    name: ClassVar[str] = ""
+
+    @property
+    def url(self) -> str:
+        raise NotImplementedError
+
+    def transport(self, clock: Clock | None = None) -> Transport:
+        """A new way to it."""
+        return get_transport(self.url, clock=clock)
+
+    def settle_down(self) -> None:
+        """What is needed before a kill, so that the kill finds a broker that has been up for a while."""
+
+    def kill(self, *, power: bool = False) -> None:
+        """SIGKILL.
+
+        Args:
+            power: and what a failing power supply would take with it.
+        """
+
+    def revive(self) -> None:
+        """Start it again, on the same port with the same data."""
+
+    def start(self) -> Self:
+        return self
+
+    def close(self) -> None:
+        """End it."""
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Shared(Ground):
+    """A broker that is somebody else's to start and end.
+
+    Args:
+        url: where it is.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+
+class MemoryGround(Ground):
+    """The in-memory broker: it lives as long as its process, so nobody kills it."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+
+    @property
+    def url(self) -> str:
+        return "memory://chaos"
+
+    def transport(self, clock: Clock | None = None) -> Transport:
+        return MemoryTransport("chaos", broker=self.broker)
+
+
+class RedisGround(Ground):
+    """Redis with an append-only file that is synced with each write."""
+
+    name = "redis-always"
+    fsync: ClassVar[str] = "always"
+
+    def __init__(self) -> None:
+        # Without rewrites the file only grows, so that its end can be cut off.
+        options = {"auto-aof-rewrite-percentage": "0"}
+        if self.fsync == "always":
+            self._server = RedisServer(appendonly=True, appendfsync="always", options=options)
+        else:
+            self._server = RedisServer(appendonly=True, appendfsync="everysec", options=options)
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    def start(self) -> Self:
+        self._server.start()
+        return self
+
+    def kill(self, *, power: bool = False) -> None:
+        self._server.kill()
+
+    def revive(self) -> None:
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.close()
+
+    def files(self) -> list[Path]:
+        """The append-only files that grow."""
+        return sorted(self._server.directory.glob("appendonlydir/*.incr.aof"))
+
+
+class RedisEverysecGround(RedisGround):
+    """Redis with a file that is synced every second.
+
+    A SIGKILL takes nothing of it, since the kernel has what was written. A power failure is made by cutting off the
+    file what was written in its last second.
+    """
+
+    name = "redis-everysec"
+    fsync = "everysec"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sizes: deque[tuple[float, int]] = deque(maxlen=1000)
+        self._ending = threading.Event()
+        self._watch = threading.Thread(target=self._measure, name="chaos-aof", daemon=True)
+
+    def start(self) -> Self:
+        super().start()
+        self._watch.start()
+        return self
+
+    def close(self) -> None:
+        self._ending.set()
+        self._watch.join()
+        super().close()
+
+    def kill(self, *, power: bool = False) -> None:
+        at = time.monotonic()
+        super().kill()
+        if power:
+            file = self.files()[-1]
+            synced = max((size for when, size in self._sizes.copy() if when <= at - FORGOTTEN), default=0)
+            with file.open("r+b") as tail:
+                tail.truncate(min(synced, file.stat().st_size))
+
+    def _measure(self) -> None:
+        while not self._ending.wait(0.02):
+            files = self.files()
+            if files:
+                self._sizes.append((time.monotonic(), files[-1].stat().st_size))
+
+
+class RabbitGround(Ground):
+    """A RabbitMQ node of one's own."""
+
+    name = "rabbitmq"
+
+    def __init__(self) -> None:
+        self._server = RabbitServer()
+
+    @property
+    def url(self) -> str:
+        return self._server.url
+
+    def start(self) -> Self:
+        self._server.start()
+        return self
+
+    def settle_down(self) -> None:
+        # See RabbitServer.flush: a node that is killed right after a declaration forgets the queue.
+        self._server.flush()
+
+    def kill(self, *, power: bool = False) -> None:
+        self._server.kill()
+
+    def revive(self) -> None:
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.close()
+
+
+GROUNDS: dict[str, type[Ground]] = {
+    ground.name: ground for ground in (MemoryGround, RedisGround, RedisEverysecGround, RabbitGround)
+}

@@ -1,0 +1,87 @@
+"""Chaos on RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.errors import DuplicateWorkflow, PublishUnknown
+from paigeant_core.journal import Record
+from paigeant_core.transports import Transport, get_transport
+from paigeant_core.transports.rabbitmq import RabbitTransport
+from tests.chaos.contract import ChaosContract, Scene, hold
+from tests.chaos.grounds import RabbitGround
+from tests.chaos.proxy import Proxy
+from tests.chaos.storm import Plan, ride
+from tests.transports.contract import Hands
+
+
+class TestRabbit(ChaosContract):
+    """What a broker survives that stays up."""
+
+    @pytest.fixture
+    def url(self, rabbit_url: str) -> str:
+        return rabbit_url
+
+    def stall_at_the_publish(self, transport: Transport, proxy: Proxy) -> None:
+        assert isinstance(transport, RabbitTransport)
+        publisher, send = transport._publisher, transport._publisher.send
+
+        async def stalled(items: Any) -> None:
+            if any(item.exchange.startswith("paigeant.") for item in items):
+                await publisher._open()
+                await asyncio.to_thread(proxy.stall, "back")
+                publisher.send = send  # type: ignore[method-assign]
+            await send(items)
+
+        publisher.send = stalled  # type: ignore[method-assign]
+
+    @pytest.mark.parametrize("chosen", [False, True], ids=["own-id", "chosen-id"])
+    async def test_a_dispatch_whose_confirm_got_lost_is_told_to_be_unknown_and_runs_once(
+        self, scene: Scene, proxy: Proxy, chosen: bool
+    ) -> None:
+        async with self._behind(proxy, scene.url) as transport:
+            transition, told = await self._dispatch_unanswered(scene, proxy, transport, chosen=chosen)
+            assert isinstance(told, PublishUnknown)
+            if chosen:
+                with pytest.raises(DuplicateWorkflow):
+                    await transport.dispatch(scene.topic, transition, chosen_id=True)
+        await self._runs_once(scene)
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_nothing_is_lost_when_workers_and_rabbitmq_are_killed(tmp_path: Path) -> None:
+    with RabbitGround() as broker:
+        verdict = await ride(broker, Plan(kills=3, every=1.0, workflows=40), tmp_path)
+    hold(verdict, tmp_path)
+    assert (verdict.kills, verdict.restarts) == (3, 1)
+    assert set(verdict.again) <= {"worker", "broker"}
+
+
+@pytest.mark.timeout(120)
+async def test_many_may_begin_to_use_a_topic_at_the_same_moment(rabbit_url: str, topic: str) -> None:
+    # Who reads a stream that is just being made is refused by the broker (3.10), or cut off with the whole line.
+    async with AsyncExitStack() as stack:
+        one, two, left, right, looking = [await stack.enter_async_context(get_transport(rabbit_url)) for _ in range(5)]
+
+        async def look(topic: str) -> list[Record]:
+            return [record async for batch in looking.records(topic) for record in batch]
+
+        for number in range(12):
+            fresh = f"{topic}-{number}"
+            hands = [Hands(transport, fresh, "a") for transport in (left, right)]
+            dispatching = [
+                WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=fresh, correlation_id=f"w{index}")
+                for index, transport in enumerate((one, two))
+            ]
+            results = await asyncio.gather(*dispatching, look(fresh), *(worker.take_one() for worker in hands))
+            assert results[:2] == ["w0", "w1"]
+            for worker in hands:
+                await worker.consumer.close()
