@@ -45,7 +45,7 @@ async def paigeant(url: str, *, seconds: float, concurrency: int) -> float:
     async with get_transport(url) as producing, get_transport(url) as working:
         dispatcher = WorkflowDispatcher(producing)
         # Dispatched beforehand, so that what is measured is the hop alone.
-        needed = int(seconds * (12_000 if url.startswith("redis") else 2_500) / len(STEPS)) + concurrency
+        needed = int(seconds * (12_000 if url.startswith("redis") else floor_rabbitmq.RATE) / len(STEPS)) + concurrency
         for start in range(0, needed, 200):
             await asyncio.gather(
                 *(dispatcher.dispatch_workflow(STEPS, PAYLOAD, topic=topic) for _ in range(min(200, needed - start)))

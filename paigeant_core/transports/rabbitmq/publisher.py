@@ -7,10 +7,11 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from paigeant_core.errors import PublishError, PublishUnknown
-from paigeant_core.transports.rabbitmq.connection import Channel, Line, LineLost, Missing, NotReady, Properties
+from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Missing, NotReady
+from paigeant_core.transports.rabbitmq.frames import Outgoing
+from paigeant_core.transports.rabbitmq.lanes import Lane
 
 logger = logging.getLogger("paigeant")
 
@@ -18,15 +19,6 @@ SLOW_CONFIRM = 5.0
 """Seconds without any confirm after which it is said that publishes wait."""
 
 _TOO_LARGE = re.compile(r"larger than .*?(\d+)")
-
-
-class Outgoing(NamedTuple):
-    """One publish."""
-
-    exchange: str
-    key: str
-    body: bytes
-    properties: Properties
 
 
 class Refused(PublishError):
@@ -42,7 +34,7 @@ class Publisher:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._channel: Channel | None = None
+        self._lane: Lane | None = None
         self._opening = asyncio.Lock()
         self._waiting = 0
         self._confirmed = 0
@@ -60,16 +52,16 @@ class Publisher:
             PublishUnknown: the line broke before the confirm.
         """
         self._check_size(items)
-        channel = await self._open()
+        lane = await self._open()
         self._waiting += 1
         if self._watch is None:
             self._look_again()
         try:
             if len(items) == 1:
-                await _publish(channel, items[0])
+                await _publish(lane, items[0])
             else:
                 # Each takes its place in the channel's order as its task starts, that is in this order.
-                results = await asyncio.gather(*(_publish(channel, item) for item in items), return_exceptions=True)
+                results = await asyncio.gather(*(_publish(lane, item) for item in items), return_exceptions=True)
                 for result in results:
                     if isinstance(result, BaseException):
                         raise result
@@ -108,14 +100,14 @@ class Publisher:
                 f"its max_message_size is {self._largest}"
             )
 
-    async def _open(self) -> Channel:
-        channel = self._channel
-        if channel is not None and not channel.is_closed:
-            return channel
+    async def _open(self) -> Lane:
+        lane = self._lane
+        if lane is not None and not lane.closed:
+            return lane
         async with self._opening:
-            if self._channel is None or self._channel.is_closed:
-                self._channel = await self._line.channel(confirms=True)
-            return self._channel
+            if self._lane is None or self._lane.closed:
+                self._lane = await self._line.lane(confirms=True)
+            return self._lane
 
     def _look_again(self) -> None:
         """Say once when publishes wait and none is confirmed: an alarm of the broker's, as a rule."""
@@ -145,7 +137,5 @@ class Publisher:
             self._watch = None
 
 
-async def _publish(channel: Channel, item: Outgoing) -> None:
-    await channel.basic_publish(  # type: ignore[call-arg]  # wait: missing in the abstract class alone
-        item.body, exchange=item.exchange, routing_key=item.key, properties=item.properties, wait=False
-    )
+async def _publish(lane: Lane, item: Outgoing) -> None:
+    await lane.publish(item)

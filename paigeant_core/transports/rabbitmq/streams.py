@@ -19,7 +19,6 @@ from typing import Self
 from pamqp.common import FieldValue
 
 from paigeant_core.transports.rabbitmq.connection import (
-    Channel,
     Line,
     LineLost,
     Message,
@@ -27,6 +26,7 @@ from paigeant_core.transports.rabbitmq.connection import (
     NotReady,
     quietly_close,
 )
+from paigeant_core.transports.rabbitmq.lanes import Lane
 from paigeant_core.transports.rabbitmq.wire import offset_of
 
 PREFETCH = 500
@@ -44,10 +44,10 @@ _PARALLEL = 8
 class Reading:
     """One consumer of a stream queue. Use :meth:`attach`."""
 
-    def __init__(self, line: Line, queue: str, channel: Channel) -> None:
+    def __init__(self, line: Line, queue: str, lane: Lane) -> None:
         self.queue = queue
         self._line = line
-        self._channel = channel
+        self._lane = lane
         self._came: deque[Message] = deque()
         self._woken = asyncio.Event()
         self._prefetch = PREFETCH
@@ -80,8 +80,9 @@ class Reading:
 
     @classmethod
     async def _attach(cls, line: Line, queue: str, start: int | str | float, prefetch: int) -> Self:
-        channel = await line.channel(prefetch=prefetch)
-        reading = cls(line, queue, channel)
+        lane = await line.lane(prefetch=prefetch)
+        channel = lane.channel
+        reading = cls(line, queue, lane)
         reading._prefetch = prefetch
         offset: FieldValue = datetime.fromtimestamp(max(0.0, start), UTC) if isinstance(start, float) else start
         reading.after = start - 1 if isinstance(start, int) else -1
@@ -89,9 +90,9 @@ class Reading:
         channel.on_consumer_cancel_callbacks.add(lambda _: reading._end())
         try:
             with line.errors():
-                await channel.basic_consume(queue, reading._on_message, arguments={"x-stream-offset": offset})
+                await lane.consume(queue, reading._on_message, "reading", {"x-stream-offset": offset})
         except BaseException:
-            await quietly_close(channel)
+            await quietly_close(lane)
             raise
         return reading
 
@@ -120,7 +121,7 @@ class Reading:
             # Not each time: while some of the prefetch is left the broker sends on.
             self._unacked = 0
             with self._line.errors():
-                await self._channel.basic_ack(batch[-1].delivery_tag or 0, multiple=True, wait=False)
+                self._lane.ack_up_to(batch[-1].delivery_tag or 0)
         if offset_of(batch[0]) <= self.after:
             batch = [message for message in batch if offset_of(message) > self.after]
         return batch
@@ -130,15 +131,15 @@ class Reading:
         if self._gone:
             raise self._loss()
         with self._line.errors():
-            await self._channel.basic_qos(prefetch_count=self._prefetch)
+            await self._lane.channel.basic_qos(prefetch_count=self._prefetch)
         return not self._came
 
     async def close(self) -> None:
         """Detach."""
         self._gone = True
-        await quietly_close(self._channel)
+        await quietly_close(self._lane)
 
-    async def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: Message) -> None:
         self._came.append(message)
         self._woken.set()
 

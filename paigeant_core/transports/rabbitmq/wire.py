@@ -23,7 +23,7 @@ from paigeant_core.journal import Record
 from paigeant_core.names import new_id
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq.connection import Message, Properties
-from paigeant_core.transports.rabbitmq.publisher import Outgoing
+from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, rung_for
 
 RECORD = "r"
@@ -122,9 +122,9 @@ def journalled(
     return Outgoing(names.exchange, key, body, properties)
 
 
-def plain(names: Names, record: Record, *, prev: str = "") -> Outgoing:
+def plain(names: Names, record: Record, *, prev: str = "", also: Sequence[str] = ()) -> Outgoing:
     """The publish of a record that moves no message."""
-    return journalled(names, record, f"journal.{record.kind}", prev=prev)
+    return journalled(names, record, f"journal.{record.kind}", prev=prev, also=also)
 
 
 def delay_headers(seconds: float, rung: int, now: float) -> FieldTable:
