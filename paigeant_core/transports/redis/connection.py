@@ -210,7 +210,9 @@ class Backoff:
 
 
 class Line:
-    """One connection; one conversation at a time. Whatever goes wrong closes it.
+    """One connection. Calls that are made while another waits for its answers go out behind it at once.
+
+    Whatever goes wrong closes it, and all who wait on it are told.
 
     Args:
         endpoint: where to.
@@ -219,6 +221,12 @@ class Line:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._connection = endpoint.connection()
+        self._writing = asyncio.Lock()
+        self._reading = asyncio.Lock()
+        self._under_way = 0
+        self._opened = 0
+        self._unknown: set[str] = set()
+        """Scripts that the server did not know, to be given to it on the next connection."""
 
     @property
     def connected(self) -> bool:
@@ -240,33 +248,61 @@ class Line:
             LineLost: not connected, broken, or no answer in time.
             AuthenticationError: user or password were refused.
         """
-        connection = self._connection
         sent = False
+        self._under_way += 1
         try:
             async with asyncio.timeout(self._endpoint.timeout + wait):
-                if not connection.is_connected:
-                    await connection.connect()
-                sent = True
-                answers = await self._exchange(commands)
-                for index, answer in enumerate(answers):
-                    if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
-                        answers[index] = (await self._exchange((("SCRIPT", "LOAD", text), commands[index])))[1]
-                return answers
+                async with self._writing:
+                    await self._open()
+                    opened = self._opened
+                    sent = True
+                    await self._send(commands)
+                # Both locks are first come, first served, so everybody reads the answers to what he asked.
+                async with self._reading:
+                    if opened != self._opened or not self._connection.is_connected:
+                        raise driver.ConnectionError("it broke while others were answered")
+                    answers = await self._receive(commands)
+                    for index, answer in enumerate(answers):
+                        if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
+                            answers[index] = await self._teach(text, commands[index])
+                    return answers
         except (driver.RedisError, OSError) as error:
-            await connection.disconnect(nowait=True)
+            await self._connection.disconnect(nowait=True)
             raise self._endpoint.lost(error, sent=sent) from None
         except BaseException:
             # Cancelled in the middle: what comes next on this line answers another question.
-            await connection.disconnect(nowait=True)
+            await self._connection.disconnect(nowait=True)
             raise
+        finally:
+            self._under_way -= 1
 
-    async def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        connection = self._connection
-        await connection.send_packed_command(pack(connection, commands), check_health=False)
+    async def _open(self) -> None:
+        if self._connection.is_connected:
+            return
+        await self._connection.connect()
+        self._opened += 1
+        while self._unknown:
+            loading = (("SCRIPT", "LOAD", self._unknown.pop()),)
+            await self._send(loading)
+            await self._receive(loading)
+
+    async def _teach(self, text: str, command: Command) -> Any:
+        if self._under_way > 1:
+            # The next answers on this line are not ours.
+            self._unknown.add(text)
+            raise driver.ConnectionError("the server has forgotten a script")
+        both = (("SCRIPT", "LOAD", text), command)
+        await self._send(both)
+        return (await self._receive(both))[1]
+
+    async def _send(self, commands: Sequence[Command]) -> None:
+        await self._connection.send_packed_command(pack(self._connection, commands), check_health=False)
+
+    async def _receive(self, commands: Sequence[Command]) -> list[Any]:
         answers: list[Any] = []
         for _ in commands:
             try:
-                answers.append(await connection.read_response())
+                answers.append(await self._connection.read_response())
             except driver.ResponseError as error:
                 answers.append(error)
         return answers

@@ -46,6 +46,9 @@ BLOCK = 2.0
 DUE_EVERY = 1.0
 DUE_BATCH = 100
 
+FLIGHTS = 2
+"""Round trips under way at once: while the server does one, the worker makes ready the other."""
+
 _Backs = list[tuple[Token, "asyncio.Future[None] | None"]]
 
 
@@ -71,6 +74,8 @@ class Pump:
         self._topic = topic
         self._info = info
         self._name = info.worker
+        # In halves, so that one half is run here while the server hands the other on.
+        self._most = -(-info.concurrency // 2)
         self._lease = lease
         self._clock = clock
         self._known = known
@@ -85,6 +90,10 @@ class Pump:
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
         self._joined = False
+        self._flights: set[asyncio.Task[None]] = set()
+        self._claims: Waiter | None = None
+        """Whom a claim is under way for."""
+        self._problem: Exception | None = None
         self._limbo = False
         self._unblock = False
         self._closing = False
@@ -134,11 +143,10 @@ class Pump:
         if crash:
             self._line.drop()
             self._reading_line.drop()
-        tasks = [task for task in (self._task, self._reader) if task is not None]
+        tasks = [task for task in (self._task, self._reader, *self._flights) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._settler.close(crash=crash)
         await self._line.close()
         await self._reading_line.close()
         self._give_up(TransportError("this consumer was closed"))
@@ -169,17 +177,20 @@ class Pump:
         while True:
             try:
                 if not self._joined:
+                    await self._land()
                     await self._join()
                 await self._until_ready()
                 # Once more around the loop: what becomes ready in this turn rides along.
                 await asyncio.sleep(0)
+                if self._problem is not None:
+                    await self._land()
+                    problem, self._problem = self._problem, None
+                    raise problem
                 if self._closing and self._settler.idle and not self._backs:
+                    await self._land()
                     await self._leave()
                     return
-                await self._round_trip()
-                if self._backoff.failures:
-                    self._backoff.reset()
-                    logger.info("worker %s is back on the line to Redis at %s", self._name, self._endpoint.address)
+                self._round_trip()
             except LineLost as error:
                 if not self._backoff.failures:
                     logger.warning("worker %s, trying again: %s", self._name, error)
@@ -204,13 +215,10 @@ class Pump:
     async def _until_ready(self) -> None:
         loop = asyncio.get_running_loop()
         while not (
-            self._settler.ready
-            or self._backs
-            or self._unblock
-            or (self._closing and self._settler.idle)
+            self._problem is not None
             or not self._joined
-            or loop.time() >= self._due_at
-            or (self.waiter is not None and self._reader is None and self._activities)
+            or (self._closing and self._settler.idle and not self._backs)
+            or (len(self._flights) < FLIGHTS and self._has_something(loop.time()))
         ):
             self._wake.clear()
             timer = loop.call_at(self._due_at, self._wake.set)
@@ -218,6 +226,21 @@ class Pump:
                 await self._wake.wait()
             finally:
                 timer.cancel()
+
+    def _has_something(self, now: float) -> bool:
+        return bool(
+            self._settler.ready
+            or self._backs
+            or self._unblock
+            or now >= self._due_at
+            or (self._may_claim and self._activities)
+        )
+
+    @property
+    def _may_claim(self) -> bool:
+        """Whether somebody waits for work whom no claim is under way for."""
+        waiter = self.waiter
+        return waiter is not None and not waiter.future.done() and self._reader is None and self._claims is None
 
     async def _join(self) -> None:
         """Make the queues ready, say that this worker started, and look at the clock."""
@@ -230,7 +253,7 @@ class Pump:
         self._joined = True
         self._heartbeat.start()
 
-    async def _round_trip(self) -> None:
+    def _round_trip(self) -> None:
         """Send everything that is ready, and claim where that cannot exceed the slots."""
         now = asyncio.get_running_loop().time()
         backs, self._backs = self._backs, []
@@ -253,42 +276,66 @@ class Pump:
                 answers.append(self._activities_are)
         claims = None
         waiter = self.waiter
-        if waiter is not None and not waiter.future.done() and self._reader is None and self._activities:
+        if waiter is not None and self._may_claim and self._activities:
             names = self._next_turn()
+            slots = min(waiter.slots, self._most)
             if self._limbo or now >= self._takeover_at:
                 claims = waiter
                 # What a lost answer held comes first, and at once.
                 lease = 0.0 if self._limbo else self._lease
-                commands.append(takeover(self._keys, self._name, names, lease, waiter.slots, self.held))
+                commands.append(takeover(self._keys, self._name, names, lease, slots, self.held))
                 answers.append(partial(self._took_over, names))
-            elif commands:
+            elif commands or self._flights:
                 claims = waiter
-                commands.append(claim(self._keys, self._name, names, waiter.slots))
+                commands.append(claim(self._keys, self._name, names, slots))
                 answers.append(partial(self._claimed, names))
             else:
-                self._read(names, waiter.slots)
+                self._read(names, slots)
         if not commands:
             return
-        self._settler.busy = True
+        self._claims = claims or self._claims
+        flight = asyncio.create_task(self._fly(commands, answers, settles, backs, claims))
+        self._flights.add(flight)
+
+    async def _fly(
+        self,
+        commands: list[Command],
+        answers: list[Answer],
+        settles: list[Settling],
+        backs: _Backs,
+        claims: Waiter | None,
+    ) -> None:
+        """One round trip; what goes wrong is left for the pump to deal with."""
         try:
-            results = await self._line.call(*commands)
-        except BaseException:
-            self._settler.restore(settles)
-            self._backs = backs + self._backs
-            self._limbo = self._limbo or claims is not None
-            raise
-        finally:
-            self._settler.busy = False
-        problems: list[TransportError] = []
-        for handle, result in zip(answers, results, strict=True):
             try:
-                handle(result)
-            except TransportError as error:
-                problems.append(error)
-        if problems:
-            raise problems[0]
-        if claims is not None and self.waiter is claims and not claims.future.done():
-            self._read(self._next_turn(), claims.slots)
+                results = await self._line.call(*commands)
+            except BaseException:
+                self._settler.restore(settles)
+                self._backs = backs + self._backs
+                self._limbo = self._limbo or claims is not None
+                raise
+            for handle, result in zip(answers, results, strict=True):
+                try:
+                    handle(result)
+                except TransportError as error:
+                    self._problem = self._problem or error
+            if self._backoff.failures and self._problem is None:
+                self._backoff.reset()
+                logger.info("worker %s is back on the line to Redis at %s", self._name, self._endpoint.address)
+        except Exception as error:  # noqa: BLE001 - the pump says what it was, and goes on
+            self._problem = self._problem or error
+        finally:
+            self._flights = {flight for flight in self._flights if flight is not asyncio.current_task()}
+            if claims is not None:
+                self._claims = None
+                if self._problem is None and self.waiter is claims and not claims.future.done():
+                    self._read(self._next_turn(), min(claims.slots, self._most))
+            self._wake.set()
+
+    async def _land(self) -> None:
+        """Wait until nothing is under way."""
+        while self._flights:
+            await asyncio.wait(self._flights)
 
     def _next_turn(self) -> list[str]:
         """The activities, another one first each time, so that none starves the others."""
