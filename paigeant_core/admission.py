@@ -6,9 +6,11 @@ broker delivers can stop a worker or be lost.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from paigeant_core import transition as moves
 from paigeant_core.clock import Clock
-from paigeant_core.errors import DecodeError, InvalidMessage, UnsupportedVersion
+from paigeant_core.errors import DecodeError, InvalidMessage, MessageError, UnsupportedVersion
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import POISON_DEATHS, VERSION_DELAY
 from paigeant_core.message import Headers, PaigeantMessage, decode_headers
@@ -16,13 +18,16 @@ from paigeant_core.names import check_correlation_id
 from paigeant_core.transition import Span
 from paigeant_core.transports.types import Consumer, Delivery
 
+if TYPE_CHECKING:
+    from paigeant_core.security.hop import Guard
+
 
 class Poison(Exception):
     """Workers keep dying in this step."""
 
 
 async def admit(
-    consumer: Consumer, delivery: Delivery, topic: str, worker: str, clock: Clock
+    consumer: Consumer, delivery: Delivery, topic: str, worker: str, clock: Clock, guard: Guard | None = None
 ) -> PaigeantMessage | None:
     """The message to run, or None when the delivery was settled instead.
 
@@ -32,6 +37,7 @@ async def admit(
         topic: where from.
         worker: who claims, for the journal.
         clock: for the journal's times.
+        guard: verifies what is signed; None: nothing need be.
     """
     now = clock.now()
     try:
@@ -54,7 +60,9 @@ async def admit(
             await consumer.defer(delivery, VERSION_DELAY, record)
             return None
         _check_address(message.headers, delivery, topic)
-    except DecodeError as malformed:
+        if guard is not None:
+            guard.verify(message, now)
+    except MessageError as malformed:
         parked = moves.quarantine(
             delivery.body,
             code=malformed.code,
@@ -70,7 +78,10 @@ async def admit(
     if delivery.deaths >= POISON_DEATHS:
         error = Poison(f"{delivery.deaths} workers died while they ran this step")
         span = Span(worker=worker, started_at=now, completed_at=now)
-        await consumer.settle(delivery, moves.failed(message, error, "poison", span, delivery.body))
+        parked = moves.failed(message, error, "poison", span, delivery.body)
+        if guard is not None:
+            parked = guard.signed(parked, message, span, delivery.body)
+        await consumer.settle(delivery, parked)
         return None
     return message
 

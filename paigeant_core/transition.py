@@ -211,8 +211,10 @@ def release(message: PaigeantMessage, at: float, detail: dict[str, Any]) -> Tran
     return Transition(place=Place.WORK, record=_record(Kind.RELEASED, state, message, at, detail))
 
 
-def retry(message: PaigeantMessage, error: BaseException, delay: float, span: Span) -> Transition:
-    """The step failed and is tried again after ``delay`` seconds, kept by the broker."""
+def retry(
+    message: PaigeantMessage, error: BaseException, delay: float, span: Span, *, most: int | None = None
+) -> Transition:
+    """The step failed and is tried again after ``delay`` seconds, kept by the broker; ``most`` attempts in all."""
     at = span.completed_at
     following = message.replaced(message.routing_slip, timestamp=rfc3339(at), attempt=message.headers.attempt + 1)
     detail = {
@@ -223,6 +225,8 @@ def retry(message: PaigeantMessage, error: BaseException, delay: float, span: Sp
         "started_at": rfc3339(span.started_at),
         "completed_at": rfc3339(at),
     }
+    if most is not None:
+        detail["max_attempts"] = most
     record = _record(Kind.RETRYING, State.RETRYING, following, at, detail, span.worker)
     return Transition(place=Place.DELAYED, record=record, delay=delay)
 
@@ -268,7 +272,8 @@ def failed(
         record = _parked(Kind.COMPENSATION_FAILED, State.COMPENSATION_FAILED, message, at, detail, span.worker, body)
         return Transition(place=Place.DEAD, record=record)
     if slip.on_failure != "compensate":
-        return dead_letter(message, at, reason=reason, body=body, error=error, worker=span.worker)
+        when = {"started_at": rfc3339(span.started_at), "completed_at": rfc3339(at)}
+        return dead_letter(message, at, reason=reason, body=body, error=error, worker=span.worker, detail=when)
     detail = {"reason": reason, "error": error_document(error)}
     transition = compensate(message, at, detail, span.worker)
     note = Record(Kind.FAILED, message.headers, worker=span.worker, detail=detail, at=at)

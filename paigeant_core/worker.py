@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext, Handler
@@ -24,6 +24,12 @@ from paigeant_core.retry import RetryPolicy
 from paigeant_core.transition import Span, Transition
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.types import Consumer, Delivery, Holding, WorkerInfo, holding
+
+if TYPE_CHECKING:
+    # Not at run time: a worker that signs nothing starts without the cryptography.
+    from paigeant_core.security.hop import Guard
+    from paigeant_core.security.keys import SigningKey
+    from paigeant_core.security.trust import Trust
 
 logger = logging.getLogger("paigeant")
 
@@ -40,6 +46,8 @@ class Worker:
         concurrency: steps run at the same time.
         lease: seconds after which a worker that renewed nothing has lost its steps.
         drain: seconds that running steps have to finish when the worker is told to stop.
+        signer: the key that it signs its steps with; goes with ``trust``.
+        trust: whose signatures count; what is not signed so goes to quarantine unrun.
 
     Raises:
         ConfigError: a value that cannot be.
@@ -54,6 +62,8 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         lease: float = LEASE,
         drain: float = DRAIN,
+        signer: SigningKey | None = None,
+        trust: Trust | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise ConfigError(f"concurrency is {concurrency!r}, it must be from 1 to 10000")
@@ -64,12 +74,18 @@ class Worker:
         self.concurrency = concurrency
         self.lease = lease
         self.drain = drain
+        self.signer = signer
+        self.trust = trust
+        self._guard: Guard | None = None
         self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:4]}"
         self.activities: dict[str, Activity] = {}
         self._running: dict[asyncio.Task[None], tuple[Headers, float] | None] = {}
         """Each step's headers and start; None until its message is decoded."""
         self._report_due: asyncio.TimerHandle | None = None
-        self._stop: asyncio.Event | None = None
+        self._stopping = False
+        self._claimer: asyncio.Task[None] | None = None
+        self._settling = 0
+        """Steps whose handlers are done, and whose settles are not."""
         self._freed = asyncio.Event()
         self._threads: ThreadPoolExecutor | None = None
 
@@ -131,7 +147,8 @@ class Worker:
             activities: serve these alone.
 
         Raises:
-            ConfigError: an activity that is not registered, or none at all.
+            ConfigError: an activity that is not registered, or none at all, or one that may run for longer than the
+                broker allows; a signer without trust or the other way round, or one whose signatures would be refused.
             ConnectError: no broker answers at start; later the line is waited for.
         """
         names = tuple(self.activities) if activities is None else tuple(activities)
@@ -143,9 +160,11 @@ class Worker:
             raise ConfigError("this worker has no activities; register one with @worker.activity(name)")
         given = transport or self.transport
         own = given or get_transport()
-        self._stop = asyncio.Event()
+        self._guard = self._guarded(names, own.clock.now())
+        self._stopping = False
         self._freed = asyncio.Event()  # of this loop: a worker may be run again in another
         await own.connect()
+        own.check_timeouts({name: self.activities[name].timeout for name in names})
         info = WorkerInfo(
             worker=self.name,
             activities=names,
@@ -162,10 +181,23 @@ class Worker:
             if given is None:
                 await asyncio.shield(own.disconnect())
 
+    def _guarded(self, activities: Iterable[str], now: float) -> Guard | None:
+        if self.signer is None and self.trust is None:
+            return None
+        if self.signer is None or self.trust is None:
+            missing = "key to sign with" if self.signer is None else "trust policy"
+            raise ConfigError(f"this worker is to work signed, and has no {missing}; it needs both")
+        from paigeant_core.security.hop import Guard
+
+        guard = Guard(self.signer, self.trust, activities)
+        guard.check_key(now)
+        return guard
+
     def stop(self) -> None:
         """Claim nothing more; let what runs finish within the drain time."""
-        if self._stop is not None:
-            self._stop.set()
+        self._stopping = True
+        if self._claimer is not None:
+            self._claimer.cancel()
 
     @property
     def running(self) -> list[Holding]:
@@ -173,29 +205,35 @@ class Worker:
         return [holding(*started) for started in self._running.values() if started is not None]
 
     async def _serve(self, transport: Transport, consumer: Consumer) -> None:
-        assert self._stop is not None
-        stopped = asyncio.ensure_future(self._stop.wait())
+        self._claimer = asyncio.create_task(self._claim(transport, consumer))
         try:
-            while not self._stop.is_set():
-                free = self.concurrency - len(self._running)
-                if free <= 0:
-                    self._freed.clear()
-                    await _first(stopped, asyncio.ensure_future(self._freed.wait()))
-                    continue
-                claim = asyncio.ensure_future(consumer.claim(free))
-                await _first(stopped, claim)
-                if not claim.done() or claim.cancelled():
-                    continue
-                if self._stop.is_set():
-                    # It came in the moment of the stop, perhaps by a step that is the last to run here.
-                    await asyncio.gather(*map(consumer.hand_back, claim.result()))
-                    break
-                for delivery in claim.result():
-                    task = asyncio.create_task(self._step(transport, consumer, delivery))
-                    self._running[task] = None
-                    task.add_done_callback(lambda done: self._ended(done, consumer))
-        finally:
-            stopped.cancel()
+            await self._claimer
+        except asyncio.CancelledError:
+            if not self._stopping:
+                raise
+
+    async def _claim(self, transport: Transport, consumer: Consumer) -> None:
+        while not self._stopping:
+            free = self._free()
+            if free <= 0:
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            claimed = await consumer.claim(free)
+            if self._guard is not None:
+                # A step is not run whose result the key could not sign any more: close() hands back what was claimed.
+                self._guard.check_key(transport.clock.now() + self.drain)
+            for delivery in claimed:
+                task = asyncio.create_task(self._step(transport, consumer, delivery))
+                self._running[task] = None
+                task.add_done_callback(lambda done: self._ended(done, consumer))
+
+    def _free(self) -> int:
+        """Slots for steps: one is free as soon as its handler is done, and its settle on the way.
+
+        A broker that does not answer must not let settles pile up: twice the slots are the most.
+        """
+        return min(self.concurrency - len(self._running) + self._settling, 2 * self.concurrency - len(self._running))
 
     def _ended(self, task: asyncio.Task[None], consumer: Consumer) -> None:
         self._running.pop(task, None)
@@ -236,7 +274,7 @@ class Worker:
 
     async def _step(self, transport: Transport, consumer: Consumer, delivery: Delivery) -> None:
         clock = transport.clock
-        message = await admit(consumer, delivery, self.topic, self.name, clock)
+        message = await admit(consumer, delivery, self.topic, self.name, clock, self._guard)
         if message is None:
             return
         started_at = clock.now()
@@ -267,13 +305,21 @@ class Worker:
             transition = decide(activity, message, context, result, error, span, delivery.body)
         except Exception as broken:  # noqa: BLE001 - e.g. a mapping that raises when it is read
             transition = moves.failed(message, broken, "internal_error", span, delivery.body)
+        if self._guard is not None:
+            transition = self._guard.signed(transition, message, span, delivery.body)
+        self._settling += 1
+        self._freed.set()
         try:
             await consumer.settle(delivery, transition)
         except TransportError as refused:
             # The broker will not have this message, whatever the line does: keep the one that it did have.
             logger.error("%s: its settle was refused: %s", message.correlation_id, refused)
             parked = moves.failed(message, refused, "settle_refused", span, delivery.body)
+            if self._guard is not None:
+                parked = self._guard.signed(parked, message, span, delivery.body)
             await consumer.settle(delivery, parked)
+        finally:
+            self._settling -= 1
 
     async def _call(self, activity: Activity, context: ActivityContext) -> Any:
         slip = context.message.routing_slip
@@ -332,7 +378,7 @@ def decide(
         policy = _policy(activity, message)
         delay = policy.next_delay(error, message.headers.attempt)
         if delay is not None:
-            return moves.retry(message, error, delay, span)
+            return moves.retry(message, error, delay, span, most=policy.max_attempts)
         exhausted = message.headers.attempt >= policy.max_attempts
         return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
     if undoing:
@@ -366,13 +412,3 @@ def _in_thread(handler: Handler, context: ActivityContext) -> Any:
     except (StopIteration, GeneratorExit) as stopped:
         # A future refuses to carry the first, and would never be done. Python does the same to coroutines.
         raise RuntimeError(f"the handler raised {type(stopped).__name__}") from stopped
-
-
-async def _first(stopped: asyncio.Future[Any], other: asyncio.Future[Any]) -> None:
-    """Wait for either; cancel ``other`` if it was not the one."""
-    try:
-        await asyncio.wait({stopped, other}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        if not other.done():
-            other.cancel()
-            await asyncio.gather(other, return_exceptions=True)

@@ -9,7 +9,7 @@ one seam in each transport.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar, Self
 
 from paigeant_core.clock import Clock, SystemClock
@@ -21,6 +21,7 @@ from paigeant_core.transports.types import (
     BrokerInfo,
     Capabilities,
     Consumer,
+    Finding,
     QueueStatus,
     Settled,
     WorkerInfo,
@@ -68,6 +69,27 @@ class Transport(LowLevel):
     @abstractmethod
     async def broker_info(self) -> BrokerInfo:
         """Which broker this is."""
+
+    @abstractmethod
+    async def examine(self, topic: str) -> list[Finding]:
+        """What of this broker's state and settings could lose work or keep it waiting; nothing is changed.
+
+        Args:
+            topic: whose queues are meant.
+
+        Raises:
+            TransportError: the broker does not answer.
+        """
+
+    def check_timeouts(self, timeouts: Mapping[str, float | None]) -> None:
+        """Refuse activities whose steps the broker would give to another worker while they run.
+
+        Args:
+            timeouts: by activity, in seconds; None: its steps may take any time.
+
+        Raises:
+            ConfigError: one may take longer than the broker allows.
+        """
 
     # -- producing and consuming --------------------------------------------------------
 
@@ -138,7 +160,9 @@ class Transport(LowLevel):
     # -- acting -------------------------------------------------------------------------
 
     @abstractmethod
-    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+    async def operate(
+        self, topic: str, transition: Transition, *, expect: str, unless_claimed: bool = False
+    ) -> Settled:
         """Carry out an operator's transition, if the workflow is still at ``expect``.
 
         The old copy, wherever it is, dies at the fence (where the broker can, it is
@@ -147,12 +171,38 @@ class Transport(LowLevel):
         Args:
             topic: where.
             transition: its message has a higher epoch than the workflow.
-            expect: :attr:`Record.id` of the last record that named a state.
+            expect: :attr:`Record.id` of the last record that named a state, or of what was
+                asked since.
+            unless_claimed: leave the workflow alone if a worker has its message. Brokers
+                that cannot tell go by ``expect`` alone.
+        """
+
+    @abstractmethod
+    async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
+        """Ask for something at the hand-off of a step, if the workflow is still at ``expect``.
+
+        The message stays where it is; whoever settles it heeds the request, see
+        :func:`paigeant_core.handoff.heed`. Another request takes the place of this one,
+        and any other move of the workflow makes an end of it. Where the fence is eventual
+        a settle may come before the request is known, and does not heed it.
+
+        Args:
+            topic: where.
+            asked: made by :func:`paigeant_core.handoff.request`.
+            expect: as for :meth:`operate`.
         """
 
     @abstractmethod
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """Keep one audit entry (JSON) in the topic's audit store."""
+
+    @abstractmethod
+    async def append_operation(self, topic: str, entry: bytes) -> None:
+        """Keep one entry (JSON) of what becomes of an operation, in a store beside the audit's."""
+
+    @abstractmethod
+    async def operation_entries(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """The newest entries of operations, oldest of them first."""
 
     @abstractmethod
     async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:

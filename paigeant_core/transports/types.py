@@ -26,6 +26,8 @@ class Settled(StrEnum):
     """A repeated settle of the same transition: nothing was done again."""
     SUPERSEDED = "superseded"
     """The fence has moved on: nothing was published; a settle was journalled so."""
+    CLAIMED = "claimed"
+    """A worker has the message, and it was asked to be left alone then: nothing was published."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,6 +133,34 @@ class BrokerInfo:
     broker: str
     version: str
     facts: dict[str, str] = field(default_factory=dict)
+
+
+class Level(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    """Work can be lost, or stands still."""
+    UNKNOWN = "unknown"
+    """It could not be looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an examination of a broker found.
+
+    Attributes:
+        check: what was looked at, one word.
+        level: how bad it is.
+        said: one sentence.
+        remedy: what to do about it; empty where nothing is to be done.
+    """
+
+    check: str
+    level: Level
+    said: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

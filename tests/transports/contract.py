@@ -672,6 +672,15 @@ class TransportContract:
         kinds = [record.kind for record in await self.journal(transport, other)]
         assert set(kinds) <= {Kind.WORKER}
 
+    async def test_entries_of_operations_are_kept_apart_from_the_audit(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        assert await transport.operation_entries(topic) == []
+        for number in range(3):
+            await transport.append_operation(topic, b'{"n":%d}' % number)
+        assert await other.operation_entries(topic) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
+        assert await other.operation_entries(topic, limit=2) == [b'{"n":1}', b'{"n":2}']
+        assert await other.audit(topic) == []
+
     async def test_the_audit_is_kept_in_order(self, connect: Connect, topic: str) -> None:
         transport, other = await connect(), await connect()
         for number in range(3):

@@ -265,8 +265,8 @@ class OperationsContract:
             fold = Fold()
             async for batch in console.records(topic):
                 fold.apply(batch)
-            fold.observe(await console.workers(topic))
             now = console.clock.now()
+            fold.observe(await console.workers(topic), now)
             states = {key: fold.document(row, now)["state"] for key, row in fold.rows.items()}
             assert states == {
                 **dict.fromkeys(fine, State.COMPLETED),

@@ -8,9 +8,10 @@ from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Connect, PutRaw, TransportContract
 from tests.transports.operations import OperationsContract
+from tests.transports.verbs import VerbsContract
 
 
-class TestMemory(TransportContract, OperationsContract):
+class TestMemory(TransportContract, OperationsContract, VerbsContract):
     """The contracts on the in-memory broker."""
 
     @pytest.fixture

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from pamqp.header import ContentHeader
 
+from paigeant_core import ActivityContext, Worker
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import (
@@ -30,7 +31,7 @@ from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import JOURNAL_BYTES
 from paigeant_core.message import Headers
 from paigeant_core.transition import Place
-from paigeant_core.transports import get_transport
+from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.rabbitmq import (
     RabbitConsumer,
     RabbitTransport,
@@ -42,11 +43,12 @@ from paigeant_core.transports.rabbitmq import (
 )
 from paigeant_core.transports.rabbitmq.connection import Channel, Properties
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.topology import RUNGS, STREAMS, Names, rung_for
+from paigeant_core.transports.rabbitmq.topology import RUNGS, STREAMS, WORK, Names, rung_for
 from paigeant_core.transports.types import START, Delivery, Settled, WorkerInfo
 from tests.servers import RabbitServer, SharedServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
 from tests.transports.operations import OperationsContract
+from tests.transports.verbs import VerbsContract
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -84,7 +86,7 @@ def put_raw(channel: Channel) -> PutRaw:
     return put
 
 
-class TestContract(TransportContract, OperationsContract):
+class TestContract(TransportContract, OperationsContract, VerbsContract):
     """The contract on RabbitMQ."""
 
     @pytest.fixture
@@ -94,6 +96,10 @@ class TestContract(TransportContract, OperationsContract):
     @pytest.fixture
     def put_raw(self, put_raw: PutRaw) -> PutRaw:
         return put_raw
+
+    async def heard(self, transport: Transport, topic: str) -> None:
+        assert isinstance(transport, RabbitTransport)
+        await transport.fence(Names(topic)).catch_up()
 
 
 # -- helpers ------------------------------------------------------------------------------
@@ -456,6 +462,40 @@ async def test_a_copy_that_waits_for_a_slot_goes_to_a_worker_that_has_one(connec
             delivery = await idle.take_one()
             assert delivery.message is not None
             assert (delivery.message.correlation_id, delivery.deaths) == (second, 0)
+            await idle.finish(delivery)
+
+
+async def test_a_copy_is_not_given_back_while_a_settle_is_about_to_free_a_slot(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer, "PATIENCE", 600.0)
+    transport, other = await connect(), await connect()
+    async with hands(transport, topic, "a") as busy:
+        await dispatch(transport, topic, "a")
+        (first,) = await busy.take(2)
+        publisher, confirmed = consumer_of(busy)._desk.publisher, asyncio.Event()
+        send = publisher.send
+
+        async def slow(items: Any) -> None:
+            await confirmed.wait()
+            await send(items)
+
+        monkeypatch.setattr(publisher, "send", slow)
+        settling = asyncio.create_task(busy.finish(first))
+        second = await dispatch(transport, topic, "a")
+
+        async def here() -> int:
+            return len(consumer_of(busy)._buffer)
+
+        await until(here, "not delivered")
+        await asyncio.sleep(6 * consumer.SURPLUS)
+        assert await here() == 1
+        confirmed.set()
+        assert await settling is Settled.DONE
+        async with hands(other, topic, "a") as idle:
+            delivery = await idle.take_one()
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == second
             await idle.finish(delivery)
 
 
@@ -990,3 +1030,57 @@ async def test_a_hop_that_only_the_journal_kept_is_published_again(
         assert [record.kind for record in records] == ["dispatched", "advanced", "operated", "finished"]
         assert records[2].detail["action"] == "recover"
     await transport.disconnect()
+
+
+# -- the broker's own patience ------------------------------------------------------------
+
+
+async def test_an_activity_that_may_run_for_longer_than_an_old_broker_allows_is_refused_at_the_start(
+    rabbit_url: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ran: list[str] = []
+
+    def made() -> Worker:
+        worker = Worker(topic, concurrency=1)
+
+        @worker.activity("long", timeout=7200)
+        async def long(ctx: ActivityContext) -> None:
+            ran.append(ctx.activity)
+            worker.stop()
+
+        @worker.activity("free")
+        async def free(ctx: ActivityContext) -> None:
+            ran.append(ctx.activity)
+
+        return worker
+
+    caplog.set_level(logging.WARNING, logger="paigeant")
+    async with RabbitTransport(rabbit_url) as transport:
+        await dispatch(transport, topic, "free", "long")
+        with pytest.raises(ConfigError, match=r"'long' may run for 7200 s: put the line `consumer_timeout = 7260000`"):
+            await made().run(transport)
+        # Who serves the others alone may do so, and is told what has no limit of its own.
+        assert [record.message for record in caplog.records] == []
+        transport.check_timeouts({"free": None, "short": 60.0})
+        (said,) = caplog.messages
+        assert said.endswith("1800 s to another worker; these activities have no timeout: free")
+    async with RabbitTransport(f"{rabbit_url}?consumer_timeout=7260") as transport:
+        async with asyncio.timeout(30):
+            await made().run(transport)
+    assert ran == ["free", "long"]
+
+
+def test_from_3_12_on_a_work_queue_says_itself_how_long_a_step_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert WORK["x-consumer-timeout"] == 365 * 86400 * 1000
+    transport = RabbitTransport("amqp://127.0.0.1:1/")
+    monkeypatch.setattr(connection.Line, "server", {"version": "3.11.28"})
+    with pytest.raises(ConfigError):
+        transport.check_timeouts({"long": 1e6})
+    monkeypatch.setattr(connection.Line, "server", {"version": "3.12.0"})
+    transport.check_timeouts({"long": 1e6, "free": None})
+
+
+@pytest.mark.parametrize("said", ["", "soon", "0", "-1", "nan"])
+def test_a_consumer_timeout_in_the_url_must_be_a_number_of_seconds(said: str) -> None:
+    with pytest.raises(ConfigError, match="consumer_timeout="):
+        RabbitTransport(f"amqp://127.0.0.1/?consumer_timeout={said}&heartbeat=4")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import socket
 import time
@@ -28,22 +29,25 @@ from paigeant_core.errors import (
     TransportError,
 )
 from paigeant_core.journal import Kind, State
+from paigeant_core.names import new_id
 from paigeant_core.transition import Outcome, Place, Transition
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import consumer as consumer_module
 from paigeant_core.transports.redis import lease as lease_module
 from paigeant_core.transports.redis import pump as pump_module
-from paigeant_core.transports.redis.connection import Endpoint, Line, Lines, ThreadLine
+from paigeant_core.transports.redis import scripts as scripts_module
+from paigeant_core.transports.redis.connection import Endpoint, Line, LineLost, Lines, ThreadLine
 from paigeant_core.transports.redis.encoding import Move, body_of, move
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import trim
 from paigeant_core.transports.redis.scripts import MOVE
-from paigeant_core.transports.redis.settling import BATCH, BATCH_BYTES, OVERFLOW, chunks
+from paigeant_core.transports.redis.settling import BATCH, BATCH_BYTES, chunks
 from paigeant_core.transports.types import Delivery, Settled, WorkerInfo
 from tests.servers import RedisServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
 from tests.transports.operations import OperationsContract
+from tests.transports.verbs import VerbsContract
 
 
 @pytest.fixture
@@ -83,7 +87,7 @@ def server() -> Iterator[RedisServer]:
         yield private
 
 
-class TestRedis(TransportContract, OperationsContract):
+class TestRedis(TransportContract, OperationsContract, VerbsContract):
     """The contract on a Redis server."""
 
     @pytest.fixture
@@ -357,47 +361,67 @@ async def test_settles_that_are_ready_ride_in_one_round_trip(
 
 
 @pytest.mark.parametrize("breaks", [False, True], ids=["whole", "broken"])
-async def test_what_becomes_ready_during_a_round_trip_goes_out_on_the_spare_line(
+async def test_what_becomes_ready_during_a_round_trip_does_not_wait_for_its_end(
     transport: RedisTransport, topic: str, monkeypatch: pytest.MonkeyPatch, breaks: bool
 ) -> None:
-    number = OVERFLOW * 3 + 1
+    number = 12
     workflows = [await dispatch(transport, topic, "a") for _ in range(number)]
     hands = Hands(transport, topic, "a", lease=60)
     held: list[Delivery] = []
     while len(held) < number:
         held += await hands.take(number - len(held))
     call = Line.call
-    lines: list[Line] = []
+    trips = 0
     answered = asyncio.Event()
 
     async def slow(self: Line, *commands: Any, wait: float = 0.0) -> list[Any]:
+        nonlocal trips
         if not any(command[1] == MOVE.sha for command in commands):
             return await call(self, *commands, wait=wait)
-        lines.append(self)
+        trips += 1
+        mine = trips
         answers = await call(self, *commands, wait=wait)
-        if len(lines) == 1:
-            # The first round trip is a long one; the others have come and gone before it ends.
+        if mine == 1:
+            # The first round trip is a long one; another has come and gone before it ends.
             await asyncio.wait_for(answered.wait(), 20)
-        elif len(lines) == 2 and breaks:
+        answered.set()
+        if mine == 2 and breaks:
             await self.close()
             raise self._endpoint.lost(OSError(), sent=True)
-        elif len(lines) > 2 or not breaks:
-            answered.set()
         return answers
 
     monkeypatch.setattr(Line, "call", slow)
     settling = [asyncio.create_task(hands.finish(held[0]))]
     await asyncio.sleep(0.1)
-    settling += [asyncio.create_task(hands.finish(delivery)) for delivery in held[1 : OVERFLOW + 1]]
-    await asyncio.sleep(0.1)
-    settling += [asyncio.create_task(hands.finish(delivery)) for delivery in held[OVERFLOW + 1 :]]
+    settling += [asyncio.create_task(hands.finish(delivery)) for delivery in held[1:]]
     results = await asyncio.gather(*settling)
     # What went out before the line broke was done, and is found done when it is sent again.
     assert set(results) == ({Settled.DONE, Settled.ALREADY} if breaks else {Settled.DONE})
-    assert len(set(lines)) == 2
     for workflow in workflows:
         assert await states(transport, topic, workflow) == [State.QUEUED, State.COMPLETED]
     await hands.consumer.close()
+
+
+async def test_calls_on_one_line_are_answered_each_for_itself(transport: RedisTransport) -> None:
+    line = Line(transport._endpoint)
+    answers = await asyncio.gather(*(line.one(("ECHO", str(number))) for number in range(50)))
+    assert answers == [str(number).encode() for number in range(50)]
+    await line.close()
+
+
+async def test_a_script_that_is_unknown_in_the_middle_of_two_calls_breaks_the_line_once(
+    transport: RedisTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = Line(transport._endpoint)
+    text = f"return '{new_id()}'"
+    sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    monkeypatch.setitem(scripts_module._texts, sha, text)
+    asked = ("EVALSHA", sha, 0)
+    results = await asyncio.gather(line.call(asked), line.one(("ECHO", "1")), return_exceptions=True)
+    assert [type(result) for result in results] == [LineLost, LineLost]
+    assert await line.one(("ECHO", "2")) == b"2"
+    assert await line.one(asked) == text[8:-1].encode()
+    await line.close()
 
 
 async def test_an_idle_consumer_sends_next_to_nothing(

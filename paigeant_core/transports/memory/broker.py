@@ -19,6 +19,7 @@ from paigeant_core.clock import Clock, ManualClock, SystemClock
 from paigeant_core.errors import DuplicateWorkflow
 from paigeant_core.journal import ENDED, Record
 from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES
+from paigeant_core.message import Headers
 from paigeant_core.transition import Deadline, Place, Transition
 from paigeant_core.transports.types import Delivery, Holding, Settled, WorkerInfo, worker_record
 
@@ -48,6 +49,8 @@ class Workflow:
     last: Record
     positions: list[int] = field(default_factory=list)
     entry: Entry | None = None
+    asked: Record | None = None
+    """What was asked last of a step that ran; it counts while ``id`` is its own."""
     due: int = 0
     """Which of its timers counts; an older one in the heap does not."""
 
@@ -78,7 +81,9 @@ class Topic:
         self.serial = itertools.count(1)
         self.claimants: dict[str, Claimant] = {}
         self.audit: list[bytes] = []
+        self.operations: list[bytes] = []
         self.max_bytes = JOURNAL_BYTES
+        self.max_age: float = JOURNAL_AGE
 
     # -- journal ------------------------------------------------------------------------
 
@@ -93,7 +98,7 @@ class Topic:
         if workflow is not None:
             workflow.positions.append(position)
         # The newest stays, however large it is: it may be the only word of where its workflow stands.
-        while len(self.journal) > 1 and (self.bytes > self.max_bytes or self.journal[0].at < record.at - JOURNAL_AGE):
+        while len(self.journal) > 1 and (self.bytes > self.max_bytes or self.journal[0].at < record.at - self.max_age):
             self._trim_one()
 
     def _trim_one(self) -> None:
@@ -142,6 +147,24 @@ class Topic:
         elif transition.deadline is not None:
             self.set_timer(workflow, workflow_id, transition.deadline.delay, transition.deadline)
         return Settled.DONE
+
+    def request(self, asked: Record, expect: str) -> Settled:
+        """Keep what was asked of the step that a workflow stands at, if it is at ``expect``."""
+        workflow = self.workflows.get(asked.headers.correlation_id)
+        if workflow is None or workflow.id != expect or workflow.entry is None:
+            return Settled.ALREADY if workflow is not None and workflow.id == asked.id else Settled.SUPERSEDED
+        workflow.id = asked.id
+        workflow.asked = asked
+        self.append(asked)
+        return Settled.DONE
+
+    def asked(self, headers: Headers) -> Record | None:
+        """What the step that ``headers`` ask for has to heed; None: nothing."""
+        workflow = self.workflows.get(headers.correlation_id)
+        asked = workflow.asked if workflow is not None else None
+        if workflow is None or asked is None or workflow.id != asked.id:
+            return None
+        return asked if asked.headers.message_id == headers.message_id else None
 
     def put(self, activity: str, body: bytes, *, first: bool = False, deaths: int = 0) -> Entry:
         """Queue a copy for ``activity``."""

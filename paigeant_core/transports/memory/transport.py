@@ -12,6 +12,7 @@ from typing import ClassVar
 from paigeant_core import transition as moves
 from paigeant_core.__about__ import __version__
 from paigeant_core.clock import Clock, ManualClock
+from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
@@ -23,7 +24,9 @@ from paigeant_core.transports.types import (
     Capabilities,
     Consumer,
     Delivery,
+    Finding,
     Holding,
+    Level,
     QueueStatus,
     Settled,
     WorkerInfo,
@@ -65,6 +68,11 @@ class MemoryTransport(Transport):
     async def broker_info(self) -> BrokerInfo:
         """The library itself."""
         return BrokerInfo(broker="memory", version=__version__)
+
+    async def examine(self, topic: str) -> list[Finding]:
+        """See :meth:`Transport.examine`."""
+        said = "memory:// ends with its process, and everything in it"
+        return [Finding("durability", Level.WARNING, said, "use Redis or RabbitMQ for what must last")]
 
     async def dispatch(self, topic: str, transition: Transition, *, chosen_id: bool = True) -> None:
         """See :meth:`Transport.dispatch`."""
@@ -163,17 +171,38 @@ class MemoryTransport(Transport):
             found = [workflow.last for workflow in state.workflows.values() if workflow.place is place]
         return sorted(found, key=lambda record: -record.at)[:limit]
 
-    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+    async def operate(
+        self, topic: str, transition: Transition, *, expect: str, unless_claimed: bool = False
+    ) -> Settled:
         """See :meth:`Transport.operate`."""
         with self.broker.topic(topic, wake=True) as state:
-            if transition.record.headers.correlation_id not in state.workflows:
+            workflow = state.workflows.get(transition.record.headers.correlation_id)
+            if workflow is None:
                 return Settled.SUPERSEDED
+            claimed = workflow.entry is not None and workflow.entry.owner is not None
+            if unless_claimed and claimed and workflow.id == expect:
+                return Settled.CLAIMED
             return state.apply(transition, expect)
+
+    async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
+        """See :meth:`Transport.request`."""
+        with self.broker.topic(topic, wake=True) as state:
+            return state.request(asked, expect)
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_audit`."""
         with self.broker.topic(topic) as state:
             state.audit.append(entry)
+
+    async def append_operation(self, topic: str, entry: bytes) -> None:
+        """See :meth:`Transport.append_operation`."""
+        with self.broker.topic(topic) as state:
+            state.operations.append(entry)
+
+    async def operation_entries(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.operation_entries`."""
+        with self.broker.topic(topic) as state:
+            return state.operations[-limit:]
 
     async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
         """See :meth:`Transport.audit`."""
@@ -218,6 +247,8 @@ class MemoryConsumer(Consumer):
         expect = delivery.message.headers.message_id if delivery.message is not None else None
         entry: Entry = delivery.token
         with self._broker.topic(self._topic, wake=True) as state:
+            if delivery.message is not None and (asked := state.asked(delivery.message.headers)) is not None:
+                transition, expect = heed(transition, asked), asked.id
             settled = state.apply(transition, expect)
             if settled is Settled.SUPERSEDED:
                 state.append(moves.superseded(transition))

@@ -1,7 +1,9 @@
 """Copies that come again: after a worker died, after the line or the broker went down.
 
 A copy that comes again is looked up in the journal before it runs: a record that names
-it says that it was handed on. Looking means reading the journal from the time when the
+it says that it was handed on. There may be two of it, where a worker lost its line as it
+gave one back, so whoever looks has the copy's lock first and keeps it until it lets go of
+the copy: who has the other one waits for that. Looking means reading the journal from the time when the
 message was made, so it is done for all copies together that came within a moment.
 
 A copy that was lost with the line while its step ran is not started a second time when
@@ -28,6 +30,7 @@ from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import Conflict, DecodeError, TransportError, UnsupportedVersion
 from paigeant_core.journal import ENDED, PARKED, Record, State
 from paigeant_core.message import PaigeantMessage
+from paigeant_core.names import new_id
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Waits, ignoring_loss
@@ -38,8 +41,10 @@ from paigeant_core.transports.types import Settled
 logger = logging.getLogger("paigeant")
 
 GATHER = 0.1
-"""Seconds in which copies that came again are gathered for one look into the journal. It also gives a publish
-of the worker that died the time to arrive there."""
+"""Seconds in which copies that came again are gathered for one look into the journal."""
+
+LONGEST_WAIT = 1.0
+"""Seconds between two tries to get the lock of a copy whose twin another worker has."""
 
 REGAIN = 5.0
 """Seconds after a line is back in which a copy that was lost with it is waited for."""
@@ -111,11 +116,13 @@ class Comeback:
     # -- looking up ---------------------------------------------------------------------
 
     async def _look_up(self) -> None:
+        wait = GATHER
         try:
             while self._suspects:
-                await asyncio.sleep(GATHER)
-                batch = [copy for copy in self._suspects if copy.held]
+                await asyncio.sleep(wait)
                 try:
+                    batch = [copy for copy in [*self._suspects] if copy.held and await self._desk.guard(copy)]
+                    wait = GATHER if batch else min(2 * wait, LONGEST_WAIT)
                     found = await self._find(batch)
                     for copy in batch:
                         if (record := found.get(copy.key)) is not None:
@@ -134,7 +141,11 @@ class Comeback:
             self._looking = False
 
     async def _find(self, copies: list[Copy]) -> dict[str, Record]:
-        return await handed_on(self._desk.line, self._desk.names, [copy.message for copy in copies])
+        desk = self._desk
+        if copies:
+            # Its confirm says that the journal has all that was published before it, also by who died meanwhile.
+            await desk.publisher.send([wire.mark(desk.names.journal, new_id())])
+        return await handed_on(desk.line, desk.names, [copy.message for copy in copies])
 
     def _older_than_broker(self, copy: Copy) -> bool:
         """Whether a copy was made before the broker was last restarted."""
@@ -148,6 +159,7 @@ class Comeback:
         if copy.delivery is not None:
             # Its step ran on here: whoever settles it decides.
             copy.verdict = record
+            copy.astray = False
             copy.back.set()
         elif record is not None:
             self._desk.spawn(self._desk.drop(copy, "handed on", {"by": record.id}))
@@ -185,7 +197,7 @@ class Comeback:
 
     async def _regained(self, copy: Copy) -> bool:
         """Wait until a copy that was lost with the line has come back here; False: it went elsewhere."""
-        while not copy.held:
+        while copy.astray or not copy.held:
             await self._up.wait()
             try:
                 async with asyncio.timeout(REGAIN):

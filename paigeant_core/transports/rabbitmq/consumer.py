@@ -28,6 +28,7 @@ from paigeant_core.errors import (
     TransportError,
     Unsupported,
 )
+from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
 from paigeant_core.message import decode_headers
 from paigeant_core.names import new_id
@@ -52,7 +53,8 @@ EARLY = 0.05
 """Seconds before its time that a copy may be kept here; one that is earlier waits in the ladder."""
 
 SURPLUS = 0.05
-"""Seconds that a copy may wait here for a free slot, while no slot becomes free, before other workers get it."""
+"""Seconds that a copy may wait here for a free slot, while none becomes free or is about to, before other workers
+get it."""
 
 PATIENCE = 0.5
 """Seconds that it may wait while slots become free."""
@@ -217,8 +219,10 @@ class RabbitConsumer(Consumer):
         if self._slots or not self._buffer or self._closing:
             return
         loop = asyncio.get_running_loop()
-        came = self._buffer[0].came
-        left = min(max(came, self._taken_at) + SURPLUS, came + PATIENCE) - loop.time()
+        came, now = self._buffer[0].came, loop.time()
+        # A settle that is under way is a slot as soon as the broker answers, and it would not take copies back sooner.
+        hopeful = now if self._desk.settling() else max(came, self._taken_at)
+        left = min(hopeful + SURPLUS, came + PATIENCE) - now
         if left > 0:
             self._surplus = loop.call_later(left, self._relieve)
             return
@@ -262,7 +266,7 @@ class RabbitConsumer(Consumer):
         epoch = 0
         while True:
             try:
-                if copy.unsure or not copy.held:
+                if copy.unsure or copy.astray or not copy.held:
                     settled = await self._comeback.resolve(copy, result)
                     if settled is not None:
                         delivery.settled = True
@@ -273,6 +277,8 @@ class RabbitConsumer(Consumer):
                     late = moves.superseded(transition, by=f"epoch {epoch}")
                     items = [wire.plain(names, late, prev=copy.key)]
                 else:
+                    if (asked := self._asked(delivery)) is not None:
+                        transition = result.transition = heed(transition, asked)
                     now = desk.clock.now()
                     items = wire.moved(names, transition, now=now, prev=copy.key, copy=result.copy, queue=result.queue)
                     await desk.topology.lead(names, transition, result.queue)
@@ -293,6 +299,14 @@ class RabbitConsumer(Consumer):
         if not self._info.activities and transition.place is Place.WORK:
             self._serve_also([transition.record.headers.activity])
         return Settled.SUPERSEDED if epoch else Settled.DONE
+
+    def _asked(self, delivery: Delivery) -> Record | None:
+        """What an operator asked of the step that is handed on; None: nothing that is known here."""
+        try:
+            headers = delivery.message.headers if delivery.message is not None else decode_headers(delivery.body)
+        except DecodeError:
+            return None
+        return self._desk.fence.asked(headers)
 
     def _settle_kept(self, copy: Copy, result: Result) -> None:
         delivery = copy.hand_out()
@@ -354,7 +368,6 @@ class RabbitConsumer(Consumer):
         await desk.fence.look_for_restart(desk.clock.now())
         await desk.fence.catch_up()
         if self._speaker is None:
-            self._transport.warn_of_timeout()
             await desk.publisher.send([wire.plain(names, self._own_record("started"))])
             self._speaker = self._transport.presence.start(names.stream("workers"), self._info)
             if not self._info.activities:

@@ -7,10 +7,10 @@ any worker, or lost with the line, when the broker gives it to somebody by itsel
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,9 +22,10 @@ from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits
+from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.publisher import Outgoing, Publisher, Refused
+from paigeant_core.transports.rabbitmq.publisher import Publisher, Refused
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 from paigeant_core.transports.types import Delivery, Settled
 
@@ -48,7 +49,9 @@ class Copy:
         settling: the settle that is under way.
         unsure: a publish that settles it may have been made.
         doubtful: it may have been handed on without the journal's knowing: the broker was restarted.
-        back: set when it has come back after the line was lost, and was looked up.
+        guarded: the lock is ours that only one worker can have who runs this copy, or another of the same ID.
+        astray: it was lost with the line, and has not come back and been looked up.
+        back: set when it has, see ``astray``.
         verdict: the record by which it turned out to be handed on already.
     """
 
@@ -61,6 +64,8 @@ class Copy:
     settling: asyncio.Task[Settled] | None = None
     unsure: bool = False
     doubtful: bool = False
+    guarded: bool = False
+    astray: bool = False
     back: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: Record | None = None
 
@@ -152,13 +157,35 @@ class Desk:
             return
         self._free(copy.message)
         # Where the line breaks here, the copy comes again and is found in the journal.
-        with suppress(TransportError), self.line.errors():
-            await copy.channel.basic_ack(copy.message.delivery_tag or 0, wait=False)
+        self.line.ack(copy.message)
+
+    async def guard(self, copy: Copy) -> bool:
+        """Get the lock of a copy of which there may be another; False: another worker has that one.
+
+        Raises:
+            ConnectError: no line.
+        """
+        if not copy.guarded and await self.locks.take(self._lock_of(copy)):
+            copy.guarded = True
+            if not copy.held:
+                # It was taken over the next line, for a copy that went with the last.
+                self._unguard(copy)
+        return copy.guarded
+
+    def _unguard(self, copy: Copy) -> None:
+        if copy.guarded:
+            copy.guarded = False
+            self.spawn(self.locks.free(self._lock_of(copy)))
+
+    def _lock_of(self, copy: Copy) -> str:
+        # A foreign ID may be as long as the name of a queue.
+        return self.names.lock("copy." + hashlib.sha256(copy.key.encode()).hexdigest()[:32])
 
     def let_go(self, copy: Copy) -> None:
         """A copy is no longer of interest here."""
         if self.copies.get(copy.key) is copy:
             del self.copies[copy.key]
+        self._unguard(copy)
         if copy.delivery is not None:
             self.out -= 1
 
@@ -207,11 +234,17 @@ class Desk:
         """How many copies were lost with the line while their steps ran."""
         return sum(not copy.held for copy in self.copies.values())
 
+    def settling(self) -> bool:
+        """Whether a settle is under way."""
+        return any(copy.settling is not None and not copy.settling.done() for copy in self.copies.values())
+
     def drift(self) -> None:
         """The channel is gone: the broker gives what was on it to somebody, perhaps to us."""
         self.twins.clear()
         for copy in list(self.copies.values()):
             copy.back.clear()
+            copy.astray = True
+            copy.guarded = False
             if copy.delivery is None:
                 del self.copies[copy.key]
 

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
 from paigeant_core.errors import ConnectError
+from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Record
 from paigeant_core.names import is_name
 from paigeant_core.transports.rabbitmq import wire
@@ -32,17 +33,19 @@ class Known:
 
     Attributes:
         offsets: where its records are.
-        id: of the last record that named a state, by epoch and then by position.
+        stands: the ID of the last record that named a state, by epoch and then by position.
+        id: the same, or that of what was asked since of the step that it stands at.
         epoch: of that record.
         state: of that record.
         last: where it stands.
         at: when.
     """
 
-    __slots__ = ("at", "epoch", "id", "last", "offsets", "state")
+    __slots__ = ("at", "epoch", "id", "last", "offsets", "stands", "state")
 
     def __init__(self) -> None:
         self.offsets: array[int] = array("Q")
+        self.stands = ""
         self.id = ""
         self.epoch = 0
         self.state = ""
@@ -195,8 +198,12 @@ class Index:
         known.offsets.append(offset)
         # A record of an older epoch came past the fence: it is history, not where the workflow stands.
         if record.state and headers.epoch >= known.epoch:
-            known.id, known.epoch, known.state = record.id, headers.epoch, record.state
+            known.id = known.stands = record.id
+            known.epoch, known.state = headers.epoch, record.state
             known.last, known.at = offset, record.at
+        elif not record.state and headers.message_id == known.stands and wish_of(record):
+            # Of two operators the second has to look again, whatever the first one did.
+            known.id = record.id
 
     def newest_first(self) -> Iterator[tuple[str, Known]]:
         """The workflows, the one whose last word came last first."""

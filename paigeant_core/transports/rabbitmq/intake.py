@@ -25,6 +25,7 @@ from pamqp.commands import Basic
 
 from paigeant_core.errors import TransportError
 from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, quietly_close
+from paigeant_core.transports.rabbitmq.lanes import Lane
 from paigeant_core.transports.rabbitmq.topology import Names
 
 logger = logging.getLogger("paigeant")
@@ -38,6 +39,9 @@ GROW = 0.02
 _SAMPLES = 16
 _LINGER = 0.02
 """Seconds that doorbells stay while nobody has a free slot."""
+
+_STRAGGLE = 60.0
+"""Seconds after a consumer was cancelled in which deliveries to it are still taken."""
 
 _HANDS = 8
 """Messages that are asked for at once when pulling."""
@@ -78,10 +82,11 @@ class Intake:
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._ringing: set[asyncio.Task[None]] = set()
         self._pace = 1.0
         self._samples = 0
-        self._hands: list[Channel] = []
-        self.channel: Channel | None = None
+        self._hands: list[Lane] = []
+        self._lane: Lane | None = None
 
     # -- what its owner says --------------------------------------------------------------
 
@@ -93,10 +98,10 @@ class Intake:
         self._hands.clear()
         self._push = not self._varying and len(self._activities) == 1
         self._stopping = self._idle = self._grow = False
-        channel = self.channel = await self._line.channel()
-        channel.on_consumer_cancel_callbacks.add(lambda _: self._close())
-        self._task = asyncio.create_task(self._serve(channel))
-        return channel
+        lane = self._lane = await self._line.lane()
+        lane.channel.on_consumer_cancel_callbacks.add(lambda _: self._close())
+        self._task = asyncio.create_task(self._serve(lane))
+        return lane.channel
 
     def add(self, activity: str) -> None:
         """Serve one more activity."""
@@ -160,16 +165,16 @@ class Intake:
 
     # -- serving ------------------------------------------------------------------------
 
-    async def _serve(self, channel: Channel) -> None:
+    async def _serve(self, lane: Lane) -> None:
         try:
             while not self._stopping:
                 self._changed.clear()
                 if self._want > 0:
                     self._idle = False
                     if self._push:
-                        await self._grant(channel)
+                        await self._grant(lane)
                     else:
-                        await self._pull(channel)
+                        await self._pull(lane)
                 elif self._idle:
                     await self._cancel([*self._bells.values()])
                 elif self._bells and self._timer is None:
@@ -179,7 +184,7 @@ class Intake:
             # A queue that is missing, or the line: whoever owns this begins anew when the channel is closed.
             if self._line.alive:
                 logger.warning("%s", error)
-            await quietly_close(channel)
+            await quietly_close(lane)
 
     def _covered(self) -> bool:
         """Whether the consumers have credit for what is wanted."""
@@ -187,27 +192,27 @@ class Intake:
             return bool(self._consumers) and not self._bells and not self._grow
         return sum(consumer.credit for consumer in self._consumers.values()) >= self._want
 
-    async def _grant(self, channel: Channel) -> None:
+    async def _grant(self, lane: Lane) -> None:
         """Push: give the consumers credit for the free slots."""
         await self._cancel([*self._bells.values()])
         if self._covered():
             return
         if len(self._activities) == 1:
             credit = sum(consumer.credit for consumer in self._consumers.values())
-            await self._consume(channel, self._activities[0], self._want - credit)
+            await self._consume(lane, self._activities[0], self._want - credit)
         elif not self._consumers:
             share = -(-self._span // len(self._activities))
             for activity in self._activities:
-                await self._consume(channel, activity, share)
+                await self._consume(lane, activity, share)
         else:
             self._grow = False
             for activity in self._activities:
                 mine = [consumer for consumer in self._consumers.values() if consumer.activity == activity]
                 more = min(self._want, self._span - sum(consumer.prefetch for consumer in mine))
                 if more > 0 and sum(consumer.credit for consumer in mine) <= 0:
-                    await self._consume(channel, activity, more)
+                    await self._consume(lane, activity, more)
 
-    async def _pull(self, channel: Channel) -> None:
+    async def _pull(self, lane: Lane) -> None:
         """Take one by one, the queues in turn; hang a bell on each that is empty."""
         bells = set(self._bells.values())
         await self._cancel([tag for tag in self._consumers if tag not in bells])
@@ -219,13 +224,13 @@ class Intake:
         self._asked = 0
         hands = min(_HANDS, self._want)
         while len(self._hands) < hands:
-            hand = await self._line.channel()
+            hand = await self._line.lane()
             # One that the broker closes takes its messages with it, and then all begin anew.
-            hand.closing.add_done_callback(lambda _: self._close())
+            hand.channel.closing.add_done_callback(lambda _: self._close())
             self._hands.append(hand)
-        await asyncio.gather(*(self._pull_with(hand, channel, turn) for hand in self._hands[:hands]))
+        await asyncio.gather(*(self._pull_with(hand.channel, lane, turn) for hand in self._hands[:hands]))
 
-    async def _pull_with(self, hand: Channel, channel: Channel, turn: deque[str]) -> None:
+    async def _pull_with(self, hand: Channel, lane: Lane, turn: deque[str]) -> None:
         while turn and self._asked < self._want and not self._stopping and not self._push:
             activity = turn[0]
             turn.rotate(-1)
@@ -239,40 +244,47 @@ class Intake:
                 self._arrived(message, activity)
             elif activity in turn:
                 turn.remove(activity)
-                self._bells[activity] = await self._consume(channel, activity, 1)
+                await self._consume(lane, activity, 1, bell=True)
 
-    async def _consume(self, channel: Channel, activity: str, prefetch: int) -> str:
+    async def _consume(self, lane: Lane, activity: str, prefetch: int, *, bell: bool = False) -> None:
         self._serial += 1
         tag = f"{self._tag}.{self._serial}"
         consumer = self._consumers[tag] = _Consumer(activity, prefetch)
+        if bell:
+            self._bells[activity] = tag
 
-        async def came(message: Message) -> None:
+        def came(message: Message) -> None:
             consumer.unacked += 1
             self._arrived(message, activity)
             if self._bells.get(activity) == tag:
-                await self._cancel([tag])
-                self._changed.set()
+                task = asyncio.get_running_loop().create_task(self._take_down(tag))
+                self._ringing.add(task)
+                task.add_done_callback(self._ringing.discard)
 
         with self._line.errors():
-            await channel.basic_qos(prefetch_count=prefetch)
-            await channel.basic_consume(self._names.work(activity), came, consumer_tag=tag)
-        return tag
+            await lane.channel.basic_qos(prefetch_count=prefetch)
+            await lane.consume(self._names.work(activity), came, tag)
+
+    async def _take_down(self, bell: str) -> None:
+        await self._cancel([bell])
+        self._changed.set()
 
     async def _cancel(self, tags: list[str]) -> None:
         for tag in tags:
             self._consumers.pop(tag, None)
             for activity in [activity for activity, bell in self._bells.items() if bell == tag]:
                 del self._bells[activity]
-            if self.channel is not None and not self.channel.is_closed:
+            if self._lane is not None and not self._lane.closed:
                 with suppress(TransportError), self._line.errors():
-                    # With an answer: until it is there the driver still hands out what is on its way.
-                    await self.channel.basic_cancel(tag)
+                    await self._lane.channel.basic_cancel(tag)
+                    # A precaution: what came behind the answer all the same would be ours, and must not vanish.
+                    asyncio.get_running_loop().call_later(_STRAGGLE, self._lane.consumers.pop, tag, None)
 
     def _close(self) -> None:
         """Begin anew: the broker took a consumer away because its queue was deleted, or closed a channel."""
-        if self.channel is not None and not self.channel.is_closed:
+        if self._lane is not None and not self._lane.closed:
             # Beside: the driver calls this from what would read the answer.
-            self._closing = asyncio.get_running_loop().create_task(quietly_close(self.channel))
+            self._closing = asyncio.get_running_loop().create_task(quietly_close(self._lane))
 
     def _grow_if_wanted(self) -> None:
         self._timer = None

@@ -43,19 +43,31 @@ class Locks:
             try:
                 yield
             finally:
-                with ignoring_loss():
-                    async with self._line.borrowed() as channel:
-                        await channel.queue_delete(queue)
+                await self.free(queue)
+
+    async def take(self, queue: str) -> bool:
+        """Take the lock that ``queue`` stands for, until :meth:`free` or the line's end; False: another line has it.
+
+        Raises:
+            ConnectError: no line.
+        """
+        try:
+            async with self._line.borrowed() as channel:
+                await channel.queue_declare(queue, exclusive=True, auto_delete=False)
+        except Locked:
+            return False
+        return True
+
+    async def free(self, queue: str) -> None:
+        """Give up a lock; where the line is gone the broker has done so."""
+        with ignoring_loss():
+            async with self._line.borrowed() as channel:
+                await channel.queue_delete(queue)
 
     async def _declare(self, queue: str) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         waits = Waits(0.01)
-        while True:
-            try:
-                async with self._line.borrowed() as channel:
-                    await channel.queue_declare(queue, exclusive=True, auto_delete=False)
-                    return
-            except Locked:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise Conflict("somebody else is acting on this topic; try again") from None
+        while not await self.take(queue):
+            if asyncio.get_running_loop().time() > deadline:
+                raise Conflict("somebody else is acting on this topic; try again")
             await waits.next()

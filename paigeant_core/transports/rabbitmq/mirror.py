@@ -10,6 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
+from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Record
 from paigeant_core.message import Headers
 from paigeant_core.names import new_id
@@ -145,6 +146,7 @@ class Fence(Mirror):
     def __init__(self, line: Line, topology: Topology, publisher: Publisher, names: Names) -> None:
         super().__init__(line, topology, publisher, names, "fence")
         self._last: dict[str, Intervention] = {}
+        self._asked: dict[str, Record] = {}
         self.booted_at = 0.0
 
     async def look_for_restart(self, now: float) -> None:
@@ -186,6 +188,7 @@ class Fence(Mirror):
     def reset(self) -> None:
         """See :meth:`Mirror.reset`."""
         self._last.clear()
+        self._asked.clear()
 
     def note(self, record: Record, timer: str = "", offset: int = -1) -> None:
         """Somebody moved a workflow on, past whatever copies of it there are.
@@ -196,6 +199,10 @@ class Fence(Mirror):
             offset: where in the fence's stream it stands.
         """
         headers = record.headers
+        if wish_of(record):
+            self._asked[headers.correlation_id] = record
+            return
+        self._asked.pop(headers.correlation_id, None)
         known = self._last.get(headers.correlation_id)
         if known is None or headers.epoch >= known.epoch:
             self._last[headers.correlation_id] = Intervention(headers.epoch, record.id, record.at, timer, offset)
@@ -205,6 +212,11 @@ class Fence(Mirror):
         known = self._last.get(headers.correlation_id)
         if known is None or headers.epoch > known.epoch:
             self._last[headers.correlation_id] = Intervention(headers.epoch, "", 0.0, "", -1)
+
+    def asked(self, headers: Headers) -> Record | None:
+        """What the step that ``headers`` ask for has to heed; None: nothing that is known here."""
+        asked = self._asked.get(headers.correlation_id)
+        return asked if asked is not None and asked.headers.message_id == headers.message_id else None
 
     def last(self, correlation_id: str) -> Intervention | None:
         """The last intervention in a workflow."""

@@ -4,7 +4,7 @@
     paigeant.T.journal        stream, bound #
     paigeant.T.work.A         quorum queue of an activity, bound work.A
     paigeant.T.dead, .held, .quarantine, .fence, .ids      streams, bound by their names
-    paigeant.T.audit, .workers                             streams, published to directly
+    paigeant.T.audit, .operations, .workers                streams, published to directly
     paigeant.T.delay.<ms>     quorum queues with a time to live: the ladder of delays
     paigeant.T.delay          topic exchange: enters the ladder without a journal record
     paigeant.T.due            direct exchange: what comes due, and what is handed back
@@ -44,7 +44,7 @@ _DAY = 86400
 _RESERVED = frozenset(
     {
         *("work", "journal", "dead", "held", "quarantine", "audit", "fence"),
-        *("ids", "workers", "due", "delay", "lock", "boot"),
+        *("ids", "workers", "operations", "due", "delay", "lock", "boot"),
     }
 )
 _DELIVERY_LIMIT = 1_000_000
@@ -70,6 +70,7 @@ STREAMS: dict[str, FieldTable] = {
     "held": _stream(PARKED_AGE, 64 * _MB),
     "quarantine": _stream(PARKED_AGE, 64 * _MB),
     "audit": _stream(PARKED_AGE, 16 * _MB),
+    "operations": _stream(PARKED_AGE, 16 * _MB),
     "fence": _stream(PARKED_AGE, 16 * _MB),
     "ids": _stream(PARKED_AGE, 16 * _MB),
     "workers": _stream(120, _MB, 8 * _MB),
@@ -84,7 +85,14 @@ _BINDINGS = {
     "fence": "fence",
     "ids": "ids",
 }
-WORK: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": _DELIVERY_LIMIT}
+_LONGEST_STEP = 365 * _DAY
+"""Seconds. A step may run for as long as its worker lives; brokers from 3.12 on read it, older ones do not mind."""
+
+WORK: FieldTable = {
+    "x-queue-type": "quorum",
+    "x-delivery-limit": _DELIVERY_LIMIT,
+    "x-consumer-timeout": _LONGEST_STEP * 1000,
+}
 
 
 class Names:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import zlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import ClassVar
+from urllib.parse import parse_qs
 
 from paigeant_core.clock import Clock
 from paigeant_core.errors import ConfigError, ConnectError, DuplicateWorkflow, PublishUnknown
@@ -32,6 +34,7 @@ from paigeant_core.transports.types import (
     START,
     BrokerInfo,
     Capabilities,
+    Finding,
     QueueStatus,
     Settled,
     WorkerInfo,
@@ -48,6 +51,9 @@ _ELSEWHERE = (*PLACES.values(), "fence")
 """Streams with records that the journal may have forgotten."""
 
 _OWN_ID = re.compile(r"[0-9a-f]{32}\Z")
+CONSUMER_TIMEOUT = 1800.0
+"""Seconds after which RabbitMQ takes back what is not acknowledged, where it was not set to anything else."""
+
 _FOLLOW = 1.0
 """Seconds after which a follower hears that nothing came."""
 
@@ -56,7 +62,7 @@ class RabbitTransport(Transport):
     """A way to a RabbitMQ broker, 3.10 or newer.
 
     Args:
-        url: ``amqp://`` or ``amqps://``.
+        url: ``amqp://`` or ``amqps://``; ``?consumer_timeout=7200`` says what an old broker was set to, in seconds.
         clock: where the time comes from, in place of the machine's.
 
     Raises:
@@ -67,10 +73,10 @@ class RabbitTransport(Transport):
     capabilities: ClassVar[Capabilities] = Capabilities(exact_fence=False, backwards=False)
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
-        parse_url(url)
+        parts = parse_url(url)
         super().__init__(mask_url(url), clock)
         self._url = url
-        self._warned = False
+        self._consumer_timeout = _consumer_timeout_in(parts.query)
         self._begin()
 
     def _begin(self) -> None:
@@ -111,23 +117,35 @@ class RabbitTransport(Transport):
                 facts[key] = str(value)
         return BrokerInfo(broker="RabbitMQ", version=str(server.get("version", "unknown")), facts=facts)
 
-    def warn_of_timeout(self) -> None:
-        """Say once what becomes of a step that runs longer than the broker allows."""
-        if self._warned:
-            return
-        self._warned = True
+    async def examine(self, topic: str) -> list[Finding]:
+        """See :meth:`Transport.examine`."""
+        # Here: it brings an HTTP client with it, which nobody else needs.
+        from paigeant_core.transports.rabbitmq.examine import examine
+
+        await self._line.connect()
+        return await examine(self._url, Names(topic), str(self._line.server.get("version", "")), self._line.vhost)
+
+    def check_timeouts(self, timeouts: Mapping[str, float | None]) -> None:
+        """See :meth:`Transport.check_timeouts`. From 3.12 on our queues themselves say how long a step may take."""
         version = str(self._line.server.get("version", ""))
-        how = (
-            "consumer_timeout in rabbitmq.conf"
-            if version_of(version) < (3, 12)
-            else "a policy with consumer-timeout for ^paigeant\\."
-        )
-        logger.warning(
-            "RabbitMQ %s gives a step that runs longer than its consumer_timeout (30 minutes by default) "
-            "to another worker; where steps take longer, raise it by %s",
-            version,
-            how,
-        )
+        if version_of(version) >= (3, 12):
+            return
+        limit = self._consumer_timeout
+        if long := {name: timeout for name, timeout in timeouts.items() if timeout is not None and timeout >= limit}:
+            name, timeout = max(long.items(), key=lambda item: item[1])
+            enough = math.ceil(timeout) + 60
+            raise ConfigError(
+                f"RabbitMQ {version} gives a step that runs for {limit:g} s to another worker, and activity {name!r} "
+                f"may run for {timeout:g} s: put the line `consumer_timeout = {enough * 1000}` into rabbitmq.conf, and "
+                f"?consumer_timeout={enough} into the URL, which says that it is there"
+            )
+        if free := sorted(name for name, timeout in timeouts.items() if timeout is None):
+            logger.warning(
+                "RabbitMQ %s gives a step that runs for %g s to another worker; these activities have no timeout: %s",
+                version,
+                limit,
+                ", ".join(free),
+            )
 
     # -- producing and consuming --------------------------------------------------------
 
@@ -344,14 +362,32 @@ class RabbitTransport(Transport):
 
     # -- acting -------------------------------------------------------------------------
 
-    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
-        """See :meth:`Transport.operate`."""
+    async def operate(
+        self, topic: str, transition: Transition, *, expect: str, unless_claimed: bool = False
+    ) -> Settled:
+        """See :meth:`Transport.operate`; whether a worker has the message, RabbitMQ does not tell."""
         names = Names(topic)
+
+        async def publish() -> None:
+            await self._publish(names, transition, ("fence",), _timer_queue(transition))
+
+        return await self._act(names, transition.record, expect, publish)
+
+    async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
+        """See :meth:`Transport.request`."""
+        names = Names(topic)
+
+        async def publish() -> None:
+            await self._publisher.send([wire.plain(names, asked, also=("fence",))])
+
+        return await self._act(names, asked, expect, publish)
+
+    async def _act(self, names: Names, record: Record, expect: str, publish: Callable[[], Awaitable[None]]) -> Settled:
+        """Publish ``record`` under the lock that operators act under, if its workflow is still at ``expect``."""
         index, fence = self.journal_index(names), self.fence(names)
         # The long way through the journal before anybody is kept waiting.
         await index.catch_up()
         await self._topology.stream(names, "fence")
-        record = transition.record
         async with self._locks.hold(names.lock("operate")):
             await index.catch_up()
             known = index.workflows.get(record.headers.correlation_id)
@@ -364,19 +400,32 @@ class RabbitTransport(Transport):
                 return Settled.ALREADY
             if current != expect:
                 return Settled.SUPERSEDED
-            await self._publish(names, transition, ("fence",), _timer_queue(transition))
+            await publish()
             fence.note(record)
         return Settled.DONE
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_audit`."""
-        names = Names(topic)
-        await self._topology.stream(names, "audit")
-        await self._publisher.send([wire.direct(names.stream("audit"), entry)])
+        await self._keep(Names(topic), "audit", entry)
 
     async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
         """See :meth:`Transport.audit`."""
-        queue = Names(topic).stream("audit")
+        return await self._kept(Names(topic), "audit", limit)
+
+    async def append_operation(self, topic: str, entry: bytes) -> None:
+        """See :meth:`Transport.append_operation`."""
+        await self._keep(Names(topic), "operations", entry)
+
+    async def operation_entries(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.operation_entries`."""
+        return await self._kept(Names(topic), "operations", limit)
+
+    async def _keep(self, names: Names, stream: str, entry: bytes) -> None:
+        await self._topology.stream(names, stream)
+        await self._publisher.send([wire.direct(names.stream(stream), entry)])
+
+    async def _kept(self, names: Names, stream: str, limit: int) -> list[bytes]:
+        queue = names.stream(stream)
         entries: deque[bytes] = deque(maxlen=limit)
         try:
             end = await last_chunk(self._line, queue)
@@ -387,6 +436,18 @@ class RabbitTransport(Transport):
         except Missing:
             return []
         return list(entries)
+
+
+def _consumer_timeout_in(query: str) -> float:
+    """What the URL says of the broker's consumer_timeout, in seconds."""
+    said = parse_qs(query, keep_blank_values=True).get("consumer_timeout", [str(CONSUMER_TIMEOUT)])[-1]
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        raise ConfigError(f"consumer_timeout={ascii(said)[:40]} in the broker URL: it must be a number of seconds")
+    return seconds
 
 
 def _begin_at(start: str | float) -> int | str | float:

@@ -12,10 +12,21 @@ from paigeant_core.journal import Record
 from paigeant_core.limits import JOURNAL_AGE, PARKED_AGE
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.redis.keys import GROUP, Keys
-from paigeant_core.transports.redis.scripts import BACK, CLAIM, JOIN, LATE, LEAVE, MOVE, TAKEOVER, Argument, Command
+from paigeant_core.transports.redis.scripts import (
+    ASK,
+    BACK,
+    CLAIM,
+    JOIN,
+    LATE,
+    LEAVE,
+    MOVE,
+    TAKEOVER,
+    Argument,
+    Command,
+)
 from paigeant_core.transports.types import Delivery
 
-Mode: TypeAlias = Literal["settle", "operate", "dispatch", "defer"]
+Mode: TypeAlias = Literal["settle", "operate", "unclaimed", "dispatch", "defer"]
 Token: TypeAlias = tuple[str, str]
 """Activity and stream entry of a claimed message."""
 Found: TypeAlias = tuple[str, int, Sequence[Any]]
@@ -112,6 +123,15 @@ def late(keys: Keys, record: Record, token: Token) -> Command:
     return LATE(
         [keys.journal, keys.workflow(record.headers.correlation_id), keys.work(activity)],
         [record.id, entry, record.encode_meta(), record.body or b""],
+    )
+
+
+def ask(keys: Keys, asked: Record, expect: str) -> Command:
+    """Ask for something at the hand-off of a step."""
+    headers = asked.headers
+    return ASK(
+        [keys.journal, keys.workflow(headers.correlation_id)],
+        [asked.id, expect, headers.message_id, asked.encode_meta()],
     )
 
 

@@ -17,6 +17,7 @@ all on a cluster too.
 ``:workers``        sorted set   workers by the ms at which they were last heard of
 ``:worker:W``       string       what worker W says of itself
 ``:audit``          stream       ``i`` what an entry is known by, ``e`` the entry
+``:operations``     stream       the same, of operations in progress and past
 ``:trimmed``        string       lives as long as nobody need trim again
 =================== ============ =======================================================
 """
@@ -44,6 +45,7 @@ class Keys:
         "delayed",
         "held",
         "journal",
+        "operations",
         "prefix",
         "quarantine",
         "trimmed",
@@ -61,6 +63,7 @@ class Keys:
         self.activities = f"{prefix}activities"
         self.workers = f"{prefix}workers"
         self.audit = f"{prefix}audit"
+        self.operations = f"{prefix}operations"
         self.trimmed = f"{prefix}trimmed"
         self._work: dict[str, str] = {}
 

@@ -240,7 +240,7 @@ def trim(
     parked = f"{round((now - PARKED_AGE) * 1000)}-0"
     wanted: list[tuple[str, str, str | int]] = [
         (keys.journal, "MINID", f"{round((now - JOURNAL_AGE) * 1000)}-0"),
-        *[(stream, "MINID", parked) for stream in (keys.dead, keys.held, keys.quarantine, keys.audit)],
+        *[(stream, "MINID", parked) for stream in (keys.dead, keys.held, keys.quarantine, keys.audit, keys.operations)],
     ]
     if isinstance(length, int) and isinstance(size, int) and size > journal_bytes:
         # A tenth more than needed, so that a full journal is not trimmed every minute.

@@ -42,6 +42,7 @@ def text_of(command: Command) -> str | None:
 
 MOVE = Script("move", "_head")
 LATE = Script("late", "_head")
+ASK = Script("ask", "_head")
 BACK = Script("back", "_head", "_back")
 DUE = Script("due", "_head")
 CLAIM = Script("claim")

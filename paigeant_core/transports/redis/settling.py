@@ -10,8 +10,10 @@ from typing import Any, TypeAlias
 from redis.exceptions import ResponseError
 
 from paigeant_core.errors import TransportError
+from paigeant_core.handoff import heed
+from paigeant_core.journal import Record
 from paigeant_core.transition import Transition, superseded
-from paigeant_core.transports.redis.connection import Endpoint, Line, is_transient
+from paigeant_core.transports.redis.connection import Endpoint, is_transient
 from paigeant_core.transports.redis.encoding import Move, Token, late, move
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import Command
@@ -20,8 +22,6 @@ from paigeant_core.transports.types import Delivery, Settled
 BATCH = 128
 """Moves in one call of the script: the server does nothing else meanwhile, for about 4 ms."""
 BATCH_BYTES = 1024 * 1024
-OVERFLOW = 16
-"""Settles that are worth a round trip of their own while the pump's line is busy."""
 
 Answer: TypeAlias = Callable[[Any], None]
 
@@ -54,9 +54,7 @@ class Settling:
 class Settler:
     """What waits to be settled, what is under way, and what came of it.
 
-    The pump sends what is ready with its own round trips. While one is under way and
-    much becomes ready, that goes out on a spare line, so that worker and server need
-    not wait for each other.
+    The pump sends what is ready with its own round trips.
 
     Args:
         endpoint: where to.
@@ -74,8 +72,6 @@ class Settler:
         done: Callable[[Transition], None],
         kick: Callable[[], None],
     ) -> None:
-        self.busy = False
-        """Whether the pump's line is in the middle of a round trip."""
         self._endpoint = endpoint
         self._keys = keys
         self._held = held
@@ -84,8 +80,6 @@ class Settler:
         self._queue: list[Settling] = []
         self._lates: list[Settling] = []
         self._flying: dict[int, Settling] = {}
-        self._line = Line(endpoint)
-        self._spare: asyncio.Task[None] | None = None
 
     @property
     def ready(self) -> bool:
@@ -100,8 +94,6 @@ class Settler:
     def add(self, item: Settling) -> None:
         """Carry out ``item`` as soon as can be."""
         self._queue.append(item)
-        if self.busy and self._spare is None and len(self._queue) >= OVERFLOW:
-            self._spare = asyncio.create_task(self._send_aside())
         self._kick()
 
     def take(self, commands: list[Command], answers: list[Answer]) -> list[Settling]:
@@ -134,35 +126,6 @@ class Settler:
             self._refused(item, error)
         return bool(waiting)
 
-    async def close(self, *, crash: bool = False) -> None:
-        """End the spare line."""
-        if crash:
-            self._line.drop()
-        if self._spare is not None:
-            self._spare.cancel()
-            await asyncio.gather(self._spare, return_exceptions=True)
-        await self._line.close()
-
-    async def _send_aside(self) -> None:
-        try:
-            while len(self._queue) >= OVERFLOW:
-                commands: list[Command] = []
-                answers: list[Answer] = []
-                taken = self.take(commands, answers)
-                try:
-                    results = await self._line.call(*commands)
-                except BaseException:
-                    self.restore(taken)
-                    raise
-                for handle, result in zip(answers, results, strict=True):
-                    handle(result)
-        except TransportError:
-            # The pump sends them again and meets the same; it says so, and waits as long as is right.
-            pass
-        finally:
-            self._spare = None
-            self._kick()
-
     # -- answers ------------------------------------------------------------------------
 
     def _settled(self, part: list[Settling], answer: Any) -> None:
@@ -187,12 +150,24 @@ class Settler:
             elif result == 2:
                 self._flying.pop(id(item), None)
                 self._lates.append(item)
+            elif isinstance(result, bytes):
+                self._asked(item, result)
             elif is_transient(result):
                 self.restore([item])
                 problem = result
             else:
                 self._refused(item, self._endpoint.refused(result))
         self._endpoint.check(problem)
+
+    def _asked(self, item: Settling, meta: bytes) -> None:
+        """An operator asked for something while the step ran: settle it so that it is heeded."""
+        asked = Record.decode(meta, None, position="")
+        item.transition = heed(item.transition, asked)
+        item.move = Move(
+            self._keys, "settle", item.transition, expect=asked.id, claimed=item.delivery.token, fresh=True
+        )
+        item.plain = False
+        self.restore([item])
 
     def _was_late(self, item: Settling, answer: Any) -> None:
         if not isinstance(answer, ResponseError):

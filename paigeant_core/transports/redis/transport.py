@@ -18,12 +18,14 @@ from paigeant_core.transports.base import Transport
 from paigeant_core.transports.redis import observe
 from paigeant_core.transports.redis.connection import Endpoint, LineLost, Lines
 from paigeant_core.transports.redis.consumer import RedisConsumer
-from paigeant_core.transports.redis.encoding import Move, move
+from paigeant_core.transports.redis.encoding import Move, ask, move
+from paigeant_core.transports.redis.examine import examine
 from paigeant_core.transports.redis.keys import Keys
-from paigeant_core.transports.redis.scripts import AUDIT
+from paigeant_core.transports.redis.scripts import AUDIT, Command
 from paigeant_core.transports.types import (
     START,
     BrokerInfo,
+    Finding,
     QueueStatus,
     Settled,
     WorkerInfo,
@@ -33,6 +35,8 @@ from paigeant_core.urls import mask_url, parse_url
 
 OLDEST = (6, 2)
 _VERSION = re.compile(r"(\d+)\.(\d+)")
+_OPERATED = (Settled.DONE, Settled.ALREADY, Settled.SUPERSEDED, Settled.SUPERSEDED, Settled.CLAIMED)
+"""What the answers of a move and of a request mean to an operator."""
 _FACTS = ("redis_mode", "maxmemory_policy", "maxmemory_human", "used_memory_human", "aof_enabled", "os")
 
 
@@ -101,6 +105,10 @@ class RedisTransport(Transport):
         # INFO may be forbidden to this user.
         return BrokerInfo(broker="Redis", version=said.get("redis_version", "unknown"), facts=facts)
 
+    async def examine(self, topic: str) -> list[Finding]:
+        """See :meth:`Transport.examine`."""
+        return await examine(self._lines, self.keys(topic), self.clock)
+
     # -- producing and consuming --------------------------------------------------------
 
     async def dispatch(self, topic: str, transition: Transition, *, chosen_id: bool = True) -> None:
@@ -151,31 +159,55 @@ class RedisTransport(Transport):
 
     # -- acting -------------------------------------------------------------------------
 
-    async def operate(self, topic: str, transition: Transition, *, expect: str) -> Settled:
+    async def operate(
+        self, topic: str, transition: Transition, *, expect: str, unless_claimed: bool = False
+    ) -> Settled:
         """See :meth:`Transport.operate`."""
         keys = self.keys(topic)
-        item = Move(keys, "operate", transition, expect=expect, fresh=True)
-        return (Settled.DONE, Settled.ALREADY, Settled.SUPERSEDED)[await self._move(keys, item)]
+        item = Move(keys, "unclaimed" if unless_claimed else "operate", transition, expect=expect, fresh=True)
+        return _OPERATED[await self._move(keys, item)]
+
+    async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
+        """See :meth:`Transport.request`."""
+        return _OPERATED[await self._once(ask(self.keys(topic), asked, expect))]
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_audit`."""
-        await self._lines.one(AUDIT([self.keys(topic).audit], [new_id(), entry]))
+        await self._keep(self.keys(topic).audit, entry)
 
     async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
         """See :meth:`Transport.audit`."""
-        entries = await self._lines.one(("XREVRANGE", self.keys(topic).audit, "+", "-", "COUNT", limit))
+        return await self._kept(self.keys(topic).audit, limit)
+
+    async def append_operation(self, topic: str, entry: bytes) -> None:
+        """See :meth:`Transport.append_operation`."""
+        await self._keep(self.keys(topic).operations, entry)
+
+    async def operation_entries(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.operation_entries`."""
+        return await self._kept(self.keys(topic).operations, limit)
+
+    async def _keep(self, key: str, entry: bytes) -> None:
+        await self._lines.one(AUDIT([key], [new_id(), entry]))
+
+    async def _kept(self, key: str, limit: int) -> list[bytes]:
+        entries = await self._lines.one(("XREVRANGE", key, "+", "-", "COUNT", limit))
         named = [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in reversed(entries)]
         return [fields[b"e"] for fields in named if b"e" in fields]
 
     async def _move(self, keys: Keys, item: Move) -> int:
         """Carry out one move, once however often it is sent."""
+        return await self._once(move(keys, [item]))
+
+    async def _once(self, command: Command) -> int:
         try:
-            (answer,) = await self._lines.one(move(keys, [item]))
+            answer = await self._lines.one(command)
         except LineLost as error:
             self._known.clear()
             if error.sent:
                 raise PublishUnknown(f"{error}; whether it was done is not known") from None
             raise
-        if isinstance(answer, ResponseError):
-            raise self._endpoint.refused(answer)
-        return int(answer)
+        (code,) = answer if isinstance(answer, list) else (answer,)
+        if isinstance(code, ResponseError):
+            raise self._endpoint.refused(code)
+        return int(code)

@@ -41,8 +41,10 @@ local function back(stream, id, me)
     local readable, headers = pcall(cjson.decode, string.match(body, '^[^\n]*'))
     if readable and type(headers) == 'table' and type(headers.correlation_id) == 'string' then
       local wf = prefix .. 'wf:' .. headers.correlation_id
-      local at = redis.call('HMGET', wf, 'entry', 'message')
-      if at[1] == id and at[2] == headers.message_id then
+      local at = redis.call('HMGET', wf, 'entry', 'message', 'asked', 'asked_of')
+      -- While something is asked of the step, the fence stands at that.
+      local current = at[2] == at[3] and at[4] or at[2]
+      if at[1] == id and current == headers.message_id then
         redis.call('HSET', wf, 'entry', new)
       end
     end

@@ -6,7 +6,8 @@
 -- ARGV: the number of moves; then for each: thirteen words (below), the correlation ID, what the
 --       fence must stand at, the entry it was claimed as, the record's ID, its meta and its message;
 --       then its `before` records, and seven values of its deadline where it has one
--- Answers for each move: 0 done, 1 already done, 2 superseded, 3 the workflow exists, or an error.
+-- Answers for each move: 0 done, 1 already done, 2 superseded, 3 the workflow exists, 4 a worker has
+--         it, an error, or as text the request that a settle has to heed first.
 
 local delayed, counts, activities = KEYS[2], KEYS[3], KEYS[7]
 local parked = {dead = KEYS[4], held = KEYS[5], quarantine = KEYS[6]}
@@ -61,6 +62,12 @@ local function done_before(position, record)
   return false
 end
 
+-- What was asked of the step whose message the fence stood at before, as its record's meta.
+local function asked_of(wf, current, expect)
+  local a = redis.call('HMGET', wf, 'asked', 'asked_of', 'asked_meta')
+  return a[1] == current and a[2] == expect and a[3]
+end
+
 local at = 1
 local results = {}
 
@@ -83,7 +90,7 @@ for n = 1, tonumber(ARGV[1]) do
       -- `first` knows a dispatch that is repeated when the workflow has long moved on.
       verdict = redis.call('HGET', wf, 'first') == record and 1 or 3
     elseif mode == 'defer' then
-      if current ~= expect then
+      if current ~= expect and not asked_of(wf, current, expect) then
         verdict = #redis.call('XRANGE', source, claimed, claimed) > 0 and 2 or 1
       elseif old_place ~= 'work' or old_entry ~= claimed then
         verdict = 1
@@ -91,9 +98,14 @@ for n = 1, tonumber(ARGV[1]) do
     elseif current == record then
       verdict = 1
     elseif current ~= expect then
-      verdict = done_before(before, record) and 1 or 2
+      verdict = mode == 'settle' and asked_of(wf, current, expect) or done_before(before, record) and 1 or 2
+    elseif mode == 'unclaimed' and old_place == 'work' then
+      local pending = redis.pcall('XPENDING', prefix .. 'work:' .. old_activity, group, old_entry, old_entry, 1)
+      if not failed(pending) and #pending > 0 then
+        verdict = 4
+      end
     end
-  elseif mode == 'operate' then
+  elseif mode == 'operate' or mode == 'unclaimed' then
     verdict = 2
   end
 

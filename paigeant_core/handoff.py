@@ -1,0 +1,141 @@
+"""What an operator asks of a step that runs: it is heeded when the step is handed on.
+
+A request is a journal record that names no state. It moves the workflow's fence, so of
+two operators one is first, and leaves the message where it is: the worker that runs the
+step sees the request when it settles, and what the step gave is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from paigeant_core import transition as moves
+from paigeant_core.errors import PaigeantError
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.limits import MAX_STEPS
+from paigeant_core.message import Headers
+from paigeant_core.names import new_id
+from paigeant_core.routing import to_step
+from paigeant_core.transition import Place, Transition
+
+GO_ON = "go on"
+"""What takes a request back."""
+
+_DONE = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD})
+"""Kinds by which a step was done, and is not tried again."""
+
+
+def request(headers: Headers, at: float, wish: str, detail: dict[str, Any]) -> Record:
+    """The record that asks for something at the hand-off of the step that ``headers`` ask for.
+
+    Args:
+        headers: of the message that is being run.
+        at: now.
+        wish: ``hold``, ``cancel``, ``compensate``, ``insert`` or :data:`GO_ON`.
+        detail: who, why, which operation; of an insert the ``steps``.
+    """
+    return Record(Kind.OPERATED, headers, detail={**detail, "asks": wish}, id=new_id(), at=at)
+
+
+def wish_of(record: Record) -> str:
+    """What ``record`` asks for; empty: it is no request."""
+    if record.kind != Kind.OPERATED or record.state:
+        return ""
+    wish = record.detail.get("asks")
+    return wish if isinstance(wish, str) else ""
+
+
+def heed(transition: Transition, asked: Record) -> Transition:
+    """What becomes of a hand-off, given what was asked for meanwhile.
+
+    A workflow that its step ended or parked by itself is not held any more, and one that
+    is completed is not cancelled; ``transition`` is then carried out as it is.
+
+    Args:
+        transition: what the worker is about to do.
+        asked: the request.
+    """
+    record, place = transition.record, transition.place
+    if place is Place.QUARANTINE or record.body is None:
+        return transition
+    if record.detail.get("asked") == asked.id:
+        return transition  # it was heeded before, and is settled again
+    wish = wish_of(asked)
+    try:
+        if wish == "hold" and place in (Place.WORK, Place.DELAYED):
+            return _instead(transition, asked, Kind.HELD, State.HELD, Place.HELD)
+        if wish == "cancel" and place is not Place.NOWHERE:
+            return _instead(transition, asked, Kind.CANCELLED, State.CANCELLED, Place.NOWHERE)
+        if wish == "compensate" and record.state not in (State.COMPENSATED, State.CANCELLED):
+            return _compensate(transition, asked)
+        if wish == "insert":
+            return _insert(transition, asked)
+    except (PaigeantError, TypeError):
+        # A worker must come to an end with its step, whatever somebody wrote into a request.
+        pass
+    return transition
+
+
+def _said(record: Record, asked: Record) -> dict[str, Any]:
+    kept = {key: value for key, value in record.detail.items() if key not in ("due_at", "delay_s", "until")}
+    for key in ("action", "operator", "operation_id", "reason"):
+        kept[key] = asked.detail.get(key, "")
+    return {**kept, "asked": asked.id, "instead_of": str(record.kind)}
+
+
+def _instead(transition: Transition, asked: Record, kind: str, state: str, place: Place) -> Transition:
+    record = transition.record
+    parked = Record(
+        kind,
+        record.headers,
+        state=state,
+        worker=record.worker,
+        detail=_said(record, asked),
+        body=record.body,
+        id=record.id,
+        at=record.at,
+    )
+    return Transition(place=place, record=parked, before=transition.before)
+
+
+def _compensate(transition: Transition, asked: Record) -> Transition:
+    record = transition.record
+    message = record.message
+    if message is None or message.routing_slip.undoing:
+        return transition
+    undoing = moves.compensate(message, record.at, _said(record, asked), record.worker)
+    undoing.before = transition.before
+    return undoing
+
+
+def _insert(transition: Transition, asked: Record) -> Transition:
+    record = transition.record
+    message = record.message
+    added = [to_step(item) for item in asked.detail.get("steps", ())]
+    if message is None or message.routing_slip.undoing or record.state == State.CANCELLED:
+        return transition
+    slip = message.routing_slip.copy()
+    if len(slip.executed) + len(slip.itinerary) + len(added) > MAX_STEPS:
+        return transition
+    behind = 0 if record.kind in _DONE else 1
+    slip.itinerary[behind:behind] = added
+    following = message.replaced(slip, timestamp=message.headers.timestamp, attempt=message.headers.attempt)
+    detail = {**record.detail, "inserted": [*record.detail.get("inserted", ()), *map(str, added)]}
+    detail.update(asked=asked.id, operation_id=asked.detail.get("operation_id"))
+    place, kind, state = transition.place, record.kind, record.state
+    if place is Place.NOWHERE:
+        place, kind, state = Place.WORK, Kind.ADVANCED, State.QUEUED
+    if transition.deadline is not None:
+        delay, on_deadline = transition.deadline.delay, detail.get("on_deadline", "dead_letter")
+        return moves.hold(following, record.at, detail, record.worker, delay, on_deadline)
+    changed = Record(
+        kind,
+        following.headers,
+        state=state,
+        worker=record.worker,
+        detail=detail,
+        body=following.encode(),
+        id=new_id() if place is Place.DEAD else "",
+        at=record.at,
+    )
+    return Transition(place=place, record=changed, before=transition.before, delay=transition.delay)
