@@ -1,4 +1,4 @@
-"""retry, replay and dead-letter: selected, refused, confirmed, done and told."""
+"""The verbs that act on workflows: selected, refused, confirmed, done and told."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from paigeant_core import get_transport
 from paigeant_core.operations import Operations, Retry
 from tests.cli.conftest import Cli
 
-VERBS = ("retry", "replay", "dead-letter")
+VERBS = ("retry", "replay", "dead-letter", "hold", "release", "skip", "cancel", "compensate", "restore", "insert")
+
+
+def words(verb: str, *ids: str) -> list[str]:
+    """The beginning of a command line that does ``verb`` to workflows."""
+    return [verb, "extra", *(word for item in ids for word in ("--id", item))] if verb == "insert" else [verb, *ids]
 
 
 @pytest.fixture
@@ -86,6 +91,41 @@ def test_replay_from_a_step_with_another_payload(three: Cli, tmp_path: Path) -> 
     assert states(three)[new] == "queued"
 
 
+def test_hold_release_and_undo(three: Cli) -> None:
+    done = three("hold", "w1", "w2", "--reason", "wait", "--yes", "--json").ended(0)
+    assert states(three) == {"w1": "held", "w2": "held", "w3": "queued"}
+    three("release", "w1", "--var", "approved=true", "--reason", "fine", "--yes").ended(0)
+    assert three("show", "w1", "--json").document["payload"] == {"n": 1, "approved": True}
+    operation = done.documents[-1]["operation_id"]
+    undone = three("undo", operation, "--reason", "wrong ones", "--yes", "--json").ended(1)
+    assert {found["correlation_id"]: found["outcome"] for found in undone.documents[:-1]} == {
+        "w1": "skipped",
+        "w2": "done",
+    }
+    assert set(states(three).values()) == {"queued"}
+    three("undo", "nobody", "--reason", "x", "--yes").ended(3).said("no operation 'nobody'")
+    three("undo", "--reason", "x", "--yes").ended(2).said("name the operation")
+
+
+def test_the_slip_is_changed_and_the_workflow_ended(three: Cli) -> None:
+    three("insert", "c", '{"name":"d","arguments":{"k":1}}', "--id", "w1", "--reason", "x", "--yes").ended(0)
+    slip = three("show", "w1", "--json").document["itinerary"]
+    assert [step["name"] for step in slip] == ["a", "c", "d", "b"]
+    assert slip[2]["arguments"] == {"k": 1}
+    three("insert", "--id", "w1", "--reason", "x", "--yes").ended(2).said("name the steps")
+    three("insert", "not a name", "--id", "w1", "--reason", "x", "--yes").ended(2)
+    three("skip", "w1", "--reason", "x", "--yes").ended(0)
+    assert three("show", "w1", "--json").document["step"] == "c"
+    three("cancel", "w1", "--reason", "x", "--yes").ended(0)
+    three("compensate", "w2", "--reason", "x", "--yes").ended(0)
+    three("dead-letter", "w3", "--reason", "x", "--yes").ended(0)
+    three("restore", "w3", "--reason", "x", "--yes").ended(0)
+    assert states(three) == {"w1": "cancelled", "w2": "compensated", "w3": "queued"}
+    assert (
+        three("cancel", "w1", "--reason", "x", "--yes", "--json").ended(1).documents[0]["reason"] == "it is cancelled"
+    )
+
+
 def test_a_dry_run_does_nothing(three: Cli) -> None:
     three("dead-letter", "w2", "--reason", "x", "--yes").ended(0)
     before = three("tail", "--no-follow", "--json").out, three("audit", "--json").out
@@ -102,22 +142,26 @@ def test_a_dry_run_does_nothing(three: Cli) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_it_asks_for_a_reason_a_selection_and_a_confirmation(three: Cli, verb: str) -> None:
-    three(verb, "w1", "--yes").ended(2).said("--reason")
-    three(verb, "w1", "--yes", "--reason", "  ").ended(2).said("--reason")
-    three(verb, "--yes", "--reason", "x").ended(2).said("--where")
-    three(verb, "--yes", "--reason", "x", "--where", " ").ended(2).said("--where")
-    three(verb, "w1", "--yes", "--reason", "x", "--where", "w1").ended(2).said("not both")
-    three(verb, "w1", "--reason", "x").ended(5).said("not confirmed: give --yes")
-    three(verb, "w1", "--reason", "x" * 1001, "--yes").ended(5).said("1000 characters")
-    three(verb, "--where", "*", "--reason", "x", "--yes", "--limit", "2").ended(5).said(
+    if verb in ("release", "restore"):
+        three({"release": "hold", "restore": "dead-letter"}[verb], "--where", "*", "--reason", "x", "--yes").ended(0)
+    before, audited = states(three), three("audit", "--json").out
+    none, one = words(verb), words(verb, "w1")
+    three(*one, "--yes").ended(2).said("--reason")
+    three(*one, "--yes", "--reason", "  ").ended(2).said("--reason")
+    three(*none, "--yes", "--reason", "x").ended(2).said("--where")
+    three(*none, "--yes", "--reason", "x", "--where", " ").ended(2).said("--where")
+    three(*one, "--yes", "--reason", "x", "--where", "w1").ended(2).said("not both")
+    three(*one, "--reason", "x").ended(5).said("not confirmed: give --yes")
+    three(*one, "--reason", "x" * 1001, "--yes").ended(5).said("1000 characters")
+    three(*none, "--where", "*", "--reason", "x", "--yes", "--limit", "2").ended(5).said(
         "3 workflows matched", "--limit"
     )
-    three(verb, "w1", "--reason", "x", "--yes", "--limit", "none").ended(2).said("--limit 'none'")
-    assert set(states(three).values()) == {"queued"}
-    assert three("audit", "--json").out == ""
+    three(*one, "--reason", "x", "--yes", "--limit", "none").ended(2).said("--limit 'none'")
+    assert states(three) == before
+    assert three("audit", "--json").out == audited
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, "undo"])
 def test_read_only_comes_before_everything(
     three: Cli, verb: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -216,10 +260,10 @@ def test_a_workflow_that_moved_meanwhile_is_left_alone(three: Cli, monkeypatch: 
 
         asyncio.run(go())
 
-    async def operate(self, topic, transition, *, expect):
+    async def operate(self, topic, transition, **options):
         monkeypatch.setattr(kind, "operate", original)
         await asyncio.to_thread(retry_beside)
-        return await original(self, topic, transition, expect=expect)
+        return await original(self, topic, transition, **options)
 
     monkeypatch.setattr(kind, "operate", operate)
     done = three("retry", "w1", "--reason", "x", "--yes", "--json").ended(1)

@@ -209,7 +209,7 @@ def test_a_released_workflow_goes_on_ends_or_is_undone_as_it_stood() -> None:
 
 def test_retry_asks_for_the_next_attempt_of_the_same_hop() -> None:
     message = halfway(["b", "c"], [Executed("a")])
-    transition = moves.retry(message, ValueError("no"), 2.5, SPAN)
+    transition = moves.retry(message, ValueError("no"), 2.5, SPAN, most=5)
     assert (transition.place, transition.delay) == (Place.DELAYED, 2.5)
     assert (transition.record.kind, transition.record.state) == (Kind.RETRYING, State.RETRYING)
     assert_consistent(transition, message)
@@ -220,6 +220,7 @@ def test_retry_asks_for_the_next_attempt_of_the_same_hop() -> None:
     assert transition.record.detail == {
         "error": {"type": "ValueError", "message": "no"},
         "delay_s": 2.5,
+        "max_attempts": 5,
         "due_at": rfc3339(DONE_AT + 2.5),
         "failed_attempt": 2,
         "started_at": rfc3339(AT + 1),
@@ -242,6 +243,8 @@ def test_a_dead_letter_keeps_its_bytes() -> None:
     assert transition.record.detail == {
         "reason": "attempts_exhausted",
         "origin": "b",
+        "started_at": rfc3339(SPAN.started_at),
+        "completed_at": rfc3339(SPAN.completed_at),
         "error": {"type": "ValueError", "message": "no"},
     }
     assert transition.before == ()

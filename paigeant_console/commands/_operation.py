@@ -1,0 +1,347 @@
+"""What all verbs that act on workflows have in common: select, plan, preflight, confirm, execute, report."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from paigeant_console.commands._call import Call, Job, command
+from paigeant_console.exit_codes import ExitCode
+from paigeant_console.output import note
+
+if TYPE_CHECKING:
+    from paigeant_core.operations import Action, Line, Operations, Pace, Plan, Report, Result, Running
+    from paigeant_core.transports import Transport
+
+__all__ = ["carry_out", "verb"]
+
+AT_ONCE: Final = 100
+"""Workflows up to which an operation is done in one go; larger ones can be paused and aborted."""
+
+PREFLIGHT_LINES: Final = 20
+"""Workflows that the preflight names one by one."""
+
+_IDS: Final = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Correlation IDs, or beginnings of them.")]
+_ID_OPTION: Final = Annotated[
+    list[str] | None, typer.Option("--id", metavar="ID", help="A correlation ID, or the beginning of one.")
+]
+_WHERE: Final = Annotated[
+    str | None, typer.Option("--where", metavar="QUERY", help="All workflows that QUERY selects instead.")
+]
+_SHARED: Final[Mapping[str, tuple[Any, Any]]] = {
+    "reason": (
+        Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why, for the audit; required.")],
+        None,
+    ),
+    "yes": (Annotated[bool, typer.Option("--yes", help="Do not ask.")], False),
+    "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")], False),
+    "limit": (
+        Annotated[str | None, typer.Option("--limit", metavar="N", help="Refuse more than so many (1000).")],
+        None,
+    ),
+    "rate": (Annotated[str | None, typer.Option("--rate", metavar="N", help="Workflows a second, at most.")], None),
+    "ramp": (
+        Annotated[bool, typer.Option("--ramp", help="Begin with 1, 5, 20, ...; go on when these came through.")],
+        False,
+    ),
+    "brake": (
+        Annotated[str | None, typer.Option("--brake", metavar="PERCENT", help="Stop when so many of them fail again.")],
+        None,
+    ),
+    "confirm": (
+        Annotated[
+            str | None,
+            typer.Option(
+                "--confirm", metavar="VALUE", help="In production: the number of workflows, or the context's name."
+            ),
+        ],
+        None,
+    ),
+}
+"""Options of every verb: annotation and default by parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for, beside the action itself; ``ids`` is None where the action knows its workflows."""
+
+    ids: Sequence[str] | None
+    where: str | None
+    reason: str | None
+    yes: bool
+    dry_run: bool
+    limit: str | None
+    rate: str | None
+    ramp: bool
+    brake: str | None
+    confirm: str | None
+
+
+def verb(name: str, *, by: str = "argument") -> Callable[[Callable[..., Action]], Callable[..., Job]]:
+    """Make a command of a function that makes an action.
+
+    Args:
+        name: the command.
+        by: how workflows are named: ``argument``, ``option`` (the arguments are something else), or ``action``.
+    """
+
+    def make(function: Callable[..., Action]) -> Callable[..., Job]:
+        # Actions are not imported before a command is called, so that name means nothing yet.
+        function.__annotations__.pop("return", None)
+        own = list(inspect.signature(function, eval_str=True).parameters.values())
+        select = {"argument": {"ids": (_IDS, None)}, "option": {"ids": (_ID_OPTION, None)}, "action": {}}[by]
+        if by != "action":
+            select["where"] = (_WHERE, None)
+
+        def run(call: Call, /, **given: Any) -> int:
+            call.refuse_if_read_only(name)
+            ids = None if by == "action" else given.pop("ids") or ()
+            shared = {key: given.pop(key) for key in _SHARED}
+            order = Order(ids, given.pop("where", None), **shared)
+            _check(order)
+            return _operate(call, function(**given), order)
+
+        keyword = inspect.Parameter.KEYWORD_ONLY
+        added = [
+            inspect.Parameter(key, keyword, default=default, annotation=annotation)
+            for key, (annotation, default) in {**select, **_SHARED}.items()
+        ]
+        first = inspect.Parameter("call", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Call)
+        parameters = [first, *(item.replace(kind=keyword) for item in own), *added]
+        run.__signature__ = inspect.Signature(parameters, return_annotation=int)  # type: ignore[attr-defined]
+        run.__name__, run.__doc__ = function.__name__, function.__doc__
+        return command(run)
+
+    return make
+
+
+def _check(order: Order) -> None:
+    """What can be seen without a broker.
+
+    Raises:
+        ConfigError: No reason, or no selection, or two.
+    """
+    from paigeant_core.errors import ConfigError
+
+    if not (order.reason or "").strip():
+        raise ConfigError('give --reason "why"; it is kept in the audit')
+    if order.ids is None:
+        return
+    if order.ids and order.where is not None:
+        raise ConfigError("give IDs or --where, not both")
+    if not order.ids and not (order.where or "").strip():
+        raise ConfigError("name workflows by ID, or select them with --where QUERY ('*' for all)")
+
+
+def _operate(call: Call, action: Action, order: Order) -> int:
+    from paigeant_console.commands._values import count
+    from paigeant_console.model.query import parse
+    from paigeant_console.runner import run
+
+    limit = count(order.limit, "--limit")
+    pace = _pace(order)
+    if order.where is not None:
+        parse(order.where)  # before anything is connected
+
+    async def main() -> int:
+        async with call.broker() as transport:
+            operations = call.operations(transport, limit=limit)
+            ids = await _targets(call, transport, operations, action, order)
+            plan = await operations.plan(action, ids, reason=order.reason or "")
+            _preflight(plan)
+            if order.dry_run:
+                return _dry_run(call, plan)
+            if plan.eligible:
+                await _confirmed(call, plan, order)
+            if pace or len(plan.lines) > AT_ONCE:
+                return await carry_out(call, await operations.start(plan, pace))
+            report = await operations.execute(plan, progress=lambda result: _tell(call, result))
+            _summarise(call, report)
+            return ExitCode.OK if report.count("done") == len(report.results) else ExitCode.FAILED
+
+    return run(main())
+
+
+async def carry_out(call: Call, running: Running) -> int:
+    """Carry out an operation that others can see, pause and go on with; tell each result.
+
+    Args:
+        call: the command's.
+        running: the operation.
+    """
+    status = running.status
+    note(f"operation {status.operation_id}: {len(status.targets)} workflows; others see it with: operations")
+    report = await running.go(lambda result: _tell(call, result))
+    if status.said:
+        left = len(status.targets) - len(report.results)
+        note(f"operation {status.operation_id}: {status.said}; {left} were left alone")
+    _summarise(call, report)
+    return ExitCode.OK if report.count("done") == len(status.targets) else ExitCode.FAILED
+
+
+def _pace(order: Order) -> Pace:
+    from paigeant_core.operations import Pace
+
+    return Pace(rate=_number(order.rate, "--rate"), ramp=order.ramp, brake=_number(order.brake, "--brake"))
+
+
+def _number(given: str | None, option: str) -> float | None:
+    from paigeant_core.errors import ConfigError
+
+    try:
+        return None if given is None else float(given)
+    except ValueError:
+        raise ConfigError(f"{option} {ascii(given)[:40]}: write a number") from None
+
+
+async def _targets(call: Call, transport: Transport, operations: Operations, action: Action, order: Order) -> list[str]:
+    from paigeant_core.operations import Undo
+
+    if isinstance(action, Undo):
+        return await operations.touched(action.operation_id)
+    if order.where is not None:
+        return await _selected(call, transport, order.where)
+    return [await operations.resolve(prefix) for prefix in order.ids or ()]
+
+
+async def _selected(call: Call, transport: Transport, where: str) -> list[str]:
+    from paigeant_console.model.query import parse
+    from paigeant_console.model.snapshot import read_rows
+    from paigeant_core.errors import WorkflowNotFound
+
+    query = parse(where)
+    snapshot = await read_rows(transport, call.settings.topic, payloads=query.needs_payload)
+    ids = [row.correlation_id for row in snapshot.select(query)]
+    if not ids:
+        raise WorkflowNotFound(f"nothing matched --where {ascii(where)[:200]} in topic {call.settings.topic}")
+    return ids
+
+
+def _would(plan: Plan, line: Line) -> str:
+    """What happens to one workflow, in a few words."""
+    standing = line.standing
+    where = ""
+    if standing is not None:
+        headers = standing.headers
+        where = f" ({standing.state} at {headers.activity or 'the end'}, hop {headers.hop})"
+    beside = f"; {line.why}" if line.why else ""
+    return f"{plan.action.name}{where}{beside}"
+
+
+def _preflight(plan: Plan) -> None:
+    """Say on stderr what will happen to whom; the first ones by name, the others in numbers."""
+    for line in plan.lines[:PREFLIGHT_LINES]:
+        if line.eligible:
+            note(f"{line.correlation_id}: will {_would(plan, line)}")
+        else:
+            note(f"{line.correlation_id}: will be skipped: {line.why}")
+    if (more := len(plan.lines) - PREFLIGHT_LINES) > 0:
+        note(f"... and {more} more")
+    note(f"{plan.action.name}: {len(plan.lines)} matched, {plan.eligible} can be done")
+
+
+def _dry_run(call: Call, plan: Plan) -> int:
+    """Report what would have come of it, in the form of a report; nothing is done, and nothing goes to the audit."""
+    from paigeant_core.operations import Result
+
+    for line in plan.lines:
+        if line.eligible:
+            _tell(call, Result(line.correlation_id, "done", f"dry run: would {_would(plan, line)}"))
+        else:
+            _tell(call, Result(line.correlation_id, "skipped", f"dry run: {line.why}"))
+    skipped = len(plan.lines) - plan.eligible
+    if call.out.as_json:
+        call.out.document(
+            {
+                "summary": True,
+                "operation_id": None,
+                "matched": len(plan.lines),
+                "done": plan.eligible,
+                "skipped": skipped,
+                "failed": 0,
+                "dry_run": True,
+            }
+        )
+    else:
+        note(f"dry run: {plan.eligible} would be done, {skipped} skipped; nothing was done")
+    return ExitCode.FAILED if skipped else ExitCode.OK
+
+
+async def _confirmed(call: Call, plan: Plan, order: Order) -> None:
+    """Go on only if somebody said so.
+
+    Raises:
+        Refused: Nobody did, or not in the way that this broker asks for.
+    """
+    from paigeant_core.errors import Refused
+
+    settings = call.settings
+    count = str(len(plan.lines))
+    values = {count, settings.context} - {""}
+    if order.confirm is not None:
+        if order.confirm not in values:
+            raise Refused(f"not confirmed: --confirm must be {' or '.join(sorted(values))}")
+        return
+    on_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
+    if settings.production and (order.yes or not on_terminal):
+        raise Refused(f"not confirmed: {settings.context} is production; give --confirm {count} (or its name)")
+    if order.yes:
+        return
+    if not on_terminal:
+        raise Refused("not confirmed: give --yes where nobody can be asked")
+    what = f"{plan.action.name} {plan.eligible} workflow{'' if plan.eligible == 1 else 's'}"
+    if settings.production:
+        answer = await _ask(f"{what} in {settings.context}, which is production? Type {count} or {settings.context}: ")
+        if answer in values:
+            return
+    elif (await _ask(f"{what}? [y/N] ")).lower() in ("y", "yes"):
+        return
+    raise Refused("not confirmed: nothing was done")
+
+
+async def _ask(question: str) -> str:
+    """Ask on the terminal without holding up the loop, so that the broker's line lives and Ctrl-C works."""
+    import asyncio
+
+    from paigeant_console.safe_text import safe
+
+    sys.stderr.write(safe(question))
+    sys.stderr.flush()
+    loop = asyncio.get_running_loop()
+    answered = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), answered.set)
+    try:
+        await answered.wait()
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+    return sys.stdin.readline().strip()
+
+
+def _tell(call: Call, result: Result) -> None:
+    from paigeant_console.human import text
+    from paigeant_console.safe_text import joined, literal, safe
+
+    if call.out.as_json:
+        call.out.document(result.to_document())
+    else:
+        outcome = [literal(f"{result.outcome:<7}"), text(result.reason, 300)] if result.reason else [literal("done")]
+        call.out.line(joined([safe(result.correlation_id), *outcome], literal("  ")))
+    # One by one, as they are done.
+    call.out.flush()
+
+
+def _summarise(call: Call, report: Report) -> None:
+    document = report.to_document()
+    if call.out.as_json:
+        call.out.document(document)
+    else:
+        note(
+            "operation {operation_id}: {matched} matched, {done} done, {skipped} skipped, {failed} failed".format_map(
+                document
+            )
+        )

@@ -1,0 +1,142 @@
+"""Verbs that run something again: retry, replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import msgspec
+
+from paigeant_core import transition as moves
+from paigeant_core.clock import rfc3339
+from paigeant_core.errors import NotEligible
+from paigeant_core.journal import State
+from paigeant_core.message import PaigeantMessage, check_payload, merge_payload
+from paigeant_core.names import new_id
+from paigeant_core.operations.action import Action, next_epoch, onward
+from paigeant_core.operations.standing import LIVE, Standing, message_in
+from paigeant_core.transition import Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(Action):
+    """Run the step where the workflow stands again, now, with attempts starting anew.
+
+    From queued, running, retrying, dead, compensating and compensation_failed to queued
+    (compensating, while steps are undone). Same run and hop, so the same idempotency
+    key; the epoch rises. Journalled as one ``operated`` record with the message. A
+    worker in the middle of the step runs on, and its result is superseded.
+    """
+
+    name: ClassVar[str] = "retry"
+    needs: ClassVar[frozenset[str]] = LIVE | {State.DEAD, State.COMPENSATION_FAILED}
+
+    def refusal(self, state: str) -> str:
+        """Why not, from ``state``."""
+        return {
+            State.HELD: "it is held: release it instead",
+            State.COMPLETED: "it is completed: replay it from a step instead",
+            State.COMPENSATED: "it is compensated: replay it from a step instead",
+            State.CANCELLED: "it is cancelled: replay it instead",
+            State.QUARANTINED: "it is quarantined: nobody can read it",
+        }.get(State(state), f"it is {state}")
+
+    def apply(self, standing: Standing, at: float, detail: dict[str, Any]) -> Transition:
+        """See :meth:`Action.apply`."""
+        return onward(next_epoch(standing, at, attempt=1), at, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay(Action):
+    """Do the work again from a hop that the journal holds, with its payload as it was or mended.
+
+    From every state but quarantined to queued, in a new run and a new epoch: somebody
+    asked for the work again, so the idempotency key is a new one. Journalled as one
+    ``operated`` record with the message. A worker in the middle of a step runs on, and
+    its result is superseded.
+
+    Attributes:
+        from_step: a hop (1…) or an activity (its last occurrence so far); None: where
+            the workflow stands.
+        payload: bytes of a JSON object in place of the payload; None: as it was at that hop.
+        changes: single fields that are changed.
+        as_new: leave the workflow alone and start another one there.
+    """
+
+    name: ClassVar[str] = "replay"
+    needs: ClassVar[frozenset[str]] = frozenset(State) - {State.QUARANTINED}
+
+    from_step: int | str | None = None
+    payload: bytes | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    as_new: bool = False
+
+    def refusal(self, state: str) -> str:
+        """Why not, from ``state``."""
+        return "it is quarantined: nobody can read it"
+
+    def check(self, standing: Standing) -> str:
+        """See :meth:`Action.check`."""
+        beside = Action.check(self, standing)
+        self._prepare(standing, 0.0)
+        return "" if self.as_new else beside
+
+    def apply(self, standing: Standing, at: float, detail: dict[str, Any]) -> Transition:
+        """See :meth:`Action.apply`."""
+        following = self._prepare(standing, at)
+        detail["from_hop"] = following.headers.hop
+        if self.payload is not None:
+            detail["payload"] = "replaced"
+        if self.changes:
+            detail["changed"] = sorted(self.changes)
+        if self.as_new:
+            start = moves.dispatch(following, at)
+            start.record.detail.update({**detail, "replay_of": standing.headers.correlation_id})
+            return start
+        return onward(following, at, detail)
+
+    def _prepare(self, standing: Standing, at: float) -> PaigeantMessage:
+        source = self._source(standing)
+        slip = source.routing_slip.copy()
+        slip.undoing = 0
+        if slip.finished:
+            raise NotEligible("it has no step left to replay: name one with --from-step")
+        payload = source.payload_bytes if self.payload is None else check_payload(self.payload)
+        if self.changes:
+            payload = merge_payload(payload, self.changes)
+        current = standing.headers
+        following = source.replaced(
+            slip, timestamp=rfc3339(at), run=current.run + 1, epoch=current.epoch + 1, payload=payload
+        )
+        if self.as_new:
+            fresh = {"correlation_id": new_id(), "run": 1, "epoch": 1, "created_at": rfc3339(at)}
+            following.headers = msgspec.structs.replace(following.headers, **fresh)
+        return following
+
+    def _source(self, standing: Standing) -> PaigeantMessage:
+        if self.from_step is None:
+            if standing.record.state == State.COMPLETED:
+                raise NotEligible("it is completed: name the step to replay from with --from-step")
+            return standing.message()
+        hop = self._hop(standing)
+        for record in reversed(standing.history):
+            # A parked copy of the hop is as good as the one that was published.
+            if record.state and record.headers.hop == hop and record.body is not None:
+                message = message_in(record)
+                if not message.routing_slip.finished and len(message.routing_slip.executed) == hop - 1:
+                    return message
+        raise NotEligible(f"hop {hop} is not in the journal any more, or was not reached")
+
+    def _hop(self, standing: Standing) -> int:
+        slip = standing.message().routing_slip
+        reached = len(slip.executed) + (0 if slip.finished else 1)
+        if isinstance(self.from_step, int):
+            if not 1 <= self.from_step <= reached:
+                raise NotEligible(f"hop {self.from_step} was not reached: the workflow came to hop {reached}")
+            return self.from_step
+        names = slip.names()[:reached]
+        for hop in range(len(names), 0, -1):
+            if names[hop - 1] == self.from_step:
+                return hop
+        raise NotEligible(f"step {ascii(self.from_step)[:80]} was not reached; so far: {', '.join(names)}")

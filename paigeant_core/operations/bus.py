@@ -1,0 +1,393 @@
+"""The bus itself: resolve, plan, execute, audit."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from paigeant_core import handoff
+from paigeant_core.clock import rfc3339
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.errors import AmbiguousID, PaigeantError, Refused, WorkflowNotFound
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.limits import BULK_LIMIT
+from paigeant_core.names import new_id
+from paigeant_core.operations.action import Action, next_epoch, onward, said
+from paigeant_core.operations.log import (
+    OVER,
+    OperationState,
+    OperationStatus,
+    Pace,
+    entry,
+    from_document,
+    opening,
+    read,
+    to_document,
+)
+from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.run import Running
+from paigeant_core.operations.standing import Standing, standing_of
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports import Transport
+from paigeant_core.transports.types import Settled, WorkerStatus
+
+MAX_REASON = 1000
+
+
+class Operations:
+    """Acts on the workflows of one topic, on behalf of one operator.
+
+    Args:
+        transport: where.
+        topic: the topic.
+        operator: who acts; None: user and host.
+        read_only: refuse every operation.
+        limit: workflows that one operation may touch.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        topic: str = "workflows",
+        *,
+        operator: str | None = None,
+        read_only: bool = False,
+        limit: int = BULK_LIMIT,
+    ) -> None:
+        self.transport = transport
+        self.topic = topic
+        self.operator = operator or default_operator()
+        self.read_only = read_only
+        self.limit = limit
+
+    async def resolve(self, prefix: str) -> str:
+        """The one correlation ID that ``prefix`` stands for.
+
+        Raises:
+            WorkflowNotFound: there is none.
+            AmbiguousID: there is more than one.
+        """
+        found = await self.transport.find(self.topic, prefix, 6) if prefix else []
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise WorkflowNotFound(f"no workflow {ascii(prefix)[:140]} in topic {self.topic}")
+        shown = ", ".join(sorted(found)[:5]) + (", …" if len(found) > 5 else "")
+        raise AmbiguousID(f"{ascii(prefix)[:140]} is the beginning of more than one ID: {shown}")
+
+    async def standing(self, correlation_id: str, workers: Sequence[WorkerStatus] | None = None) -> Standing | None:
+        """Where a workflow stands now, or None.
+
+        Args:
+            correlation_id: its whole ID.
+            workers: who lives, where that is known already.
+        """
+        history = await self.transport.history(self.topic, correlation_id)
+        return standing_of(history, await self.transport.workers(self.topic) if workers is None else workers)
+
+    async def plan(self, action: Action, correlation_ids: Sequence[str], *, reason: str) -> Plan:
+        """Look at each workflow and say what would happen; nothing is done.
+
+        Args:
+            action: what to do.
+            correlation_ids: whole IDs; twice the same counts once.
+            reason: why, for the audit.
+
+        Raises:
+            Refused: read-only, no reason, or more workflows than the limit.
+            WorkflowNotFound: none was named.
+        """
+        self._allow(action)
+        if not reason.strip() or len(reason) > MAX_REASON:
+            raise Refused(f"{action.name}: give a reason of 1 to {MAX_REASON} characters, it is kept in the audit")
+        ids = list(dict.fromkeys(correlation_ids))
+        if not ids:
+            raise WorkflowNotFound(f"{action.name}: nothing matched")
+        if len(ids) > self.limit:
+            raise Refused(
+                f"{action.name}: {len(ids)} workflows matched, the limit is {self.limit}; raise it with --limit"
+            )
+        workers = await self.transport.workers(self.topic)
+        lines = [self.line(action, item, await self.standing(item, workers)) for item in ids]
+        return Plan(new_id()[:16], action, reason.strip(), tuple(lines))
+
+    def line(self, action: Action, correlation_id: str, standing: Standing | None) -> Line:
+        """What would happen to one workflow.
+
+        Args:
+            action: what to do.
+            correlation_id: its ID.
+            standing: where it stands, as :meth:`standing` told; None: there is no such workflow.
+        """
+        if standing is None:
+            return Line(correlation_id, None, False, "there is no such workflow")
+        try:
+            return Line(correlation_id, standing, True, action.check(standing))
+        except PaigeantError as error:
+            return Line(correlation_id, standing, False, str(error))
+
+    async def dispatch(self, steps: Sequence[object], variables: Mapping[str, Any] | None = None) -> str:
+        """Start a workflow, unless this is read-only; see :meth:`WorkflowDispatcher.dispatch_workflow`.
+
+        Raises:
+            Refused: read-only.
+        """
+        if self.read_only:
+            raise Refused("dispatch: this is read-only")
+        return await WorkflowDispatcher(self.transport).dispatch_workflow(steps, variables, topic=self.topic)
+
+    async def execute(self, plan: Plan, *, progress: Callable[[Result], None] | None = None) -> Report:
+        """Do what was planned; a workflow that moved since is left alone and reported.
+
+        Args:
+            plan: from :meth:`plan`.
+            progress: called with each result.
+
+        Raises:
+            Refused: read-only.
+        """
+        self._allow(plan.action)
+        results = []
+        for line in plan.lines:
+            result = await self.act(plan, line)
+            results.append(result)
+            if progress is not None:
+                progress(result)
+        report = Report(plan.operation_id, tuple(results))
+        await self.audit(plan, report, targets=len(plan.lines))
+        return report
+
+    async def act(self, plan: Plan, line: Line) -> Result:
+        """Do what was planned to one workflow; it is not put on record in the audit yet.
+
+        Args:
+            plan: of the operation.
+            line: of the workflow.
+        """
+        standing, action = line.standing, plan.action
+        if not line.eligible or standing is None:
+            return Result(line.correlation_id, "skipped", line.why)
+        at = self.transport.clock.now()
+        detail: dict[str, Any] = {
+            "action": action.name,
+            "operator": self.operator,
+            "reason": plan.reason,
+            "operation_id": plan.operation_id,
+            "before": standing.before(),
+            **action.details(),
+        }
+        if standing.state == State.QUARANTINED:
+            return await self._readmit(line.correlation_id, standing, at, detail)
+        wish, settled = action.asks(standing), Settled.DONE
+        try:
+            if not wish:
+                transition = action.apply(standing, at, dict(detail))
+                new = transition.record.headers.correlation_id
+                if new != line.correlation_id:
+                    await self.transport.dispatch(self.topic, transition, chosen_id=False)
+                    return Result(line.correlation_id, "done", f"started as {new}", new)
+                settled = await self.transport.operate(
+                    self.topic, transition, expect=standing.fence, unless_claimed=action.at_handoff
+                )
+                if settled is Settled.CLAIMED:
+                    # A worker has it, and has not said so yet.
+                    wish = action.name
+            if wish:
+                asked = handoff.request(standing.headers, at, wish, detail)
+                settled = await self.transport.request(self.topic, asked, expect=standing.fence)
+        except PaigeantError as error:
+            return Result(line.correlation_id, "failed", str(error))
+        if settled is Settled.SUPERSEDED:
+            return Result(line.correlation_id, "failed", await self._who_was_first(standing))
+        if wish == handoff.GO_ON:
+            return Result(line.correlation_id, "done", "taken back")
+        if wish:
+            activity = standing.headers.activity
+            return Result(line.correlation_id, "done", f"asked for: done when {activity} is handed on")
+        return Result(line.correlation_id, "done")
+
+    async def _readmit(self, quarantined: str, standing: Standing, at: float, detail: dict[str, Any]) -> Result:
+        """Let a workflow go on whose message was quarantined, and take that out of quarantine; in this order."""
+        try:
+            message = standing.message()
+            workflow = message.correlation_id
+            current = await self.standing(workflow)
+            if current is None or current.record.id != message.headers.message_id:
+                return Result(quarantined, "failed", f"workflow {workflow} is unknown, or went on without it")
+            detail["restored"] = quarantined
+            again = onward(next_epoch(current, at), at, detail)
+            settled = await self.transport.operate(self.topic, again, expect=current.fence)
+            if settled is Settled.SUPERSEDED:
+                return Result(quarantined, "failed", await self._who_was_first(current))
+            gone = Record(
+                Kind.CANCELLED, standing.headers, state=State.CANCELLED, detail=said(detail), id=new_id(), at=at
+            )
+            await self.transport.operate(
+                self.topic, Transition(place=Place.NOWHERE, record=gone), expect=standing.fence
+            )
+        except PaigeantError as error:
+            return Result(quarantined, "failed", str(error))
+        return Result(quarantined, "done", f"workflow {workflow} goes on")
+
+    async def _who_was_first(self, standing: Standing) -> str:
+        known = {record.position for record in standing.history}
+        for record in await self.transport.history(self.topic, standing.headers.correlation_id):
+            who, what = record.detail.get("operator"), record.detail.get("action")
+            if record.position not in known and record.kind == Kind.OPERATED and who and what:
+                return f"it moved meanwhile: {who} was first, {what} at {rfc3339(record.at)}"
+        return "the workflow moved meanwhile: look again"
+
+    async def touched(self, operation_id: str) -> list[str]:
+        """The workflows that an operation was done to, as far as the journal goes back; reads all of it.
+
+        Raises:
+            WorkflowNotFound: none is known.
+        """
+        found: dict[str, None] = {}
+        async for batch in self.transport.records(self.topic):
+            for record in batch:
+                if record.kind == Kind.OPERATED and record.detail.get("operation_id") == operation_id:
+                    found[record.headers.correlation_id] = None
+        if not found:
+            raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in the journal of topic {self.topic}")
+        return list(found)
+
+    async def audit(self, plan: Plan, report: Report, *, targets: int, said: str = "") -> None:
+        """Put it on record that an operation was done.
+
+        Args:
+            plan: what was planned.
+            report: what came of it.
+            targets: how many workflows were selected.
+            said: how it ended, where it did not come to its end.
+        """
+        entry = {
+            "at": rfc3339(self.transport.clock.now()),
+            "operator": self.operator,
+            "action": plan.action.name,
+            "reason": plan.reason,
+            "operation_id": plan.operation_id,
+            "targets": targets,
+            "outcome": ", ".join(
+                [f"{report.count(item)} {item}" for item in ("done", "skipped", "failed")] + ([said] if said else [])
+            ),
+        }
+        await self.transport.append_audit(self.topic, msgspec.json.encode(entry))
+
+    # -- operations that take their time --------------------------------------------------
+
+    async def runs(self, limit: int = 5_000) -> dict[str, OperationStatus]:
+        """Operations that take, or took, their time, by ID, the oldest first.
+
+        Args:
+            limit: entries of their log that are read, the newest.
+        """
+        return read(await self.transport.operation_entries(self.topic, limit))
+
+    async def start(self, plan: Plan, pace: Pace | None = None) -> Running:
+        """Begin an operation that another console can see, pause and go on with.
+
+        Args:
+            plan: from :meth:`plan`; its workflows are frozen with this.
+            pace: how fast, and when it stops by itself.
+
+        Raises:
+            Refused: read-only.
+        """
+        self._allow(plan.action)
+        now = self.transport.clock.now()
+        status = OperationStatus(
+            plan.operation_id,
+            operator=self.operator,
+            action=to_document(plan.action),
+            reason=plan.reason,
+            pace=pace or Pace(),
+            at=now,
+            updated_at=now,
+            targets=[line.correlation_id for line in plan.lines],
+            by=new_id(),
+        )
+        for data in opening(status):
+            await self.transport.append_operation(self.topic, data)
+        return Running(self, status, plan.action)
+
+    async def pause(self, operation_id: str) -> OperationStatus:
+        """Let whoever carries an operation out wait; raises as :meth:`abort`."""
+        return await self._order(operation_id, "paused")
+
+    async def abort(self, operation_id: str) -> OperationStatus:
+        """End an operation: what was done stays done, and the rest is left alone.
+
+        Args:
+            operation_id: its ID, or the beginning of it.
+
+        Raises:
+            Refused: read-only, or it is over.
+            WorkflowNotFound: there is no such operation.
+            AmbiguousID: there is more than one.
+        """
+        return await self._order(operation_id, "aborted")
+
+    async def resume(self, operation_id: str) -> Running | None:
+        """Go on with an operation that was paused, that braked, or that nobody carries out any more.
+
+        Returns:
+            What carries it out here; None: whoever paused goes on with it.
+
+        Raises:
+            Refused: read-only, it is over, or somebody carries it out.
+            WorkflowNotFound: there is no such operation.
+            AmbiguousID: there is more than one.
+        """
+        status = await self._known(operation_id, "resume")
+        now = self.transport.clock.now()
+        alone = status.silent(now) or status.state is OperationState.BRAKED
+        if not alone and status.state is not OperationState.PAUSED:
+            raise Refused(f"operation {status.operation_id}: {status.operator} carries it out now")
+        more = {"by": new_id()} if alone else {}
+        data = entry(status.operation_id, "resumed", now, operator=self.operator, **more)
+        await self.transport.append_operation(self.topic, data)
+        if not alone:
+            return None
+        status.by, status.state, status.said = more["by"], OperationState.RUNNING, ""
+        return Running(self, status, from_document(status.action))
+
+    async def _order(self, operation_id: str, event: str) -> OperationStatus:
+        status = await self._known(operation_id, event.removesuffix("d"))
+        now = self.transport.clock.now()
+        said = f"{event} by {self.operator}"
+        data = entry(status.operation_id, event, now, operator=self.operator, said=said)
+        await self.transport.append_operation(self.topic, data)
+        status.state, status.said = OperationState(event), said
+        return status
+
+    async def _known(self, operation_id: str, what: str) -> OperationStatus:
+        if self.read_only:
+            raise Refused(f"{what}: this is read-only")
+        known = await self.runs()
+        found = [key for key in known if key == operation_id] or [key for key in known if key.startswith(operation_id)]
+        if not found:
+            raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in topic {self.topic}")
+        if len(found) > 1:
+            raise AmbiguousID(f"{ascii(operation_id)[:60]} is the beginning of more than one operation")
+        status = known[found[0]]
+        if status.state in OVER:
+            raise Refused(f"operation {status.operation_id} is {status.state.value}")
+        return status
+
+    def _allow(self, action: Action) -> None:
+        if self.read_only:
+            raise Refused(f"{action.name}: this is read-only")
+
+
+def default_operator() -> str:
+    """User and host of this process: a claim, not a proof."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,255 @@
+"""What becomes of an operation, kept on the broker: any console sees it, and can go on with it.
+
+Entries are only ever added. An operation is what they say together: who started it with
+which workflows, how far it came, who paused or aborted it, and how it ended.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from paigeant_core.clock import parse_rfc3339, rfc3339
+from paigeant_core.errors import ConfigError, InvalidMessage, PaigeantError
+from paigeant_core.operations.action import Action
+from paigeant_core.operations.again import Replay, Retry
+from paigeant_core.operations.aside import Cancel, DeadLetter, Hold, Release, Restore, Undo
+from paigeant_core.operations.slip import Compensate, Insert, Skip
+from paigeant_core.routing import Step, to_step
+
+HEARTBEAT = 2.0
+"""Seconds between two entries of whoever carries an operation out."""
+
+SILENCE = 10.0
+"""Seconds without one after which nobody carries it out any more."""
+
+CHUNK = 2_000
+"""Workflows in one entry."""
+
+_ACTIONS: Mapping[str, type[Action]] = {
+    kind.name: kind
+    for kind in (Retry, Replay, DeadLetter, Hold, Release, Skip, Cancel, Compensate, Restore, Insert, Undo)
+}
+
+
+class OperationState(StrEnum):
+    """How an operation stands."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    BRAKED = "braked"
+    ABORTED = "aborted"
+    FINISHED = "finished"
+
+
+OVER = frozenset({OperationState.ABORTED, OperationState.FINISHED})
+"""States that nothing leads out of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast an operation goes through its workflows, and when it stops by itself.
+
+    Attributes:
+        rate: workflows a second; None: as fast as can be.
+        ramp: begin with 1, 5, 20, … and go on only when it is known what became of them.
+        brake: percent of the workflows acted on that may fail again; None: any.
+    """
+
+    rate: float | None = None
+    ramp: bool = False
+    brake: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
+            raise ConfigError(f"rate {self.rate!r}: it must be more than 0 workflows a second")
+        if self.brake is not None and not 0 <= self.brake <= 100:
+            raise ConfigError(f"brake {self.brake!r}: it must be from 0 to 100 percent")
+
+    def __bool__(self) -> bool:
+        return self.rate is not None or self.ramp or self.brake is not None
+
+
+@dataclass(slots=True)
+class OperationStatus:
+    """An operation as its entries tell it.
+
+    Attributes:
+        operation_id: its ID.
+        operator: who started it.
+        action: what is done.
+        reason: why.
+        pace: how fast.
+        at: when it began, seconds since the Unix epoch.
+        updated_at: when its last entry was made.
+        state: how it stands.
+        targets: the workflows, frozen when it began.
+        done: how many were done so far.
+        skipped: how many were not eligible.
+        failed: how many moved meanwhile, or could not be done.
+        again: how many of those done failed again.
+        by: who carries it out; changes when somebody goes on with it.
+        said: why it stands so, for people.
+    """
+
+    operation_id: str
+    operator: str = ""
+    action: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
+    pace: Pace = field(default_factory=Pace)
+    at: float = 0.0
+    updated_at: float = 0.0
+    state: OperationState = OperationState.RUNNING
+    targets: list[str] = field(default_factory=list)
+    done: int = 0
+    skipped: int = 0
+    failed: int = 0
+    again: int = 0
+    by: str = ""
+    said: str = ""
+
+    def silent(self, now: float) -> bool:
+        """Whether nobody carries it out any more, though it is not over."""
+        return self.state not in OVER and now - self.updated_at > SILENCE
+
+    def to_document(self, now: float) -> dict[str, Any]:
+        """As ``operations --json`` shows it."""
+        return {
+            "operation_id": self.operation_id,
+            "at": rfc3339(self.at),
+            "updated_at": rfc3339(self.updated_at),
+            "operator": self.operator,
+            "action": self.action.get("name", ""),
+            "reason": self.reason,
+            "state": self.state.value,
+            "alone": self.silent(now),
+            "targets": len(self.targets),
+            "done": self.done,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "again": self.again,
+            "said": self.said or None,
+        }
+
+
+def entry(operation_id: str, event: str, at: float, **more: Any) -> bytes:
+    """One entry."""
+    return msgspec.json.encode({"operation_id": operation_id, "event": event, "at": rfc3339(at), **more})
+
+
+def opening(status: OperationStatus) -> Iterable[bytes]:
+    """The entries that an operation begins with."""
+    for start in range(0, len(status.targets), CHUNK):
+        yield entry(status.operation_id, "targets", status.at, ids=status.targets[start : start + CHUNK])
+    pace = {"rate": status.pace.rate, "ramp": status.pace.ramp, "brake": status.pace.brake}
+    yield entry(
+        status.operation_id,
+        "started",
+        status.at,
+        operator=status.operator,
+        action=status.action,
+        reason=status.reason,
+        pace=pace,
+        by=status.by,
+    )
+
+
+def read(entries: Sequence[bytes]) -> dict[str, OperationStatus]:
+    """The operations that these entries tell of, oldest first; what cannot be read is passed over."""
+    found: dict[str, OperationStatus] = {}
+    for data in entries:
+        try:
+            document = msgspec.json.decode(data, type=dict[str, Any])
+            status = found.setdefault(document["operation_id"], OperationStatus(document["operation_id"]))
+            _take(status, document)
+        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError, PaigeantError):
+            continue  # anybody may write into the broker
+    return {key: status for key, status in found.items() if status.action}
+
+
+def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
+    event = document["event"]
+    status.updated_at = max(status.updated_at, parse_rfc3339(document["at"]))
+    if event == "targets":
+        status.targets += [str(item) for item in document["ids"]]
+    elif event == "started":
+        status.at = status.updated_at
+        status.operator, status.reason = str(document["operator"]), str(document["reason"])
+        status.action, status.by = dict(document["action"]), str(document["by"])
+        status.pace = Pace(**document["pace"])
+    elif event == "progress":
+        if status.by == document["by"]:
+            for name in ("done", "skipped", "failed", "again"):
+                setattr(status, name, int(document[name]))
+    elif status.state not in OVER:
+        status.state = _ORDERS.get(event) or OperationState(event)
+        status.said = str(document.get("said", ""))
+        if event == "resumed" and "by" in document:
+            status.by = str(document["by"])
+
+
+def control(entries: Sequence[bytes], operation_id: str) -> tuple[OperationState | None, str, str]:
+    """What was last ordered of an operation, what was said with it, and who went on with it last.
+
+    Args:
+        entries: the newest of the log.
+        operation_id: which.
+    """
+    state, said, by = None, "", ""
+    for data in entries:
+        if operation_id.encode() not in data:
+            continue
+        with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError):
+            document = msgspec.json.decode(data, type=dict[str, Any])
+            if document["operation_id"] == operation_id and (event := document["event"]) in _ORDERS:
+                state, said = _ORDERS[event], str(document.get("said", ""))
+                by = str(document.get("by", "")) or by
+    return state, said, by
+
+
+_ORDERS = {
+    "paused": OperationState.PAUSED,
+    "resumed": OperationState.RUNNING,
+    "aborted": OperationState.ABORTED,
+}
+
+
+def to_document(action: Action) -> dict[str, Any]:
+    """An action as its operation's log keeps it."""
+    document: dict[str, Any] = {"name": action.name}
+    for item in fields(action):  # type: ignore[arg-type]  # every action is a dataclass
+        value = getattr(action, item.name)
+        if isinstance(value, bytes):
+            value = {"base64": base64.b64encode(value).decode()}
+        elif isinstance(value, tuple):
+            value = [step.to_document() for step in value if isinstance(step, Step)]
+        document[item.name] = value
+    return document
+
+
+def from_document(document: Mapping[str, Any]) -> Action:
+    """The action that :func:`to_document` wrote.
+
+    Raises:
+        InvalidMessage: it describes none that this version knows.
+    """
+    given = dict(document)
+    kind = _ACTIONS.get(given.pop("name", ""))
+    try:
+        if kind is None:
+            raise KeyError
+        payload = given.get("payload")
+        if isinstance(payload, dict):
+            given["payload"] = base64.b64decode(payload["base64"], validate=True)
+        if "steps" in given:
+            given["steps"] = tuple(to_step(item) for item in given["steps"])
+        return kind(**given)
+    except (KeyError, TypeError, ValueError):
+        raise InvalidMessage("this operation is of another version: its action cannot be read") from None

@@ -1,0 +1,81 @@
+"""An operation before and after it is done: the selection with its preflight, and what came of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from paigeant_core.operations.action import Action
+from paigeant_core.operations.standing import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a plan says of one workflow.
+
+    Attributes:
+        correlation_id: which.
+        standing: where it stands; None: there is no such workflow.
+        eligible: whether the operation will be tried on it.
+        why: why not; or what else will happen; may be empty.
+    """
+
+    correlation_id: str
+    standing: Standing | None
+    eligible: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An operation before it is done: the selection, frozen, each with its preflight."""
+
+    operation_id: str
+    action: Action
+    reason: str
+    lines: tuple[Line, ...]
+
+    @property
+    def eligible(self) -> int:
+        """How many it will be tried on."""
+        return sum(line.eligible for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How the operation ended for one workflow."""
+
+    correlation_id: str
+    outcome: Literal["done", "skipped", "failed"]
+    reason: str = ""
+    new_correlation_id: str = ""
+
+    def to_document(self) -> dict[str, Any]:
+        """As ``--json`` shows it."""
+        document = {"correlation_id": self.correlation_id, "outcome": self.outcome, "reason": self.reason or None}
+        if self.new_correlation_id:
+            document["new_correlation_id"] = self.new_correlation_id
+        return document
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an operation ended."""
+
+    operation_id: str
+    results: tuple[Result, ...]
+
+    def count(self, outcome: str) -> int:
+        """How many ended so."""
+        return sum(result.outcome == outcome for result in self.results)
+
+    def to_document(self) -> dict[str, Any]:
+        """The summary as ``--json`` shows it."""
+        return {
+            "summary": True,
+            "operation_id": self.operation_id,
+            "matched": len(self.results),
+            "done": self.count("done"),
+            "skipped": self.count("skipped"),
+            "failed": self.count("failed"),
+        }

@@ -1,0 +1,280 @@
+"""Carrying an operation out: batch by batch, watched, and stopped when it does harm.
+
+Whoever carries it out writes down every two seconds how far it came, and reads whether
+somebody paused or aborted it. When nobody does any more, another console goes on: what
+was done to a workflow is in that workflow's own journal, so nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from itertools import chain, repeat
+from typing import TYPE_CHECKING
+
+from paigeant_core.journal import Kind, Record
+from paigeant_core.operations.action import Action
+from paigeant_core.operations.aside import Cancel, DeadLetter, Hold
+from paigeant_core.operations.log import HEARTBEAT, OperationState, OperationStatus, Pace, control, entry
+from paigeant_core.operations.plan import Plan, Report, Result
+from paigeant_core.operations.slip import Compensate
+from paigeant_core.transports.types import END
+
+if TYPE_CHECKING:
+    from paigeant_core.operations.bus import Operations
+
+RAMP = (1, 5, 20, 100)
+"""Sizes of the first batches; the last one again and again."""
+
+BATCH = 20
+"""Workflows between two looks at the log, without a ramp."""
+
+PATIENCE = 60.0
+"""Seconds that a batch of the ramp is waited for."""
+
+SAMPLE = 5
+"""Workflows whose end must be known before a share of them brakes, once the ramp is through its first batch."""
+
+RECENT = 200
+"""Entries of the log in which somebody's order is looked for: they are of the last seconds."""
+
+Progress = Callable[[Result], None]
+
+
+class Running:
+    """One operation while it is carried out here.
+
+    Args:
+        operations: the command bus.
+        status: the operation; its log is begun already.
+        action: what is done.
+    """
+
+    def __init__(self, operations: Operations, status: OperationStatus, action: Action) -> None:
+        self.status = status
+        self._operations = operations
+        self._action = action
+        self._results: list[Result] = []
+        self._watch = _Watch(operations, judging=not isinstance(action, _ASIDE))
+        self._said_at = 0.0
+        self._taken = False
+        self._again_before = status.again
+        # Counted anew: what was done before is found done.
+        status.done = status.skipped = status.failed = 0
+
+    async def go(self, progress: Progress | None = None) -> Report:
+        """Act on every workflow that this operation has not acted on yet; return what came of it.
+
+        Args:
+            progress: called with each result.
+        """
+        status = self.status
+        loop = asyncio.get_running_loop()
+        begun, acted = loop.time(), 0
+        async with self._watch:
+            for batch in _batches(status.targets, status.pace):
+                for correlation_id in batch:
+                    due = begun + acted / status.pace.rate if status.pace.rate is not None else 0.0
+                    if not await self._wait_until(due):
+                        return await self._end()
+                    result = await self._one(correlation_id)
+                    acted += result.reason != _BEFORE
+                    self._count(result)
+                    if progress is not None:
+                        progress(result)
+                if status.pace.ramp:
+                    await self._decided()
+            await self._may_go_on()
+        if status.state is OperationState.RUNNING:
+            status.state = OperationState.FINISHED
+        return await self._end()
+
+    async def _one(self, correlation_id: str) -> Result:
+        operations, operation_id = self._operations, self.status.operation_id
+        standing = await operations.standing(correlation_id)
+        if standing is not None and any(
+            record.kind == Kind.OPERATED and record.detail.get("operation_id") == operation_id
+            for record in standing.history
+        ):
+            return Result(correlation_id, "done", _BEFORE)
+        line = operations.line(self._action, correlation_id, standing)
+        if standing is not None and line.eligible:
+            self._watch.expect(correlation_id, standing.headers.epoch)
+        result = await operations.act(Plan(operation_id, self._action, self.status.reason, (line,)), line)
+        if result.outcome != "done" or result.new_correlation_id:
+            self._watch.forget(correlation_id)
+        if result.new_correlation_id:
+            self._watch.expect(result.new_correlation_id, 0)
+        return result
+
+    def _count(self, result: Result) -> None:
+        self._results.append(result)
+        status = self.status
+        if result.outcome == "done":
+            status.done += 1
+        elif result.outcome == "skipped":
+            status.skipped += 1
+        else:
+            status.failed += 1
+
+    # -- going on, or not ---------------------------------------------------------------
+
+    async def _may_go_on(self) -> bool:
+        """Heed the log and the brake; wait while it is paused. False: it is over, or not ours any more."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._brake()
+            if self._taken or self.status.state in (OperationState.BRAKED, OperationState.ABORTED):
+                return False
+            if loop.time() - self._said_at >= HEARTBEAT or self.status.state is OperationState.PAUSED:
+                await self._say("progress")
+                self._said_at = loop.time()
+                if not await self._heed():
+                    return False
+            if self.status.state is not OperationState.PAUSED:
+                return True
+            await asyncio.sleep(HEARTBEAT / 2)
+
+    async def _heed(self) -> bool:
+        status, operations = self.status, self._operations
+        entries = await operations.transport.operation_entries(operations.topic, RECENT)
+        state, said, by = control(entries, status.operation_id)
+        if by and by != status.by:
+            status.said, self._taken = "somebody else goes on with it", True
+            return False
+        if state is not None:
+            status.state, status.said = state, said
+        return status.state is not OperationState.ABORTED
+
+    def _brake(self) -> None:
+        status = self.status
+        status.again = self._again_before + self._watch.again
+        bad = self._watch.again + status.failed
+        decided = bad + (self._watch.good if self._watch.judging else status.done)
+        least = 1 if status.pace.ramp and len(self._results) <= RAMP[0] else SAMPLE
+        if status.pace.brake is None or status.state is not OperationState.RUNNING or decided < least:
+            return
+        share = 100 * bad / decided
+        if bad and share >= status.pace.brake:
+            status.state = OperationState.BRAKED
+            status.said = f"the brake stopped it: {bad} of {decided} failed ({share:.0f} %)"
+
+    async def _decided(self) -> None:
+        """Wait until it is known what became of the batch, for some time at most."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + PATIENCE
+        while await self._may_go_on():
+            left = until - loop.time()
+            if left <= 0 or await self._watch.quiet(min(left, HEARTBEAT)):
+                return
+
+    async def _wait_until(self, due: float) -> bool:
+        """Wait until the loop's clock says so; False: it is over, or not ours any more."""
+        loop = asyncio.get_running_loop()
+        while await self._may_go_on():
+            left = due - loop.time()
+            if left <= 0:
+                return True
+            await asyncio.sleep(min(left, HEARTBEAT))
+        return False
+
+    async def _say(self, event: str) -> None:
+        status, operations = self.status, self._operations
+        counts = {name: getattr(status, name) for name in ("done", "skipped", "failed", "again")}
+        more = {"said": status.said} if status.said else {}
+        at = operations.transport.clock.now()
+        data = entry(status.operation_id, event, at, by=status.by, operator=operations.operator, **counts, **more)
+        await operations.transport.append_operation(operations.topic, data)
+
+    async def _end(self) -> Report:
+        status = self.status
+        report = Report(status.operation_id, tuple(self._results))
+        if not self._taken:
+            await self._say("progress")
+            if status.state in (OperationState.FINISHED, OperationState.BRAKED):
+                await self._say(status.state.value)
+            plan = Plan(status.operation_id, self._action, status.reason, ())
+            await self._operations.audit(plan, report, targets=len(status.targets), said=status.said)
+        return report
+
+
+_BEFORE = "done by this operation before"
+_ASIDE = (Hold, Cancel, DeadLetter, Compensate)
+"""Verbs after which nothing more is to be waited for."""
+
+_GOOD = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD, Kind.COMPENSATED})
+_BAD = frozenset({Kind.DEAD_LETTERED, Kind.COMPENSATION_FAILED})
+
+
+class _Watch:
+    """What becomes of the workflows that were acted on, read from the journal beside.
+
+    Args:
+        operations: the command bus.
+        judging: whether anything is to be seen: not of what was taken out of the way.
+    """
+
+    def __init__(self, operations: Operations, *, judging: bool) -> None:
+        self.judging = judging
+        self.good = 0
+        self.again = 0
+        self._operations = operations
+        self._epochs: dict[str, int] = {}
+        self._quiet = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> _Watch:
+        if self.judging:
+            operations = self._operations
+            follow = operations.transport.records(operations.topic, start=END, follow=True)
+            # The first batch comes when the end is known; what is in it happened before.
+            await anext(follow)
+            self._task = asyncio.create_task(self._read(follow))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def quiet(self, seconds: float) -> bool:
+        """Wait until nothing is under way any more, for so long at most; whether it is so."""
+        if self._epochs:
+            self._quiet.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._quiet.wait()
+        return not self._epochs
+
+    def expect(self, correlation_id: str, epoch: int) -> None:
+        """Something is about to be done to this workflow, which stands at that epoch."""
+        if self.judging:
+            self._epochs[correlation_id] = epoch
+
+    def forget(self, correlation_id: str) -> None:
+        """It was not done."""
+        self._epochs.pop(correlation_id, None)
+
+    async def _read(self, follow: AsyncIterator[list[Record]]) -> None:
+        async for batch in follow:
+            for record in batch:
+                epoch = self._epochs.get(record.headers.correlation_id)
+                if epoch is None or record.headers.epoch <= epoch:
+                    continue
+                if record.kind in _GOOD or record.kind in _BAD:
+                    del self._epochs[record.headers.correlation_id]
+                    self.good += record.kind in _GOOD
+                    self.again += record.kind in _BAD
+            if not self._epochs:
+                self._quiet.set()
+
+
+def _batches(targets: list[str], pace: Pace) -> list[list[str]]:
+    sizes = chain(RAMP, repeat(RAMP[-1])) if pace.ramp else repeat(BATCH)
+    found, at = [], 0
+    while at < len(targets):
+        size = next(sizes)
+        found.append(targets[at : at + size])
+        at += size
+    return found

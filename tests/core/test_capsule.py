@@ -1,0 +1,122 @@
+"""A workflow in a file: what goes in comes out, but for secrets, and goes on where it stood."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paigeant_core import RetryPolicy, Worker, WorkflowDispatcher
+from paigeant_core.activity import ActivityContext
+from paigeant_core.capsule import REDACTED, Capsule, adopt, export
+from paigeant_core.errors import InvalidMessage, WorkflowNotFound
+from paigeant_core.operations import Operations, Retry
+from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
+from tests.transports.contract import Hands, until
+
+TOPIC = "orders"
+SECRET = {"card_number": "4000 0000 0000 0069", "nested": [{"api_key": "k1", "note": "kept"}], "amount": 1.50}
+
+
+async def a_dead_one() -> tuple[MemoryTransport, str]:
+    transport = MemoryTransport(broker=MemoryBroker())
+    workflow = await WorkflowDispatcher(transport).dispatch_workflow(["a", "b"], SECRET, topic=TOPIC)
+    hands = Hands(transport, TOPIC, "a", "b")
+    await hands.finish(await hands.take_one(), {"x": 1})
+    await hands.bury(await hands.take_one())
+    await hands.consumer.close()
+    return transport, workflow
+
+
+async def test_a_capsule_holds_every_record_with_its_bytes() -> None:
+    transport, workflow = await a_dead_one()
+    capsule = Capsule.decode(await export(transport, TOPIC, workflow, secrets=True))
+    history = await transport.history(TOPIC, workflow)
+    assert capsule.redacted == ()
+    assert [(r.kind, r.state, r.id, r.body, r.at, r.detail) for r in capsule.records] == [
+        (r.kind, r.state, r.id, r.body, r.at, r.detail) for r in history
+    ]
+
+
+async def test_secrets_are_replaced_and_named() -> None:
+    transport, workflow = await a_dead_one()
+    data = await export(transport, TOPIC, workflow)
+    assert b"4000" not in data
+    assert b"k1" not in data
+    capsule = Capsule.decode(data)
+    assert capsule.redacted == ("card_number", "nested.0.api_key")
+    message = capsule.records[0].message
+    assert message is not None
+    assert message.payload["card_number"] == REDACTED
+    assert message.payload["nested"][0]["note"] == "kept"
+
+
+async def test_an_opened_capsule_stands_where_the_workflow_stood_and_goes_on() -> None:
+    transport, workflow = await a_dead_one()
+    capsule = Capsule.decode(await export(transport, TOPIC, workflow))
+    laptop = MemoryTransport(broker=MemoryBroker())
+    adopt(laptop, capsule)
+    before, after = await transport.history(TOPIC, workflow), await laptop.history(TOPIC, workflow)
+    assert [(r.kind, r.state, r.at) for r in after] == [(r.kind, r.state, r.at) for r in before]
+    operations = Operations(laptop, TOPIC)
+    await operations.execute(await operations.plan(Retry(), [workflow], reason="on the laptop"))
+    worker = Worker(TOPIC)
+    seen: list[str] = []
+
+    @worker.activity("b", retry=RetryPolicy(max_attempts=1))
+    async def b(context: ActivityContext) -> None:
+        seen.append(context.idempotency_key)
+        worker.stop()
+
+    await worker.run(laptop)
+    assert seen == [f"{workflow}/1/2"]
+    assert (await laptop.history(TOPIC, workflow))[-1].state == "completed"
+
+
+async def test_a_workflow_that_waits_for_a_time_waits_in_the_capsule_too() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    workflow = await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=TOPIC)
+    hands = Hands(transport, TOPIC, "a")
+    await hands.fail(await hands.take_one(), 3600)
+    await hands.consumer.close()
+    laptop = MemoryTransport(broker=MemoryBroker())
+    adopt(laptop, Capsule.decode(await export(transport, TOPIC, workflow)))
+    (queue,) = await laptop.queues(TOPIC)
+    assert (queue.ready, queue.delayed) == (0, 1)
+
+
+async def test_an_unknown_workflow_has_no_capsule() -> None:
+    with pytest.raises(WorkflowNotFound):
+        await export(MemoryTransport(broker=MemoryBroker()), TOPIC, "nobody")
+
+
+async def test_bytes_that_nobody_can_read_leave_production_only_when_asked() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    with transport.broker.topic(TOPIC, wake=True) as topic:
+        topic.put("a", b"\xffraw secret")
+    hands = Hands(transport, TOPIC, "a")
+    await hands.nothing()
+
+    async def parked() -> str | None:
+        found = await transport.find(TOPIC, "q-")
+        return found[0] if found else None
+
+    name = await until(parked, "quarantined")
+    assert b"raw secret" not in await export(transport, TOPIC, name)
+    capsule = Capsule.decode(await export(transport, TOPIC, name, secrets=True))
+    assert capsule.records[-1].body == b"\xffraw secret"
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_capsule_is_refused_in_a_sentence(data: bytes) -> None:
+    with pytest.raises(InvalidMessage, match="capsule"):
+        Capsule.decode(data)
+
+
+async def test_a_capsule_with_records_of_another_workflow_is_refused() -> None:
+    transport, workflow = await a_dead_one()
+    data = (await export(transport, TOPIC, workflow)).replace(
+        f'"correlation_id": "{workflow}"'.encode(), b'"correlation_id": "other"', 1
+    )
+    with pytest.raises(InvalidMessage, match="another workflow"):
+        Capsule.decode(data)

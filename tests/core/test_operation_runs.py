@@ -1,0 +1,283 @@
+"""Operations that take their time: ramp, brake, pause, abort, and another console that goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paigeant_core import RetryPolicy, Worker, WorkflowDispatcher
+from paigeant_core.activity import ActivityContext
+from paigeant_core.clock import ManualClock
+from paigeant_core.errors import ConfigError, InvalidMessage, Refused, WorkflowNotFound
+from paigeant_core.journal import Kind
+from paigeant_core.operations import (
+    Action,
+    Cancel,
+    Compensate,
+    DeadLetter,
+    Hold,
+    Insert,
+    Operations,
+    OperationState,
+    Pace,
+    Release,
+    Replay,
+    Restore,
+    Retry,
+    Running,
+    Skip,
+    Undo,
+)
+from paigeant_core.operations import run as run_module
+from paigeant_core.operations.log import SILENCE, control, from_document, read, to_document
+from paigeant_core.routing import to_step
+from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
+from tests.transports.contract import until
+
+TOPIC = "orders"
+
+
+class Provider:
+    """What the handlers call; it may be down."""
+
+    def __init__(self) -> None:
+        self.up = False
+        self.fails_after: int | None = None
+        self.calls: list[str] = []
+
+    def charge(self, key: str) -> None:
+        self.calls.append(key)
+        if not self.up or (self.fails_after is not None and len(self.calls) > self.fails_after):
+            raise ConnectionError("503")
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider()
+
+
+@pytest.fixture
+async def transport(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MemoryTransport]:
+    monkeypatch.setattr(run_module, "HEARTBEAT", 0.02)
+    transport = MemoryTransport(broker=MemoryBroker())
+    worker = Worker(TOPIC, concurrency=4)
+
+    @worker.activity("charge", retry=RetryPolicy(max_attempts=1))
+    async def charge(context: ActivityContext) -> None:
+        provider.charge(context.idempotency_key)
+
+    serving = asyncio.create_task(worker.run(transport))
+    yield transport
+    worker.stop()
+    await serving
+
+
+async def dead(transport: MemoryTransport, provider: Provider, number: int) -> list[str]:
+    dispatcher = WorkflowDispatcher(transport)
+    found = [await dispatcher.dispatch_workflow(["charge"], {}, topic=TOPIC) for _ in range(number)]
+
+    async def all_dead() -> bool:
+        return len(provider.calls) == number and await states(transport, found) == {"dead": number}
+
+    await until(all_dead, "dead")
+    provider.calls.clear()
+    provider.up = True
+    return found
+
+
+async def states(transport: MemoryTransport, workflows: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for workflow in workflows:
+        state = next(r.state for r in reversed(await transport.history(TOPIC, workflow)) if r.state)
+        found[state] = found.get(state, 0) + 1
+    return found
+
+
+async def begun(operations: Operations, workflows: list[str], pace: Pace) -> Running:
+    return await operations.start(await operations.plan(Retry(), workflows, reason="the provider is back"), pace)
+
+
+async def test_a_paced_operation_does_all_and_is_known_as_finished(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    workflows = await dead(transport, provider, 30)
+    operations = Operations(transport, TOPIC, operator="ann")
+    running = await begun(operations, workflows, Pace(ramp=True))
+    report = await running.go()
+    assert report.count("done") == 30
+    (status,) = (await operations.runs()).values()
+    assert (status.state, status.done, status.again, status.targets) == ("finished", 30, 0, workflows)
+    (entry,) = await transport.audit(TOPIC)
+    assert b'"targets":30' in entry
+    assert b"30 done, 0 skipped, 0 failed" in entry
+
+
+async def test_the_brake_stops_it_when_they_fail_again_and_the_rest_is_untouched(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    workflows = await dead(transport, provider, 200)
+    provider.fails_after = 10
+    operations = Operations(transport, TOPIC)
+    report = await (await begun(operations, workflows, Pace(ramp=True, brake=30))).go()
+    acted = len(report.results)
+    # 1 and 5 went well, of 20 most did not.
+    assert acted == 26
+    (status,) = (await operations.runs()).values()
+    assert status.state is OperationState.BRAKED
+    assert "the brake stopped it: " in status.said
+    for workflow in workflows[acted:]:
+        assert not any(record.kind == Kind.OPERATED for record in await transport.history(TOPIC, workflow))
+    # The provider is back for good: whoever goes on does the rest, and nobody of before a second time.
+    provider.fails_after = None
+    before = len(provider.calls)
+    running = await Operations(transport, TOPIC, operator="bo").resume(status.operation_id[:6])
+    assert running is not None
+    report = await running.go()
+    assert report.count("done") == 200
+
+    async def all_called() -> bool:
+        return len(provider.calls) - before == 200 - acted
+
+    await until(all_called, "called once each")
+    (status,) = (await operations.runs()).values()
+    assert status.state is OperationState.FINISHED
+
+
+async def test_the_first_of_a_ramp_that_fails_stops_it(transport: MemoryTransport, provider: Provider) -> None:
+    workflows = await dead(transport, provider, 20)
+    provider.up = False
+    report = await (await begun(Operations(transport, TOPIC), workflows, Pace(ramp=True, brake=50))).go()
+    assert len(report.results) == 1
+
+
+async def test_another_console_pauses_resumes_and_aborts(transport: MemoryTransport, provider: Provider) -> None:
+    workflows = await dead(transport, provider, 40)
+    ann, bo = Operations(transport, TOPIC, operator="ann"), Operations(transport, TOPIC, operator="bo")
+    done = 0
+
+    def count(_: Any) -> None:
+        nonlocal done
+        done += 1
+
+    running = await begun(ann, workflows, Pace(rate=10))
+    going = asyncio.create_task(running.go(count))
+    await until(_async(lambda: done >= 3), "some done")
+    await bo.pause(running.status.operation_id)
+    await until(_async(lambda: running.status.state == "paused"), "paused")
+    stood = done
+    await asyncio.sleep(0.1)
+    assert done == stood
+    assert await bo.resume(running.status.operation_id) is None, "ann goes on with it"
+    await until(_async(lambda: done > stood), "going on")
+    await bo.abort(running.status.operation_id)
+    report = await going
+    assert len(report.results) < 40
+    (status,) = (await ann.runs()).values()
+    assert (status.state, status.said) == ("aborted", "aborted by bo")
+    with pytest.raises(Refused, match="is aborted"):
+        await bo.resume(running.status.operation_id)
+
+
+async def test_when_its_console_died_another_one_goes_on_and_nothing_is_done_twice(provider: Provider) -> None:
+    clock = ManualClock()
+    transport = MemoryTransport(broker=MemoryBroker(clock))
+    workflows = [await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=TOPIC) for _ in range(20)]
+    ann, bo = Operations(transport, TOPIC, operator="ann"), Operations(transport, TOPIC, operator="bo")
+    plan = await ann.plan(Hold(), workflows, reason="stop")
+    running = await ann.start(plan, Pace(rate=200))
+    going = asyncio.create_task(running.go())
+    await until(_async(lambda: running.status.done >= 5), "some done")
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+    with pytest.raises(Refused, match="ann carries it out now"):
+        await bo.resume(plan.operation_id)
+    clock.advance(SILENCE + 1)
+    other = await bo.resume(plan.operation_id)
+    assert other is not None
+    report = await other.go()
+    assert report.count("done") == 20
+    assert await states(transport, workflows) == {"held": 20}
+    for workflow in workflows:
+        history = await transport.history(TOPIC, workflow)
+        assert sum(record.kind == Kind.OPERATED for record in history) == 1
+
+
+async def test_who_comes_back_after_somebody_went_on_stops(transport: MemoryTransport, provider: Provider) -> None:
+    workflows = await dead(transport, provider, 40)
+    operations = Operations(transport, TOPIC)
+    running = await begun(operations, workflows, Pace(rate=5))
+    going = asyncio.create_task(running.go())
+    await until(_async(lambda: running.status.done >= 2), "some done")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("paigeant_core.operations.log.SILENCE", -1.0)
+        other = await operations.resume(running.status.operation_id)
+    assert other is not None
+    report = await going
+    assert len(report.results) < 40
+    other.status.pace = Pace()
+    assert (await other.go()).count("done") == 40
+    assert len(set(provider.calls)) == len(provider.calls)
+
+
+def test_every_action_is_read_as_it_was_written() -> None:
+    actions: list[Action] = [
+        Retry(),
+        Replay(),
+        Replay(from_step=2, payload=b'{"a": 1.50}', as_new=True),
+        Replay(from_step="charge", changes={"card": {"no": 1}}),
+        DeadLetter(),
+        Hold(),
+        Release({"approved": True}),
+        Skip(),
+        Cancel(),
+        Compensate(),
+        Restore(),
+        Insert((to_step("a"), to_step({"name": "b", "arguments": {"x": 1}}))),
+        Undo("abc"),
+    ]
+    for action in actions:
+        again = from_document(to_document(action))
+        assert again == action
+        if isinstance(action, Insert):
+            assert isinstance(again, Insert)
+            assert [step.to_document() for step in again.steps] == [step.to_document() for step in action.steps]
+
+
+@given(st.lists(st.binary(max_size=60) | st.dictionaries(st.text(max_size=9), st.integers()).map(repr).map(str.encode)))
+def test_what_others_wrote_into_the_log_is_passed_over(entries: list[bytes]) -> None:
+    assert read(entries) == {}
+    assert control(entries, "x") == (None, "", "")
+
+
+def test_an_action_of_another_version_is_refused() -> None:
+    for document in ({"name": "explode"}, {"name": "replay", "to": 1}, {"name": "insert", "steps": [{}]}):
+        with pytest.raises(InvalidMessage):
+            from_document(document)
+
+
+@pytest.mark.parametrize("wrong", [{"rate": 0}, {"rate": float("nan")}, {"brake": 101}, {"brake": -1}])
+def test_a_pace_that_cannot_be_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Pace(**wrong)
+
+
+async def test_read_only_and_unknown_operations_are_refused() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    with pytest.raises(WorkflowNotFound, match="no operation"):
+        await Operations(transport, TOPIC).abort("abc")
+    closed = Operations(transport, TOPIC, read_only=True)
+    for act in (closed.abort, closed.pause, closed.resume):
+        with pytest.raises(Refused, match="read-only"):
+            await act("abc")
+
+
+def _async(check: Callable[[], Any]) -> Callable[[], Any]:
+    async def looked() -> Any:
+        return check()
+
+    return looked
