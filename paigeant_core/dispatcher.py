@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,9 @@ from paigeant_core.names import check_correlation_id, check_topic, new_id
 from paigeant_core.routing import OnFailure, RoutingSlip, to_step
 from paigeant_core.transports.base import Transport
 
+if TYPE_CHECKING:
+    from paigeant_core.security.keys import SigningKey
+
 logger = logging.getLogger("paigeant")
 
 MAX_NAME = 200
@@ -28,10 +31,12 @@ class WorkflowDispatcher:
 
     Args:
         transport: where to.
+        signer: the key that what it starts is signed with; None: nothing is signed.
     """
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, signer: SigningKey | None = None) -> None:
         self.transport = transport
+        self.signer = signer
 
     async def dispatch_workflow(
         self,
@@ -88,6 +93,10 @@ class WorkflowDispatcher:
             traceparent=traceparent,
             at=self.transport.clock.now(),
         )
+        if self.signer is not None:
+            from paigeant_core.security.hop import sign_origin
+
+            sign_origin(message, self.signer, self.transport.clock.now())
         start = moves.dispatch(message, self.transport.clock.now())
         await self.transport.dispatch(topic, start, chosen_id=correlation_id is not None)
         return message.correlation_id

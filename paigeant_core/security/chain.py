@@ -1,0 +1,352 @@
+"""The chain of a workflow's records: verified one by one, folded into what they say.
+
+A chain is an origin record, then one record for each step and each operation. What a
+worker acts on, the routing slip, run and payload, is what the fold of verified records
+gives; a message that says anything else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from paigeant_core.errors import InvalidMessage, RoutingError
+from paigeant_core.message import PaigeantMessage
+from paigeant_core.routing import RoutingSlip, SlipWire, Step
+from paigeant_core.security.records import Claims, Operation, Origin, Signed, StepDone, digest, read
+from paigeant_core.security.refusal import Code, VerificationError
+from paigeant_core.security.trust import Principal, Trust
+
+MAX_CHAIN: Final = 256
+"""Records of a chain."""
+
+CLOCK_SKEW: Final = 120
+"""Seconds by which the clocks of signers may differ."""
+
+CHANGE_PAYLOAD: Final = frozenset({"replay", "release"})
+"""Operations that may change the payload."""
+
+KEEP_SLIP: Final = frozenset({"retry", "release", "hold", "cancel", "dead-letter", "restore"})
+"""Operations that leave the routing slip as it is."""
+
+_decode_slip = msgspec.json.Decoder(SlipWire).decode
+_decode_step = msgspec.json.decode
+_encode = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """What the verified records say, up to one of them.
+
+    Attributes:
+        workflow: the correlation ID.
+        audience: the environment.
+        topic: where it runs.
+        length: how many records there are.
+        head: what the next one names as the one before.
+        epoch: the epoch that was signed last.
+        run: the run.
+        at: when the last one was signed.
+        expires: the deadline; 0: none.
+        slip: what is to do and what is done; not to be changed.
+        payload: digest of the payload.
+        token: digest of the on-behalf-of token; empty: none.
+        scopes: permissions that steps may need.
+        last: what the last record says.
+        signer: who signed it.
+        kid: with which key.
+    """
+
+    workflow: str
+    audience: str
+    topic: str
+    length: int
+    head: str
+    epoch: int
+    run: int
+    at: int
+    expires: int
+    slip: RoutingSlip
+    payload: str
+    token: str
+    scopes: frozenset[str]
+    last: Claims
+    signer: str
+    kid: str
+
+
+def verify(records: Sequence[str], trust: Trust, now: float) -> Chain:
+    """Verify a chain whole; what was verified before under ``trust`` is not verified again.
+
+    Args:
+        records: oldest first.
+        trust: the policy.
+        now: the time, seconds since the Unix epoch.
+
+    Raises:
+        VerificationError: why, and which record.
+    """
+    if not records:
+        raise VerificationError(Code.UNSIGNED, "it carries no signature, and signatures are required here")
+    if len(records) > MAX_CHAIN:
+        raise VerificationError(Code.TOO_LARGE, f"{len(records)} records, the cap is {MAX_CHAIN}")
+    # Mostly all of it is known (this worker signed it last), or all but the last record.
+    whole = prefix_digest(records)
+    chain = trust.known(whole)
+    if chain is not None:
+        return chain
+    if len(records) > 1:
+        chain = trust.known(prefix_digest(records[:-1])) or _known_prefix(records, trust)
+    for record in records[0 if chain is None else chain.length :]:
+        chain = extend(chain, record, trust, now)
+    assert chain is not None
+    trust.remember(whole, chain)
+    return chain
+
+
+def _known_prefix(records: Sequence[str], trust: Trust) -> Chain | None:
+    hashed = sha256()
+    found = None
+    for number, record in enumerate(records):
+        hashed.update(b"%b%b" % (b"\n" if number else b"", record.encode("utf-8", "surrogatepass")))
+        found = trust.known(hashed.digest()) or found
+    return found
+
+
+def prefix_digest(records: Sequence[str]) -> bytes:
+    """What verified records are known by: a digest of them all, signatures included."""
+    return sha256("\n".join(records).encode("utf-8", "surrogatepass")).digest()
+
+
+def extend(chain: Chain | None, record: str, trust: Trust, now: float) -> Chain:
+    """Verify the next record of ``chain`` (None: the first) and fold it in.
+
+    Raises:
+        VerificationError: why it does not count.
+    """
+    signed = read(record, trust, 0 if chain is None else chain.length)
+    return follow(chain, signed, trust, now)
+
+
+def follow(chain: Chain | None, signed: Signed, trust: Trust, now: float) -> Chain:
+    """Fold a record whose signature holds into ``chain``; same errors as :func:`extend`."""
+    index = 0 if chain is None else chain.length
+    try:
+        _check_key(signed, now)
+        if chain is None:
+            assert isinstance(signed.claims, Origin)  # read() lets nothing else be the first, or stand later
+            return _begin(signed.claims, signed, trust)
+        assert not isinstance(signed.claims, Origin)
+        _check_place(chain, signed.claims)
+        if isinstance(signed.claims, StepDone):
+            return _step(chain, signed.claims, signed)
+        return _operation(chain, signed.claims, signed)
+    except (InvalidMessage, RoutingError, msgspec.MsgspecError, RecursionError) as error:
+        why = f": {error}" if isinstance(error, InvalidMessage | RoutingError) else ""
+        raise VerificationError(Code.MALFORMED, f"it describes no move of a routing slip{why}", index) from None
+    except VerificationError as refused:
+        raise VerificationError(Code(refused.code), str(refused), index) from None
+
+
+def check_message(chain: Chain, message: PaigeantMessage, now: float) -> None:
+    """Whether a message is the one that its verified records give.
+
+    The epoch may be higher than the one signed: raising it, as the fence does, runs the
+    same step again under the same idempotency key.
+
+    Raises:
+        VerificationError: what differs.
+    """
+    headers = message.headers
+    if headers.correlation_id != chain.workflow:
+        raise VerificationError(Code.SPLICE, "its records belong to another workflow")
+    if headers.topic != chain.topic:
+        raise VerificationError(Code.TOPIC, "it was started in another topic")
+    if headers.epoch < chain.epoch:
+        raise VerificationError(Code.EPOCH, f"epoch {headers.epoch}, and epoch {chain.epoch} was signed")
+    if headers.run != chain.run:
+        raise VerificationError(Code.RUN, f"run {headers.run}, and run {chain.run} was signed")
+    if not same_slip(message.routing_slip, chain.slip):
+        raise VerificationError(Code.SLIP, "its routing slip is not the one that its records give")
+    if digest(message.payload_bytes) != chain.payload:
+        raise VerificationError(Code.BODY_DIGEST, "its payload is not the one that was signed")
+    if token_digest(message.obo_token) != chain.token:
+        raise VerificationError(Code.TOKEN_DIGEST, "its token is not the one that was signed")
+    if chain.expires and now > chain.expires:
+        raise VerificationError(Code.EXPIRED, "it is past its signed deadline")
+
+
+def same_slip(one: RoutingSlip, other: RoutingSlip) -> bool:
+    """Whether two slips ask for the same, to the last argument."""
+    if (one.undoing, one.on_failure) != (other.undoing, other.on_failure):
+        return False
+    if len(one.itinerary) != len(other.itinerary) or len(one.executed) != len(other.executed):
+        return False
+    if any(
+        a != b or a.attempt != b.attempt or a.skipped != b.skipped
+        for a, b in zip(one.executed, other.executed, strict=True)
+    ):
+        return False
+    # As bytes: 1, 1.0 and true are equal in Python, and not to who reads an argument. Bare names are shared objects.
+    return all(
+        a is b or _encode(a.to_document()) == _encode(b.to_document())
+        for a, b in zip(one.itinerary, other.itinerary, strict=True)
+    )
+
+
+def token_digest(token: str | None) -> str:
+    """What the origin says of an on-behalf-of token; empty: there is none."""
+    return digest(token.encode("utf-8", "surrogatepass")) if token else ""
+
+
+def _check_key(signed: Signed, now: float) -> None:
+    claims, key = signed.claims, signed.key
+    if claims.iss != key.principal.name:
+        raise VerificationError(Code.ISS, f"it names another principal than {key.principal.name}, whose key signed it")
+    if not key.not_before <= claims.iat <= key.not_after:
+        raise VerificationError(Code.KEY_WINDOW, f"signed when {key.principal.name}'s key {key.kid} was not valid")
+    if key.revoked:
+        raise VerificationError(Code.REVOKED, f"{key.principal.name}'s key {key.kid} is revoked")
+    if claims.iat > now + CLOCK_SKEW:
+        raise VerificationError(Code.FUTURE, f"signed {claims.iat - now:.0f} seconds from now")
+
+
+def _begin(claims: Origin, signed: Signed, trust: Trust) -> Chain:
+    if claims.aud != trust.audience:
+        raise VerificationError(
+            Code.AUD, f"signed for {ascii(claims.aud)[:60] or 'none'}, and this is {trust.audience or 'another'}"
+        )
+    if claims.n != 0:
+        raise VerificationError(Code.SEQUENCE, f"it carries number {claims.n}")
+    if "dispatcher" not in signed.key.principal.roles:
+        raise VerificationError(Code.ROLE, f"{signed.key.principal.name} starts no workflows")
+    slip = RoutingSlip.from_wire(_decode_slip(claims.slip))
+    if slip.executed or slip.undoing or slip.finished or claims.ep < 1:
+        raise VerificationError(Code.MALFORMED, "it is no beginning of a workflow")
+    return Chain(
+        workflow=claims.wf,
+        audience=claims.aud,
+        topic=claims.topic,
+        length=1,
+        head=signed.digest,
+        epoch=claims.ep,
+        run=1,
+        at=claims.iat,
+        expires=claims.exp,
+        slip=slip,
+        payload=claims.out,
+        token=claims.tok,
+        scopes=frozenset(scope for step in slip.itinerary for scope in step.scopes),
+        # Without the slip as it was written: it would keep the whole record in memory.
+        last=msgspec.structs.replace(claims, slip=msgspec.Raw(b"")),
+        signer=signed.key.principal.name,
+        kid=signed.key.kid,
+    )
+
+
+def _check_place(chain: Chain, claims: StepDone | Operation) -> None:
+    if claims.wf != chain.workflow:
+        raise VerificationError(Code.SPLICE, "it belongs to another workflow")
+    if claims.n != chain.length:
+        raise VerificationError(Code.SEQUENCE, f"it carries number {claims.n}")
+    if claims.prev != chain.head:
+        raise VerificationError(Code.LINK, "it does not follow the record before it")
+    if claims.before != chain.payload:
+        raise VerificationError(Code.INPUT_DIGEST, "it starts from another payload than the record before left")
+    # An operation is what raises the epoch; a step is done in the one that there is.
+    if claims.ep < chain.epoch + isinstance(claims, Operation):
+        raise VerificationError(Code.EPOCH, f"epoch {claims.ep} after epoch {chain.epoch}")
+    if claims.iat < chain.at - CLOCK_SKEW:
+        raise VerificationError(
+            Code.TIME_REGRESS, f"signed {chain.at - claims.iat} seconds before the record that it follows"
+        )
+
+
+def _step(chain: Chain, claims: StepDone, signed: Signed) -> Chain:
+    principal = signed.key.principal
+    if "worker" not in principal.roles:
+        raise VerificationError(Code.ROLE, f"{principal.name} is no worker")
+    if not principal.may_run(claims.step):
+        raise VerificationError(Code.NOT_AUTHORIZED, f"{principal.name} may not run activity {ascii(claims.step)[:80]}")
+    slip = chain.slip.copy()
+    if slip.current_name() != claims.step or slip.hop != claims.hop:
+        raise VerificationError(Code.ORDER, f"not the step to be done: hop {slip.hop}")
+    if claims.res != "done" and (claims.ins or claims.fin or claims.out != claims.before):
+        raise VerificationError(Code.OP_BODY, "a step that failed or was undone changes nothing")
+    if claims.res == "done" and not slip.undoing:
+        _insert(chain, slip, claims.ins, principal)
+        if claims.fin:
+            slip.discard_rest()
+        slip.mark_complete(claims.step, claims.att)
+    elif claims.res == "failed" and not slip.undoing:
+        slip.start_undoing()
+    elif claims.res == "undone" and slip.undoing:
+        slip.undo_next()
+    else:
+        raise VerificationError(Code.ORDER, f"the step at hop {slip.hop} cannot be {ascii(claims.res)[:40]}")
+    return _following(chain, claims, signed, slip, chain.run)
+
+
+def _operation(chain: Chain, claims: Operation, signed: Signed) -> Chain:
+    principal = signed.key.principal
+    if "operator" not in principal.roles:
+        raise VerificationError(Code.ROLE, f"{principal.name} is no operator")
+    if not principal.may_operate(claims.op):
+        raise VerificationError(Code.NOT_AUTHORIZED, f"{principal.name} may not {ascii(claims.op)[:40]}")
+    if not claims.reason.strip():
+        raise VerificationError(Code.REASON, "an operation without a reason")
+    if claims.out != claims.before and claims.op not in CHANGE_PAYLOAD:
+        raise VerificationError(Code.OP_BODY, f"{ascii(claims.op)[:40]} changes no payload")
+    slip, run = chain.slip.copy(), chain.run
+    if claims.ins and claims.op != "insert":
+        raise VerificationError(Code.INSERT, f"{ascii(claims.op)[:40]} inserts no steps")
+    if claims.op == "replay":
+        # From the hop where these records stand: a replay of an earlier hop takes the records of that hop.
+        run += 1
+        slip.undoing = 0
+    elif claims.op == "skip":
+        if slip.undoing:
+            slip.undo_next()
+        else:
+            slip.skip()
+    elif claims.op == "compensate":
+        slip.start_undoing()
+    elif claims.op == "insert":
+        _insert(chain, slip, claims.ins, None)
+    elif claims.op not in KEEP_SLIP:
+        raise VerificationError(Code.NOT_AUTHORIZED, f"no operation {ascii(claims.op)[:40]}")
+    return _following(chain, claims, signed, slip, run)
+
+
+def _insert(chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Principal | None) -> None:
+    """Put steps behind the head; ``by``: the principal of a step, None: an operator, who may by the operation."""
+    if not raws:
+        return
+    steps = [Step.from_document(_decode_step(raw), decoded=True) for raw in raws]
+    for step in steps:
+        if by is not None and not by.may_insert(str(step)):
+            raise VerificationError(Code.INSERT, f"a step of {by.name} may not insert {step!s}")
+        if not chain.scopes.issuperset(step.scopes):
+            raise VerificationError(Code.SCOPE, f"inserted step {step!s} needs more than the workflow was started with")
+    slip.insert_next(*steps)
+
+
+def _following(chain: Chain, claims: StepDone | Operation, signed: Signed, slip: RoutingSlip, run: int) -> Chain:
+    return replace(
+        chain,
+        length=chain.length + 1,
+        head=signed.digest,
+        epoch=claims.ep,
+        run=run,
+        # Never back: else a row of records, each a little older, would get anywhere.
+        at=max(chain.at, claims.iat),
+        slip=slip,
+        payload=claims.out,
+        last=claims,
+        signer=signed.key.principal.name,
+        kid=signed.key.kid,
+    )

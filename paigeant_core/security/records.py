@@ -1,0 +1,216 @@
+"""One signed record: its three kinds, how it is written, and how it is read strictly.
+
+A record is a compact JWS. Its header has exactly ``alg``, ``typ`` and ``kid``, its
+payload is one JSON object of the fields below. Times are whole seconds since the Unix
+epoch; digests are SHA-256 in base64url without padding, of exact bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from paigeant_core.errors import MessageTooLarge
+from paigeant_core.security.keys import MAX_RECORD, REGISTRIES, SigningKey
+from paigeant_core.security.refusal import Code, VerificationError
+from paigeant_core.security.trust import Trust, TrustedKey
+
+ORIGIN: Final = "paigeant-origin+jws"
+STEP: Final = "paigeant-step+jws"
+OPERATION: Final = "paigeant-op+jws"
+
+_COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
+_LAST: Final = {0: "", 2: "AQgw", 3: "AEIMQUYcgkosw048"}
+"""What a segment can end with, by its length modulo 4: base64url has one form for given bytes."""
+
+
+class _Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    iss: str
+    """The principal."""
+    iat: int
+    """When it was signed."""
+    wf: str
+    """The correlation ID."""
+    n: int
+    """The place in the chain, 0…."""
+    ep: int
+    """The workflow's epoch."""
+    out: str
+    """Digest of the payload after it."""
+
+
+class Origin(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who started the workflow, with what."""
+
+    topic: str
+    aud: str
+    """The environment."""
+    slip: msgspec.Raw
+    """The routing slip, nothing executed."""
+    exp: int = 0
+    """The deadline; 0: none."""
+    tok: str = ""
+    """Digest of the on-behalf-of token; empty: none."""
+
+
+class StepDone(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who did a step, and what became of it."""
+
+    prev: str
+    """Digest of the record before: of what its signature covers."""
+    before: str = msgspec.field(name="in")
+    """Digest of the payload before it."""
+    step: str
+    """The activity."""
+    hop: int
+    att: int
+    res: str
+    """``done``; ``failed``: its failure began the compensation; ``undone``."""
+    ins: list[msgspec.Raw] = []
+    """Steps inserted behind it."""
+    fin: bool = False
+    """Whether the rest of the itinerary was left out."""
+
+
+class Operation(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Who intervened, how and why."""
+
+    prev: str
+    before: str = msgspec.field(name="in")
+    op: str
+    reason: str
+    ins: list[msgspec.Raw] = []
+
+
+Claims: TypeAlias = Origin | StepDone | Operation
+
+_TYPES: Final[dict[str, type[Claims]]] = {ORIGIN: Origin, STEP: StepDone, OPERATION: Operation}
+_TYP_OF: Final[dict[type[Claims], str]] = {kind: typ for typ, kind in _TYPES.items()}
+_DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
+    typ: msgspec.json.Decoder(kind) for typ, kind in _TYPES.items()
+}
+_BAD_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class Signed(NamedTuple):
+    """A record whose signature holds."""
+
+    claims: Claims
+    key: TrustedKey
+    digest: str
+    """What the next record names as ``prev``."""
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 of exact bytes, as records write it."""
+    return urlsafe_b64encode(sha256(data).digest()).rstrip(b"=").decode()
+
+
+def link(record: str) -> str:
+    """What the record behind ``record`` names as ``prev``.
+
+    Without the signature: an ES256 signature has two valid forms, and both are of the
+    same record.
+    """
+    return digest(record.rpartition(".")[0].encode())
+
+
+def sign(key: SigningKey, claims: Claims) -> str:
+    """``claims`` as a record.
+
+    Raises:
+        MessageTooLarge: it would be over its cap.
+    """
+    record = key.sign(_TYP_OF[type(claims)], msgspec.json.encode(claims))
+    if len(record) > MAX_RECORD:
+        raise MessageTooLarge(f"a signed record would be {len(record)} characters, the cap is {MAX_RECORD}")
+    return record
+
+
+def read(record: str, trust: Trust, index: int) -> Signed:
+    """Look at one record by itself: form, header, key, signature, claims.
+
+    Nothing of the payload is parsed before its signature holds.
+
+    Args:
+        record: the compact JWS.
+        trust: the policy.
+        index: where in the chain it stands.
+
+    Raises:
+        VerificationError: why it does not count.
+    """
+    if len(record) > MAX_RECORD:
+        raise VerificationError(Code.TOO_LARGE, f"{len(record)} characters, the cap is {MAX_RECORD}", index)
+    if not _COMPACT.match(record):
+        raise VerificationError(Code.MALFORMED, "no compact JWS", index)
+    header, payload, signature = record.split(".")
+    if not (_canonical(header) and _canonical(payload) and _canonical(signature)):
+        raise VerificationError(Code.MALFORMED, "base64url in another than its one form", index)
+    found = _header(header)
+    if found is None:
+        raise VerificationError(Code.HEADER, "its header is not exactly alg, typ and kid", index)
+    algorithm, typ, kid = found
+    if typ not in _TYPES or (typ == ORIGIN) != (index == 0):
+        raise VerificationError(Code.TYP, f"a record of type {ascii(typ)[:60]} cannot stand here", index)
+    key = trust.keys.get(kid)
+    if key is None:
+        raise VerificationError(Code.UNKNOWN_KEY, f"the trust policy has no key {ascii(kid)[:60]}", index)
+    if algorithm != key.algorithm:
+        raise VerificationError(Code.ALG, f"algorithm {ascii(algorithm)[:40]}, and the key is {key.algorithm}", index)
+    try:
+        body = jws.deserialize_compact(record, key.key, registry=REGISTRIES[key.algorithm]).payload
+    except (JoseError, ValueError):
+        raise VerificationError(Code.SIGNATURE, f"not signed by {key.principal.name}'s key {kid}", index) from None
+    try:
+        _no_name_twice(body)
+        claims: Claims = _DECODERS[typ].decode(body)
+    except _BAD_JSON:
+        raise VerificationError(Code.MALFORMED, "its claims cannot be read", index) from None
+    return Signed(claims, key, digest(f"{header}.{payload}".encode()))
+
+
+def _canonical(segment: str) -> bool:
+    ends = _LAST.get(len(segment) % 4)
+    return ends is not None and (not ends or segment[-1] in ends)
+
+
+@lru_cache(maxsize=1024)
+def _header(segment: str) -> tuple[str, str, str] | None:
+    # A few keys sign everything, so a header is parsed once.
+    try:
+        document = json.loads(
+            urlsafe_b64decode(segment + "=" * (-len(segment) % 4)), object_pairs_hook=_unique, parse_constant=_refused
+        )
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.keys() != {"alg", "typ", "kid"}:
+        return None
+    algorithm, typ, kid = document["alg"], document["typ"], document["kid"]
+    if not (isinstance(algorithm, str) and isinstance(typ, str) and isinstance(kid, str)):
+        return None
+    return algorithm, typ, kid
+
+
+def _no_name_twice(data: bytes) -> None:
+    # Of two members with one name every reader takes the one it likes. Numbers stay text: some cannot be had.
+    json.loads(data, object_pairs_hook=_unique, parse_constant=_refused, parse_int=str, parse_float=str)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a name twice")
+    return document
+
+
+def _refused(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
