@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paigeant_console.background import Background
+from paigeant_core.capsule import Capsule, adopt
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.worker import Worker
 
@@ -13,6 +14,7 @@ def run_dev(
     worker: Worker,
     *,
     topic: str | None = None,
+    capsule: Capsule | None = None,
     read_only: bool = False,
     ascii_only: bool = False,
     mouse: bool = False,
@@ -22,6 +24,7 @@ def run_dev(
     Args:
         worker: the worker of TARGET.
         topic: in place of the worker's own.
+        capsule: a workflow to go on with; its topic wins.
         read_only: refuse every operation.
         ascii_only: draw with ASCII alone.
         mouse: let the terminal report the mouse.
@@ -31,8 +34,11 @@ def run_dev(
     """
     from paigeant_console.app import run
 
-    if topic is not None:
-        worker.topic = topic
     transport = MemoryTransport(BROKER)
+    if capsule is not None:
+        adopt(transport, capsule)
+        worker.topic = capsule.topic
+    elif topic is not None:
+        worker.topic = topic
     with Background(lambda: worker.run(transport), name="dev worker"):
         return run(transport.url, worker.topic, read_only=read_only, ascii_only=ascii_only, mouse=mouse, context="dev")

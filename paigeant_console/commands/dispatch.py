@@ -50,6 +50,7 @@ def dispatch(
     """Start a workflow and print its correlation ID."""
     call.refuse_if_read_only("dispatch")
     from paigeant_console.commands import _values
+    from paigeant_console.commands._signing import dispatchers_key
     from paigeant_console.commands._wait import outcome, wait_until_over
     from paigeant_console.human import text
     from paigeant_console.runner import run
@@ -60,6 +61,7 @@ def dispatch(
     variables = _values.payload_with(_values.read_payload(payload), _values.variables(var))
     labels = _values.pairs(label, "--label")
     then = cast("OnFailure", on_failure.replace("-", "_"))
+    signer = dispatchers_key()
     # Looked at here, so that what cannot be is said even when no broker answers.
     new_workflow(
         itinerary,
@@ -74,7 +76,7 @@ def dispatch(
 
     async def main() -> int:
         async with call.broker() as transport:
-            started = await WorkflowDispatcher(transport).dispatch_workflow(
+            started = await WorkflowDispatcher(transport, signer=signer).dispatch_workflow(
                 itinerary,
                 variables,
                 topic=topic,

@@ -137,8 +137,12 @@ def show(
             history = await transport.history(topic, whole)
             fold = Fold()
             fold.apply(history)
-            fold.observe(await transport.workers(topic))
+            workers = await transport.workers(topic)
             now = transport.clock.now()
+            fold.observe(workers, now)
+            if whole in fold.rows and fold.needs_others(fold.rows[whole], now):
+                async for batch in transport.records(topic):
+                    fold.learn(batch)
         if whole not in fold.rows:
             from paigeant_core.errors import WorkflowNotFound
 
@@ -167,7 +171,7 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
     row = fold.rows[document["correlation_id"]]
     spans = draw_track(track_of(row, now, ascii_only=out.ascii_only), out.width or 100_000, ascii_only=out.ascii_only)
     out.line(joined(text for text, _ in spans))
-    out.lines([literal(""), *_facts(row, document, now)])
+    out.lines([literal(""), *_facts(fold, row, document, now, ascii_only=out.ascii_only)])
     if document["executed"]:
         out.line(literal(""))
         out.table(["HOP", "STEP", "TRY", "STARTED", "TOOK", "WORKER"], _hops(document), right="HOP TRY TOOK")
@@ -180,11 +184,12 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
     out.table(["AT", "WHAT", "STEP", "HOP", "TRY", "WORKER", "DETAIL"], _history(document), right="HOP TRY")
 
 
-def _facts(row: Row, document: Mapping[str, Any], now: float) -> list[SafeText]:
+def _facts(fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, ascii_only: bool) -> list[SafeText]:
     from paigeant_console.human import age, moment, since, text
-    from paigeant_console.model.looks import STUCK
+    from paigeant_console.model.stuck import explain, keys_line
     from paigeant_console.model.times import zone
     from paigeant_console.safe_text import joined, literal, safe
+    from paigeant_core.journal import State
 
     def fact(name: str, *parts: SafeText) -> SafeText:
         return joined([literal(f"{name:<9}"), *parts])
@@ -195,8 +200,14 @@ def _facts(row: Row, document: Mapping[str, Any], now: float) -> list[SafeText]:
     ]
     if row.runner:
         facts.append(fact("worker", safe(row.runner)))
-    if stuck := document["stuck"]:
-        facts.append(fact("stuck", safe(stuck), literal(": "), STUCK.get(stuck, literal("it does not move"))))
+    found = explain(fold, row, now, ascii_only=ascii_only)
+    if found is not None:
+        if stuck := document["stuck"]:
+            facts.append(fact("stuck", safe(stuck), literal(": "), found.sentence))
+        elif row.state == State.HELD:
+            facts.append(fact("why", found.sentence))
+        if todo := keys_line(found, commands=True):
+            facts.append(fact("to do", todo))
     if error := document["error"]:
         facts.append(fact("error", safe(error["type"]), literal(": "), safe(error["message"])))
     if row.reason:

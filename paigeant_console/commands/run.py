@@ -36,15 +36,32 @@ def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False) -> int:
 
 
 @command
-def dev(call: Call, target: Target, ascii: Ascii = False, mouse: Mouse = False) -> int:
+def dev(
+    call: Call,
+    target: Target,
+    capsule: Annotated[
+        str | None, typer.Option("--capsule", metavar="FILE", help="A workflow that export wrote, to go on with here.")
+    ] = None,
+    ascii: Ascii = False,
+    mouse: Mouse = False,
+) -> int:
     """Open the console, with the in-memory broker and the workers of TARGET in one process."""
+    from paigeant_console.commands.capsule import read_capsule
     from paigeant_console.dev import run_dev
     from paigeant_console.targets import load_target
     from paigeant_core.names import check_topic
 
     options = _in_memory(call)
     topic = None if options.topic is None else check_topic(options.topic)
-    return run_dev(load_target(target), topic=topic, read_only=options.read_only, ascii_only=ascii, mouse=mouse)
+    opened = None if capsule is None else read_capsule(capsule)
+    return run_dev(
+        load_target(target),
+        topic=topic,
+        capsule=opened,
+        read_only=options.read_only,
+        ascii_only=ascii,
+        mouse=mouse,
+    )
 
 
 def _in_memory(call: Call) -> Options:
@@ -74,6 +91,7 @@ def worker(
     import contextlib
     import sys
 
+    from paigeant_console.commands._signing import key_of_environment, trust_of_environment
     from paigeant_console.commands._values import count
     from paigeant_console.logs import to_stderr
     from paigeant_console.runner import run
@@ -87,6 +105,8 @@ def worker(
         if slots is not None:
             served.concurrency = slots
         served.topic = _topic(call, served)
+        served.signer = key_of_environment() or served.signer
+        served.trust = trust_of_environment() or served.trust
         to_stderr(settings.url)
         serving = _Serving(call, served, activity)
         return run(serving.main(), on_signal=serving.stop)

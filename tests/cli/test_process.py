@@ -202,7 +202,7 @@ def test_completion_knows_the_commands(environment: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "paigeant_console"], env=env, capture_output=True, text=True, timeout=40
     )
-    assert set(done.stdout.split()) == {"retry", "replay"}, done
+    assert set(done.stdout.split()) == {"retry", "replay", "release", "restore"}, done
 
 
 def test_nothing_is_left_in_the_home(cli: Cli, environment: dict[str, str]) -> None:

@@ -195,7 +195,7 @@ def test_a_row_that_runs_is_running_and_names_its_worker() -> None:
     fold = Fold()
     fold.apply([transition.record])
     held = holding(transition.record.headers, BORN + 1)
-    fold.observe([WorkerStatus(info=WorkerInfo(worker="busy", activities=("validate",)), running=(held,))])
+    fold.observe([WorkerStatus(info=WorkerInfo(worker="busy", activities=("validate",)), running=(held,))], NOW)
     view = RowView(fold, fold.rows["3f2a-order"], NOW)
     assert parse("state:running worker:busy !error:*").matches(view)
 
@@ -205,7 +205,7 @@ def test_a_row_that_nobody_serves_is_stuck() -> None:
     transition.record.at = BORN
     fold = Fold()
     fold.apply([transition.record])
-    fold.observe([])
+    fold.observe([], NOW)
     assert parse("state:queued stuck:no_worker").matches(RowView(fold, fold.rows["3f2a-order"], NOW))
 
 

@@ -1,0 +1,222 @@
+"""A workflow in one file: every record of its journal with the messages' bytes, and what broker it comes from.
+
+    data = await export(transport, "workflows", correlation_id)
+    capsule = Capsule.decode(data)
+    adopt(MemoryTransport("laptop"), capsule)
+
+A capsule leaves production, so values that look like secrets are replaced unless they
+are asked for; what was replaced is listed in it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from paigeant_core.clock import parse_rfc3339, rfc3339
+from paigeant_core.errors import DecodeError, InvalidMessage, PaigeantError, WorkflowNotFound
+from paigeant_core.journal import ENDED, Record, State
+from paigeant_core.message import PaigeantMessage
+from paigeant_core.names import check_topic
+from paigeant_core.transition import Place, Transition
+from paigeant_core.transports import Transport
+from paigeant_core.transports.memory import MemoryTransport
+
+KIND = "paigeant.capsule"
+MAX_CAPSULE = 256 * 1024 * 1024
+"""Bytes of a capsule that are read."""
+
+REDACTED = "[redacted]"
+_SECRET = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token|api[-_]?key|credential|private[-_]?key|authorization|cookie"
+    r"|(^|[-_])(cvc|cvv|pin|iban|ssn)$|card[-_]?(number|no)?$",
+    re.IGNORECASE,
+)
+
+
+class _Entry(msgspec.Struct):
+    position: str
+    at: float
+    meta: str
+    body: str | None = None
+    body_base64: str | None = None
+
+
+class _File(msgspec.Struct):
+    kind: str
+    schema: int
+    exported_at: str
+    topic: str
+    correlation_id: str
+    broker: dict[str, Any]
+    records: list[_Entry]
+    redacted: list[str] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Capsule:
+    """What a capsule holds.
+
+    Attributes:
+        topic: where the workflow ran.
+        correlation_id: the workflow.
+        records: its journal, oldest first.
+        redacted: what was replaced: paths in the payload, `token`, `undecodable bytes`.
+        broker: name, version and facts of the broker that it comes from.
+        exported_at: when, RFC 3339.
+    """
+
+    topic: str
+    correlation_id: str
+    records: tuple[Record, ...]
+    redacted: tuple[str, ...]
+    broker: dict[str, Any]
+    exported_at: str
+
+    @classmethod
+    def decode(cls, data: bytes) -> Capsule:
+        """The capsule in these bytes.
+
+        Raises:
+            InvalidMessage: they are none.
+        """
+        try:
+            file = msgspec.json.decode(data, type=_File)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            raise InvalidMessage("this file is no capsule; paigeant-console export ID writes one") from None
+        if file.kind != KIND or file.schema != 1:
+            raise InvalidMessage("this file is no capsule that this version can read")
+        try:
+            records = tuple(_record(entry) for entry in file.records)
+        except (DecodeError, ValueError):
+            raise InvalidMessage("this capsule is damaged: a record in it cannot be read") from None
+        if not any(record.state for record in records):
+            raise InvalidMessage("this capsule holds no state of its workflow")
+        if any(record.headers.correlation_id != file.correlation_id for record in records):
+            raise InvalidMessage("this capsule is damaged: it holds records of another workflow")
+        return cls(
+            check_topic(file.topic), file.correlation_id, records, tuple(file.redacted), file.broker, file.exported_at
+        )
+
+
+async def export(transport: Transport, topic: str, correlation_id: str, *, secrets: bool = False) -> bytes:
+    """Put a workflow into a capsule.
+
+    Args:
+        transport: where it is.
+        topic: its topic.
+        correlation_id: its whole ID.
+        secrets: keep what looks like a secret.
+
+    Raises:
+        WorkflowNotFound: the journal holds nothing of it.
+    """
+    history = await transport.history(topic, correlation_id)
+    if not history:
+        raise WorkflowNotFound(f"workflow {correlation_id}: the journal of topic {topic} holds nothing of it")
+    info = await transport.broker_info()
+    redacted: set[str] = set()
+    entries = [_entry(record, None if secrets else redacted) for record in history]
+    file = _File(
+        kind=KIND,
+        schema=1,
+        exported_at=rfc3339(transport.clock.now()),
+        topic=topic,
+        correlation_id=correlation_id,
+        broker={"broker": info.broker, "version": info.version, "facts": dict(info.facts)},
+        records=entries,
+        redacted=sorted(redacted),
+    )
+    return msgspec.json.format(msgspec.json.encode(file), indent=1)
+
+
+def adopt(transport: MemoryTransport, capsule: Capsule) -> None:
+    """Put the workflow of a capsule into an in-memory broker, where it stands as it stood.
+
+    What waited for a time waits for it still; a deadline of a hold is left out.
+    """
+    now = transport.clock.now()
+    with transport.broker.topic(capsule.topic, wake=True) as topic:
+        topic.max_age = float("inf")
+        for record in capsule.records:
+            at = record.at
+            if record.state:
+                workflow = topic.workflows.get(capsule.correlation_id)
+                transition = Transition(place=_place(record), record=record, delay=_delay(record, now))
+                topic.apply(transition, workflow.id if workflow is not None else None)
+            else:
+                topic.append(record)
+            record.at = at
+
+
+def _place(record: Record) -> Place:
+    if record.state in ENDED:
+        return Place.NOWHERE
+    places = {
+        State.RETRYING: Place.DELAYED,
+        State.DEAD: Place.DEAD,
+        State.COMPENSATION_FAILED: Place.DEAD,
+        State.HELD: Place.HELD,
+        State.QUARANTINED: Place.QUARANTINE,
+    }
+    return places.get(State(record.state), Place.WORK)
+
+
+def _delay(record: Record, now: float) -> float:
+    try:
+        return max(0.0, parse_rfc3339(str(record.detail.get("due_at", ""))) - now)
+    except ValueError:
+        return 0.0
+
+
+def _entry(record: Record, redacted: set[str] | None) -> _Entry:
+    body = record.body
+    if body is not None and redacted is not None:
+        body = _without_secrets(body, redacted)
+    entry = _Entry(record.position, record.at, record.encode_meta().decode())
+    if body is not None:
+        try:
+            entry.body = body.decode()
+        except UnicodeDecodeError:
+            entry.body_base64 = base64.b64encode(body).decode()
+    return entry
+
+
+def _record(entry: _Entry) -> Record:
+    body = entry.body.encode() if entry.body is not None else None
+    if entry.body_base64 is not None:
+        body = base64.b64decode(entry.body_base64, validate=True)
+    record = Record.decode(entry.meta.encode(), body, position=entry.position, at=entry.at)
+    if record.state:
+        State(record.state)
+    return record
+
+
+def _without_secrets(body: bytes, redacted: set[str]) -> bytes:
+    try:
+        message = PaigeantMessage.decode(body)
+        payload = message.payload
+    except PaigeantError:
+        # Nobody can say what is in it.
+        redacted.add("undecodable bytes")
+        return REDACTED.encode()
+    if message.obo_token is not None:
+        redacted.add("token")
+        message.obo_token = None
+    _redact(payload, "", redacted)
+    return message.encode()
+
+
+def _redact(value: Any, path: str, redacted: set[str]) -> None:
+    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in list(items):
+        where = f"{path}.{key}" if path else str(key)
+        if isinstance(key, str) and _SECRET.search(key) and not isinstance(inner, dict | list) and inner is not None:
+            value[key] = REDACTED
+            redacted.add(where)
+        else:
+            _redact(inner, where, redacted)

@@ -1,0 +1,134 @@
+"""`doctor`: on servers of its own that are set up wrong, and right."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from tests.cli.conftest import Cli
+from tests.servers import RabbitServer, RedisServer
+
+Findings = dict[str, list[dict[str, Any]]]
+
+
+def found(cli: Cli, code: int) -> Findings:
+    by_check: Findings = {}
+    for document in cli("doctor", "--json").ended(code).documents:
+        assert document["schema"] == 1
+        by_check.setdefault(document["check"], []).append(document)
+    return by_check
+
+
+def levels(findings: Findings, check: str) -> list[str]:
+    return [document["level"] for document in findings[check]]
+
+
+@pytest.fixture(scope="module")
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def setting(own_redis: RedisServer, environment: dict[str, str], topic: str) -> Iterator[Any]:
+    environment |= {"PAIGEANT_URL": own_redis.url, "PAIGEANT_TOPIC": topic}
+    with contextlib.closing(redis.Redis.from_url(own_redis.url)) as client:
+        names = ("maxmemory-policy", "maxmemory", "appendonly", "appendfsync")
+        before = {name: client.config_get(name)[name] for name in names}
+        client.config_set("appendonly", "yes")
+        client.config_set("appendfsync", "everysec")
+        client.config_set("maxmemory-policy", "noeviction")
+        yield client
+        for name, value in before.items():
+            client.config_set(name, str(value))
+
+
+def test_a_server_that_is_set_up_well_has_no_problem(cli: Cli, setting: Any) -> None:
+    findings = found(cli, 0)
+    for check in ("connection", "eviction", "memory", "persistence", "clock"):
+        assert levels(findings, check) == ["ok"], findings[check]
+    assert levels(findings, "workers") == ["warning"]
+    assert setting.dbsize() == 0, "it changes nothing"
+
+
+def test_a_redis_that_throws_keys_away_is_a_problem_with_a_remedy(cli: Cli, setting: Any) -> None:
+    setting.config_set("maxmemory-policy", "allkeys-lru")
+    (finding,) = found(cli, 1)["eviction"]
+    assert finding["level"] == "problem"
+    assert "allkeys-lru" in finding["said"]
+    assert "noeviction" in finding["remedy"]
+
+
+def test_a_redis_that_keeps_nothing_is_a_problem(cli: Cli, setting: Any) -> None:
+    setting.config_set("appendonly", "no")
+    assert levels(found(cli, 1), "persistence") == ["problem"]
+
+
+def test_a_redis_that_is_full_is_a_problem(cli: Cli, setting: Any) -> None:
+    setting.config_set("maxmemory", "1mb")
+    assert levels(found(cli, 1), "memory") == ["problem"]
+
+
+def test_what_a_redis_user_may_not_do_is_named(cli: Cli, setting: Any, environment: dict[str, str]) -> None:
+    setting.execute_command("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection", "+info", "+time")
+    environment["PAIGEANT_URL"] = environment["PAIGEANT_URL"].replace("redis://", "redis://reader:pw@")
+    findings = found(cli, 1)
+    assert levels(findings, "permissions") == ["problem"]
+    assert "EVAL" in findings["permissions"][0]["said"]
+    assert levels(findings, "eviction") == ["ok"], "INFO says it as well"
+
+
+def test_work_that_nobody_serves_is_a_problem(cli: Cli, setting: Any) -> None:
+    cli("dispatch", "charge").ended(0)
+    (finding,) = [item for item in found(cli, 1)["workers"] if item["level"] == "problem"]
+    assert finding["said"] == "1 wait for charge, and no worker serves it"
+    said = cli("doctor").ended(1).out
+    assert "PROBLEM  workers: 1 wait for charge" in said
+    assert "-> start one: paigeant-console worker" in said
+    setting.flushall()
+
+
+def test_without_a_server_it_says_so(cli: Cli, environment: dict[str, str]) -> None:
+    environment["PAIGEANT_URL"] = "redis://127.0.0.1:1"
+    assert "no Redis answers" in cli("doctor").ended(4).err
+
+
+def test_in_memory_nothing_lasts(cli: Cli, environment: dict[str, str]) -> None:
+    environment["PAIGEANT_URL"] = "memory://"
+    assert levels(found(cli, 0), "durability") == ["warning"]
+
+
+@pytest.fixture(scope="module")
+def own_rabbitmq() -> Iterator[RabbitServer]:
+    with RabbitServer(management=True) as server:
+        yield server
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+def test_on_rabbitmq_policies_and_alarms_are_found(
+    cli: Cli, own_rabbitmq: RabbitServer, environment: dict[str, str], topic: str
+) -> None:
+    server = own_rabbitmq
+    environment |= {"PAIGEANT_URL": server.url, "PAIGEANT_TOPIC": topic}
+    assert levels(found(cli, 0), "management") == ["unknown"]
+
+    environment["PAIGEANT_URL"] = f"{server.url}?management={server.management_url}"
+    findings = found(cli, 0)
+    for check in ("management", "alarms", "policies", "queues", "permissions", "version"):
+        assert levels(findings, check) == ["ok"], findings[check]
+    assert levels(findings, "consumer_timeout") == ["warning"]
+
+    server.ctl("set_policy", "short", "^paigeant", '{"max-length":10}', "--apply-to", "queues")
+    server.ctl("set_policy", "other", "^other", '{"expires":1000}', "--apply-to", "queues")
+    (finding,) = found(cli, 1)["policies"]
+    assert finding["said"].startswith("policy short puts max-length on queues")
+    server.ctl("clear_policy", "short")
+
+    server.ctl("set_vm_memory_high_watermark", "0.0000001")
+    (finding,) = found(cli, 1)["alarms"]
+    assert finding["said"].startswith("memory alarm on ")

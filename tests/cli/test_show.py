@@ -1,0 +1,82 @@
+"""`show` says why a workflow does not move, with what the rest of the journal knows of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cli.conftest import Cli
+from tests.console import story as told
+from tests.console.story import Story, sample_story
+
+
+@pytest.fixture(autouse=True)
+def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def shown(here: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """`show` on the broker that a story was told on."""
+    monkeypatch.setenv("PAIGEANT_URL", "memory://story")
+    return here
+
+
+def fact(text: str, name: str) -> str:
+    found = [line for line in text.splitlines() if line.startswith(f"{name:<9}")]
+    assert len(found) == 1, text
+    return found[0][9:]
+
+
+def test_who_served_the_step_last_is_asked_of_the_whole_journal(shown: Cli) -> None:
+    story = sample_story()
+    story.start("earlier", ("inspect-parcel",))
+    story.worker = "parcels-3"
+    story.done("earlier")
+    story.wait(14 * 60)
+    out = shown("show", told.STUCK).ended(0).out
+    said = fact(out, "stuck")
+    assert said.startswith("no_worker: waiting 15 min: no worker serves inspect-parcel (last seen 10:")
+    assert said.endswith(" on parcels-3)")
+    assert fact(out, "to do").startswith("start a worker for it; ")
+    assert "`dead-letter` parks it among the dead letters" in out
+    assert shown("show", told.STUCK, "--json").ended(0).document["stuck"] == "no_worker"
+
+
+def test_how_long_others_took_decides_what_is_slow(shown: Cli) -> None:
+    story = Story()
+    story.start("quick", ("charge",))
+    story.done("quick", took=2)
+    story.start("slow", ("charge",))
+    story.runs("w-3", "slow", activities=["charge"])
+    story.wait(12 * 60)
+    out = shown("show", "slow").ended(0).out
+    assert fact(out, "stuck") == "slow: running for 12 min on w-3; half of its kind took no more than 2.0 s"
+    assert shown("show", "slow", "--json").ended(0).document["stuck"] == "slow", "as `list` says"
+    assert shown("list", "stuck:slow", "--json").ended(0).document["correlation_id"] == "slow"
+
+
+def test_a_backoff_and_a_hold_are_explained(shown: Cli) -> None:
+    story = sample_story()
+    out = shown("show", told.RETRYING).ended(0).out
+    assert fact(out, "stuck").startswith(
+        "backoff: attempt 2 in 20s after ConnectionError: payment provider answered 503"
+    )
+    assert fact(out, "to do") == "`retry` runs it now; `replay` replays with a mended payload"
+    story.wait(60)
+    out = shown("show", told.HELD).ended(0).out
+    assert fact(out, "why").startswith("held by its handler on w1 since 10:0")
+    assert out.count("a person has to look at the document") >= 2
+
+
+def test_nothing_is_said_of_one_that_is_done(shown: Cli) -> None:
+    sample_story().transport()
+    out = shown("show", told.DONE).ended(0).out
+    assert "stuck" not in out
+    assert "to do" not in out

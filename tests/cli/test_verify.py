@@ -1,0 +1,131 @@
+"""Signed workflows by commands alone: keys, a policy, a worker, a dispatch, and what `verify` says of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+Start = Callable[..., subprocess.Popen[str]]
+
+POLICY = """
+audience = "test"
+
+[[principal]]
+name = "shop"
+roles = ["dispatcher"]
+{shop}
+
+[[principal]]
+name = "worker"
+roles = ["worker"]
+activities = ["*"]
+{worker}
+"""
+
+
+def write_policy(folder: Path, lines: dict[str, str]) -> Path:
+    path = folder / "trust.toml"
+    path.write_text(POLICY.format_map(lines))
+    path.chmod(0o644)
+    return path
+
+
+@pytest.fixture
+def lines(here: Cli) -> dict[str, str]:
+    """What keygen printed for trust.toml, for a key of each."""
+    return {
+        name: here("keygen", f"{name}.json", "--name", name, "--audience", "test", "--json").document["trust"]
+        for name in ("shop", "worker")
+    }
+
+
+@pytest.fixture
+def trust(lines: dict[str, str], tmp_path: Path) -> Path:
+    return write_policy(tmp_path, lines)
+
+
+def test_a_signed_workflow_is_verified_from_the_journal(
+    cli: Cli,
+    start: Start,
+    target: str,
+    trust: Path,
+    environment: dict[str, str],
+    tmp_path: Path,
+    redis_url: str,
+    topic: str,
+) -> None:
+    environment |= {"PAIGEANT_URL": redis_url, "PAIGEANT_TOPIC": topic, "PAIGEANT_TRUST": str(trust)}
+    shop, worker = ({"PAIGEANT_KEY": str(tmp_path / f"{name}.json")} for name in ("shop", "worker"))
+    serving = start("worker", target, "--json", env=worker)
+    assert serving.stdout is not None
+    assert json.loads(serving.stdout.readline())["event"] == "ready"
+    cli("dispatch", "validate", "charge", "--id", "order-1", "--wait", env=shop).ended(0)
+    *records, summary = cli("verify", "order", "--json").ended(0).documents
+    assert [(entry["kind"], entry["name"], entry["signer"], entry["hop"], entry["status"]) for entry in records] == [
+        ("origin", None, "shop", None, "valid"),
+        ("step", "validate", "worker", 1, "valid"),
+        ("step", "charge", "worker", 2, "valid"),
+    ]
+    assert summary == {
+        "schema": 1,
+        "summary": True,
+        "correlation_id": "order-1",
+        "records": 3,
+        "status": "valid",
+        "reason": None,
+    }
+    people = cli("verify", "order-1").ended(0)
+    assert [line.split()[:4] for line in people.out.splitlines()] == [
+        ["N", "STATUS", "SIGNED", "BY"],
+        ["0", "valid", "shop", "origin"],
+        ["1", "valid", "worker", "step"],
+        ["2", "valid", "worker", "step"],
+    ]
+    # What nobody signed is not run, and says so.
+    cli("dispatch", "validate", "--id", "order-2", env={"PAIGEANT_TRUST": ""}).ended(0)
+    followed = cli("dispatch", "validate", "--wait", env=shop).ended(0)
+    assert followed.out
+    (parked,) = cli("list", "state:quarantined", "--json").documents
+    refused = cli("verify", parked["correlation_id"], "--json").ended(1)
+    assert refused.document["status"] == "unsigned"
+    cli("verify", parked["correlation_id"]).ended(1).said("unsigned")
+    serving.terminate()
+    assert serving.wait(timeout=30) == 0
+
+
+def test_a_key_that_is_revoked_later_takes_its_records_with_it(
+    here: Cli, trust: Path, lines: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    here("dispatch", "validate", "--id", "order-1").ended(0)
+    assert here("verify", "order-1", "--json").ended(0).documents[-1]["status"] == "valid"
+    revoked = lines["shop"].replace(" }]", ", revoked_at = 2026-01-01T00:00:00Z }]")
+    write_policy(tmp_path, lines | {"shop": revoked})
+    entry, summary = here("verify", "order-1", "--json").ended(1).documents
+    assert (entry["status"], entry["kind"], summary["status"]) == ("revoked", None, "revoked")
+    here("dispatch", "validate").ended(2).said("is revoked")
+
+
+def test_what_is_missing_is_said_before_anything_is_done(
+    here: Cli, trust: Path, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here("verify", "order-1").ended(2).said("PAIGEANT_TRUST")
+    monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
+    here("verify", "order-1").ended(3)
+    here("dispatch", "validate").ended(2).said("PAIGEANT_KEY")
+    here("worker", target).ended(2).said("no key to sign with")
+    monkeypatch.setenv("PAIGEANT_KEY", "worker.json")
+    here("dispatch", "validate").ended(2).said("role dispatcher")
+    Path("worker.json").chmod(0o644)
+    here("worker", target).ended(2).said("worker.json", "chmod 600")
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    here("worker", target).ended(2).said("role worker")
+    monkeypatch.delenv("PAIGEANT_TRUST")
+    here("worker", target).ended(2).said("no trust policy")
