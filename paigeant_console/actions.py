@@ -117,11 +117,32 @@ ACTIONS: Final[Sequence[Action]] = (
         where=("workflows", "dead", "traffic"), command="filter", hint=2,
     ),
     _action(
-        "order", "o", "order", "Order by creation, by last change, or by state.", where=LISTS, command="order sort",
-        hint=13,
+        "order", "o", "order", "Order by creation, last change, urgency, name, activity or attempts.", where=LISTS,
+        command="order sort", hint=13,
+    ),
+    _action(
+        "group", "b", "group by", "Group by state, by activity, by cause of failure, or not at all.", where=LISTS,
+        command="group", hint=12,
     ),
     _action(
         "panes", "tab shift+tab", "pane", "Go to the next part of the screen.", where=("workflow", "queues"), hint=3,
+    ),
+    _action(
+        "hop.earlier", "left left_square_bracket", "hop before",
+        "Go back through the hops, slip and payload as they were.",
+        where=("workflow",), hint=14,
+    ),
+    _action(
+        "hop.later", "right right_square_bracket", "next hop", "Go forth through the hops, up to where it stands now.",
+        where=("workflow",), hint=15,
+    ),
+    _action(
+        "form", "v", "view", "Show the payload laid out, as what changed since the hop before, raw, or in hex.",
+        where=("workflow",), command="view", hint=4,
+    ),
+    _action(
+        "compare", "c", "compare", "Tell what changed since the hop under the cursor; again: since the one before.",
+        where=("workflow",), command="compare", hint=16,
     ),
     _action("pause", "p", "pause", "Freeze this view, or let it go on; nothing is missed.", command="pause", hint=9),
     # What to act on.
@@ -146,6 +167,34 @@ ACTIONS: Final[Sequence[Action]] = (
     _action(
         "dead-letter", "d", "dead-letter", "Take the workflow out of the way: park it among the dead letters.",
         where=WORKFLOWS, command="dead-letter", writes=True, needs_row=True, hint=7,
+    ),
+    _action(
+        "hold", "h", "hold", "Park the workflow until it is released; a step that runs is finished first.",
+        where=WORKFLOWS, command="hold", writes=True, needs_row=True, hint=17,
+    ),
+    _action(
+        "release", "l", "release", "Let a held workflow go on; `release approved=true` puts that into the payload.",
+        where=WORKFLOWS, command="release", writes=True, needs_row=True, hint=18,
+    ),
+    _action(
+        "skip", "s", "skip", "Leave out the step where the workflow stands; nobody does it.",
+        where=WORKFLOWS, command="skip", writes=True, needs_row=True, hint=19,
+    ),
+    _action(
+        "cancel", "x", "cancel", "End the workflow; a step that runs is finished first, and nothing is undone.",
+        where=WORKFLOWS, command="cancel", writes=True, needs_row=True, hint=20,
+    ),
+    _action(
+        "compensate", "", "compensate", "Undo the steps that were done, last first, and end the workflow so.",
+        where=WORKFLOWS, command="compensate", writes=True, needs_row=True,
+    ),
+    _action(
+        "restore", "", "restore", "Bring the workflow out of the dead letters or quarantine to where it was.",
+        where=WORKFLOWS, command="restore", writes=True, needs_row=True,
+    ),
+    _action(
+        "insert", "", "insert", "Put steps behind the one where the workflow stands: `insert check notify`.",
+        where=WORKFLOWS, command="insert", writes=True, needs_row=True,
     ),
     _action(
         "dispatch", "", "dispatch", "Start a workflow: `dispatch validate charge customer_email=ann@example.com`.",
@@ -295,6 +344,8 @@ _KEY_TEXTS: Final = {
     "shift+g": "",
     "ctrl+@": "",
     "f1": "F1",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
 }
 
 

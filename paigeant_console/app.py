@@ -183,10 +183,17 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         await super().on_event(event)
 
     def _paste(self, event: events.Paste) -> bool:
-        taker = self.screen.taker() if isinstance(self.screen, ConsoleScreen) else None
+        screen = self.screen
+        if not isinstance(screen, ConsoleScreen):
+            return False
+        taker = screen.taker()
         if isinstance(taker, Prompt):
             taker.take_paste(event.text)
-        return taker is not None
+        elif taker is None and isinstance(screen.focused, TextArea):
+            return False  # an editor does as Textual's do
+        elif taker is None and not screen.pending:
+            screen.take_paste(event.text)
+        return True
 
     async def _key(self, event: events.Key) -> bool:
         try:

@@ -23,6 +23,7 @@ from typing import Any, Final, TypeVar
 
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.fold import Fold
+from paigeant_console.model.rates import Rates
 from paigeant_console.model.traffic import without_body
 from paigeant_core.errors import PaigeantError, TransportError
 from paigeant_core.journal import Record
@@ -140,6 +141,8 @@ class Feed:
         self.lock = threading.RLock()
         """Held while the fold or the ring is read or changed; never while anything waits."""
         self.fold = Fold(no_worker_after=NO_WORKER_AFTER if no_worker_after is None else no_worker_after)
+        self.rates = Rates()
+        """Steps done lately; read under the lock."""
         self.bodies = BodyCache()
         """Messages, for queries that ask for their payload; read under the lock."""
         self.version = 0
@@ -299,6 +302,7 @@ class Feed:
         with self.lock:
             self.bodies.take(records)
             self._note(self.fold.apply(records))
+            self.rates.note(records)
             self._ring.extend(light)
             self._serial += len(light)
             for record in light:
@@ -344,7 +348,7 @@ class Feed:
         with self.lock:
             first = not self.fold.observed
             same = [_busy(status) for status in self.fold.workers] == [_busy(status) for status in workers]
-            self._note(self.fold.observe(workers))
+            self._note(self.fold.observe(workers, self.now()))
             if first or not same:
                 self._bump()
 

@@ -12,7 +12,7 @@ from paigeant_console.safe_text import SafeText, joined, literal, safe
 
 __all__ = ["age", "detail_text", "figure", "moment", "since", "text"]
 
-_TOLD: Final = frozenset(["started_at", "completed_at", "failed_attempt", "operation_id"])
+_TOLD: Final = frozenset(["started_at", "completed_at", "failed_attempt", "max_attempts", "operation_id"])
 """What a record's line says in other columns, or what nobody reads in a line."""
 _DASH: Final = literal("-")
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0

@@ -12,19 +12,14 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import select
-import signal
 import sys
-import termios
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from io import StringIO
 from pathlib import Path
-from types import FrameType
 from typing import Final, TextIO
 
 KNOBS: Final[Mapping[str, str]] = {
@@ -58,6 +53,7 @@ from textual.filter import LineFilter  # noqa: E402
 from textual.types import CSSPathType  # noqa: E402
 from textual.worker import WorkerFailed  # noqa: E402
 
+from paigeant_console.leaving import leaving_in_order  # noqa: E402
 from paigeant_console.safe_text import (  # noqa: E402
     ClipboardTooLarge,
     SafeText,
@@ -89,7 +85,6 @@ MIN_WIDTH: Final = 60
 MIN_HEIGHT: Final = 15
 """Lines below which it does."""
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 _GRACE_S: Final = 5.0
 _CRASH_LOGS_KEPT: Final = 20
 _CRASH_LOG_LIMIT: Final = 256 * 1024
@@ -412,59 +407,6 @@ def _plain(renderables: Sequence[RenderableType]) -> str:
     return "\n".join(lines)
 
 
-# Leaves focus reports, bracketed paste, the kitty keyboard, the mouse, the other screen; shows the cursor, wraps lines.
-_RESTORE: Final = (
-    b"\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1049l\x1b[?25h\x1b[?7h"
-)
-
-
-@contextlib.contextmanager
-def _leaving_on_signals(app: ConsoleAppBase, grace_s: float) -> Iterator[None]:
-    """Leave in order on SIGTERM, SIGHUP and SIGINT, and after some seconds without order.
-
-    Textual installs no handlers, and would leave the terminal in its other screen. A handler of the event loop is not
-    enough: when the terminal takes no more output Textual blocks the loop, and then only a thread is left to end it.
-    """
-    stdin, stderr = sys.__stdin__, sys.__stderr__
-    try:
-        attributes = termios.tcgetattr(stdin) if stdin is not None else None
-    except (termios.error, ValueError, OSError):
-        attributes = None
-    watchdogs: list[threading.Timer] = []
-
-    def die(code: int) -> None:
-        with contextlib.suppress(Exception):
-            if stdin is not None and attributes is not None:
-                termios.tcsetattr(stdin, termios.TCSANOW, attributes)
-            if stderr is not None and select.select([], [stderr], [], 0)[1]:
-                os.write(stderr.fileno(), _RESTORE)
-        os._exit(code)
-
-    def leave(number: int, _frame: FrameType | None) -> None:
-        code = 128 + number
-        if not watchdogs:
-            watchdogs.append(threading.Timer(grace_s, die, (code,)))
-            watchdogs[0].daemon = True
-            watchdogs[0].start()
-        loop = app._loop
-        if loop is None:  # before the loop runs, or after
-            raise SystemExit(code)
-        loop.call_soon_threadsafe(partial(app.exit, return_code=code))
-
-    previous = {}
-    for number in _SIGNALS:
-        # What was ignored stays ignored: that is how nohup works.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            previous[number] = signal.signal(number, leave)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        for watchdog in watchdogs:
-            watchdog.cancel()
-
-
 def run_console(app: ConsoleAppBase, *, mouse: bool = False, grace_s: float = _GRACE_S) -> int:
     """Run the console until it is left. Must be called from the main thread.
 
@@ -476,7 +418,14 @@ def run_console(app: ConsoleAppBase, *, mouse: bool = False, grace_s: float = _G
     Returns:
         The exit code: of `App.exit`, 1 after a crash, 128 and its number after a signal.
     """
-    with _leaving_on_signals(app, grace_s):
+
+    def leave(code: int) -> bool:
+        loop = app._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(partial(app.exit, return_code=code))
+        return loop is not None
+
+    with leaving_in_order(leave, grace_s):
         try:
             app.run(mouse=mouse)
         except Exception as error:  # noqa: BLE001 - out of Textual's own clean-up; nothing else is left to report it

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from paigeant_console.model.looks import ARROW, DONE, look
 from paigeant_console.model.text import Span, plural, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_core.operations import Action, DeadLetter, Line, Plan, Replay, Report
+from paigeant_core.operations import Action, Insert, Line, Plan, Release, Replay, Report
+from paigeant_core.routing import Step
 from paigeant_core.urls import has_password
 
 __all__ = ["Confirmation", "Target", "command_line", "confirmation_of", "effect_of", "report_spans"]
@@ -53,13 +56,28 @@ def action_words(action: Action, ids: Sequence[str], reason: str) -> list[str]:
     """The words of an operation's command."""
     # What begins like a flag has to stand behind the end of the flags.
     behind = any(item.startswith("-") for item in ids)
+    if isinstance(action, Insert):
+        # Its own words are the steps.
+        steps = [_step_word(step) for step in action.steps]
+        return [action.name, *steps, *(f"--id={item}" for item in ids), "--reason", reason]
     words = [action.name, *(() if behind else ids)]
     if isinstance(action, Replay):
         if action.from_step is not None:
             words += ["--from-step", str(action.from_step)]
         if action.payload is not None:
             words += ["--payload", "payload.json"]
+    if isinstance(action, Release):
+        words += [f"--var={key}={_json(value)}" for key, value in action.values.items()]
     return [*words, "--reason", reason, *(("--", *ids) if behind else ())]
+
+
+def _step_word(step: Step) -> str:
+    document = step.to_document()
+    return document if isinstance(document, str) else _json(document)
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +110,25 @@ def effect_of(action: Action) -> SafeText:
         payload = literal(" with its payload as it was" if action.payload is None else " with the payload you edited")
         again = literal("; a new run: steps are done again, under new idempotency keys")
         return joined((literal("work is done again from "), start, payload, again))
-    if isinstance(action, DeadLetter):
-        return literal("the message is parked among the dead letters; retry or replay brings it back")
-    return literal("the step runs again now, attempts start anew; same idempotency key")
+    if isinstance(action, Insert):
+        names = safe(", ".join(action.steps), 200)
+        return joined((literal("behind the step where it stands come: "), names))
+    if isinstance(action, Release) and action.values:
+        names = safe(", ".join(action.values), 200)
+        return joined((_EFFECTS[action.name], literal("; given: "), names))
+    return _EFFECTS[action.name]
+
+
+_EFFECTS: Final = {
+    "retry": literal("the step runs again now, attempts start anew; same idempotency key"),
+    "dead-letter": literal("the message is parked among the dead letters; retry, restore or replay brings it back"),
+    "hold": literal("it is parked until it is released; a step that runs is finished first"),
+    "release": literal("it goes on from where it is held"),
+    "skip": literal("the step counts as done, by nobody; the next one follows"),
+    "cancel": literal("it ends here, and nothing is undone; a step that runs is finished first"),
+    "compensate": literal("the steps that were done are undone, last first; a step that runs is finished before"),
+    "restore": literal("it goes back to where it was, at the same attempt"),
+}
 
 
 def confirmation_of(plan: Plan, target: Target, *, ascii_only: bool = False) -> Confirmation:
@@ -144,11 +178,22 @@ def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
 
 
 def _becomes(action: Action, step: SafeText) -> Span:
-    if isinstance(action, DeadLetter):
-        return literal("dead"), ""
+    if action.name in _BECOMES:
+        return _BECOMES[action.name], ""
     if isinstance(action, Replay) and action.from_step is not None:
         return safe(f"queued at step {action.from_step}", 60), ""
     return joined((literal("queued at "), step)) if step else literal("queued"), ""
+
+
+_BECOMES: Final = {
+    "dead-letter": literal("dead"),
+    "hold": literal("held"),
+    "skip": literal("at the next step"),
+    "cancel": literal("cancelled"),
+    "compensate": literal("compensating"),
+    "restore": literal("where it was"),
+    "insert": literal("with more steps"),
+}
 
 
 def report_spans(report: Report, name: str, at: SafeText, *, ascii_only: bool = False) -> Sequence[Span]:

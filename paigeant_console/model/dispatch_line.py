@@ -1,4 +1,4 @@
-"""What is typed after `:dispatch`: steps and fields."""
+"""What is typed after `:dispatch`, `:insert` and `:release`: steps and fields."""
 
 from __future__ import annotations
 
@@ -11,17 +11,29 @@ from paigeant_core.errors import InvalidMessage
 
 
 def parse_dispatch(typed: str) -> tuple[list[str], dict[str, Any]]:
-    """The steps, and the payload's fields: words with an equals sign.
+    """The steps of a new workflow, and its payload's fields; see :func:`parse_words`.
+
+    Raises:
+        InvalidMessage: no step, or what :func:`parse_words` refuses.
+    """
+    steps, variables = parse_words("dispatch", typed)
+    if not steps:
+        raise InvalidMessage("dispatch: name the steps, e.g. dispatch validate charge customer_email=ann@example.com")
+    return steps, variables
+
+
+def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
+    """The plain words, and the fields: words with an equals sign.
 
     A value that is JSON is meant as JSON; any other is text. Quotes as in a shell.
 
     Raises:
-        InvalidMessage: no step, an open quote, or a field without a name.
+        InvalidMessage: an open quote, or a field without a name.
     """
     try:
         words = shlex.split(typed)
     except ValueError:
-        raise InvalidMessage("dispatch: a quote is not closed") from None
+        raise InvalidMessage(f"{command}: a quote is not closed") from None
     steps: list[str] = []
     variables: dict[str, Any] = {}
     for word in words:
@@ -29,12 +41,10 @@ def parse_dispatch(typed: str) -> tuple[list[str], dict[str, Any]]:
         if not equals:
             steps.append(word)
         elif not name:
-            raise InvalidMessage(f"dispatch: {ascii(word)[:80]} has no name before the equals sign")
+            raise InvalidMessage(f"{command}: {ascii(word)[:80]} has no name before the equals sign")
         else:
             try:
                 variables[name] = msgspec.json.decode(value)
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 variables[name] = value
-    if not steps:
-        raise InvalidMessage("dispatch: name the steps, e.g. dispatch validate charge customer_email=ann@example.com")
     return steps, variables

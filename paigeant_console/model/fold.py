@@ -9,6 +9,7 @@ else. What runs right now is not in the journal: workers say it, and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -22,6 +23,21 @@ from paigeant_core.transports.types import Holding, WorkerStatus
 
 MEDIAN_OF = 51
 """Durations of an activity that its median is taken of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """The last that was seen of a worker that served an activity.
+
+    Attributes:
+        worker: which.
+        at: when, seconds since the Unix epoch.
+        event: what the journal said of it: ``started``, ``stopped``, ``lost``; empty: it worked, or reported.
+    """
+
+    worker: str
+    at: float
+    event: str = ""
 
 
 class Row:
@@ -39,7 +55,10 @@ class Row:
         due_at: when it comes back from a delay, RFC 3339; empty: no delay.
         running: what a worker says that it holds of it now.
         runner: which worker says so.
+        on_deadline: what happens then to one that is held: ``release`` or ``dead_letter``.
+        most: attempts that this hop has, as far as the last failure told; None: unknown.
         lost: the worker that ran the step and lives no more; empty: none.
+        lost_at: when that worker was heard last.
         revision: rises with each change.
     """
 
@@ -51,7 +70,10 @@ class Row:
         "headers",
         "held_by",
         "lost",
+        "lost_at",
+        "most",
         "names",
+        "on_deadline",
         "reason",
         "revision",
         "runner",
@@ -74,7 +96,10 @@ class Row:
         self.running: Holding | None = None
         self.runner = ""
         self.held_by = ""
+        self.on_deadline = ""
+        self.most: int | None = None
         self.lost = ""
+        self.lost_at = 0.0
         self.undoing = False
         self.revision = 0
 
@@ -113,24 +138,45 @@ class Fold:
         self.no_worker_after = no_worker_after
         self.records = 0
         """Records folded so far."""
-        self.served: dict[str, float] = {}
-        """Activities that living workers serve now, and workers' names are in :attr:`workers`."""
+        self.served: set[str] = set()
+        """Activities that living workers serve now; the workers are in :attr:`workers`."""
+        self.signs: dict[str, Sign] = {}
+        """By activity: the last that was seen of a worker for it."""
         self.workers: Sequence[WorkerStatus] = ()
+        self.observed_at = 0.0
         self.observed = False
         """Whether workers were asked yet: until then nothing is known of them."""
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._durations: dict[str, list[float]] = {}
         self._medians: dict[str, float] = {}
         self._running: dict[str, Row] = {}
+        self._serves_all = False
 
     def apply(self, records: Iterable[Record]) -> set[str]:
         """Fold ``records``; return the IDs of the workflows that changed."""
         changed: set[str] = set()
         for record in records:
             self.records += 1
-            if record.state and self._apply(record):
+            if record.kind == Kind.WORKER:
+                self._told(record)
+            elif record.state and self._apply(record):
                 changed.add(record.headers.correlation_id)
         return changed
+
+    def learn(self, records: Iterable[Record]) -> None:
+        """Take from ``records`` how long steps take and who served what, but no workflow."""
+        for record in records:
+            if record.kind == Kind.WORKER:
+                self._told(record)
+            elif record.state:
+                self._time(record)
+
+    def _told(self, record: Record) -> None:
+        """A worker started, stopped or was lost."""
+        activities, event = record.detail.get("activities"), record.detail.get("event")
+        if isinstance(activities, list) and isinstance(event, str):
+            sign = Sign(record.worker, record.at, event)
+            self.signs.update((activity, sign) for activity in activities if isinstance(activity, str))
 
     def _apply(self, record: Record) -> bool:
         headers = record.headers
@@ -151,12 +197,15 @@ class Fold:
         row.undoing = record.state in (State.COMPENSATING, State.COMPENSATION_FAILED)
         if kind in (Kind.ADVANCED, Kind.FINISHED):
             row.error = None
-            row.reason = row.due_at = row.held_by = ""
-            self._time(record)
+            row.reason = row.due_at = row.held_by = row.on_deadline = ""
         elif kind == Kind.DISPATCHED:
             row.reason = row.due_at = ""
         else:
             self._explain(row, record)
+        if kind != Kind.RETRYING:
+            row.most = None
+        if record.worker:
+            self._time(record)
         if row.running is not None and not _same_step(row.running, headers):
             row.running = None
             row.runner = ""
@@ -176,8 +225,13 @@ class Fold:
             row.error = None
         reason = detail.get("reason")
         row.reason = reason if isinstance(reason, str) else ""
-        due_at = detail.get("due_at") or detail.get("until")
+        due_at, delay = detail.get("due_at") or detail.get("until"), detail.get("delay_s")
+        if due_at is None and isinstance(delay, int | float):
+            due_at = rfc3339(record.at + delay)
         row.due_at = due_at if isinstance(due_at, str) else ""
+        row.on_deadline = str(detail.get("on_deadline", ""))
+        most = detail.get("max_attempts")
+        row.most = most if isinstance(most, int) else None
         operator = detail.get("operator")
         row.held_by = operator if isinstance(operator, str) else ""
 
@@ -192,8 +246,12 @@ class Fold:
         return self._shapes.setdefault(names, names)
 
     def _time(self, record: Record) -> None:
+        """Learn how long a step took, and who serves it."""
         detail = record.detail
         duration, step = detail.get("duration_s"), detail.get("step")
+        activity = step if isinstance(step, str) else record.headers.activity if record.kind == Kind.RETRYING else ""
+        if activity and record.worker:
+            self.signs[activity] = Sign(record.worker, record.at)
         if isinstance(duration, int | float) and isinstance(step, str):
             known = self._durations.setdefault(step, [])
             known.append(float(duration))
@@ -211,23 +269,33 @@ class Fold:
             median = self._medians[activity] = sorted(known)[len(known) // 2]
         return median
 
-    def observe(self, workers: Sequence[WorkerStatus]) -> set[str]:
-        """Lay over what living workers say they run; return the IDs that changed."""
+    def observe(self, workers: Sequence[WorkerStatus], now: float) -> set[str]:
+        """Lay over what living workers say they run; return the IDs that changed.
+
+        Args:
+            workers: those that live.
+            now: when they were asked, seconds since the Unix epoch.
+        """
+        heard = {status.info.worker: self.observed_at - status.last_seen_s for status in self.workers}
         self.workers = workers
         self.observed = True
-        served: dict[str, float] = {}
+        self.observed_at = now
+        served: set[str] = set()
         running: dict[str, tuple[str, Holding]] = {}
         for status in workers:
-            for activity in status.info.activities:
-                served[activity] = min(status.last_seen_s, served.get(activity, status.last_seen_s))
+            served.update(status.info.activities)
+            sign = Sign(status.info.worker, now - status.last_seen_s)
+            self.signs.update(dict.fromkeys(status.info.activities, sign))
             for held in status.running:
                 running[held.correlation_id] = (status.info.worker, held)
         self.served = served
+        self._serves_all = any(not status.info.activities for status in workers)
         alive = {status.info.worker for status in workers}
         changed: set[str] = set()
         for correlation_id, row in list(self._running.items()):
             if correlation_id not in running:
                 row.lost = "" if row.runner in alive else row.runner
+                row.lost_at = heard.get(row.runner, 0.0)
                 row.running = None
                 row.runner = ""
                 row.revision += 1
@@ -247,6 +315,10 @@ class Fold:
                 changed.add(correlation_id)
         return changed
 
+    def serves(self, activity: str) -> bool:
+        """Whether a living worker serves ``activity``; one that names none serves all."""
+        return activity in self.served or self._serves_all
+
     def stuck(self, row: Row, now: float) -> str | None:
         """Why a workflow does not move, as one word of the contract; None: it does, or it ended.
 
@@ -265,11 +337,16 @@ class Fold:
             return row.reason
         if state == State.RETRYING:
             return "backoff"
-        if state in (State.QUEUED, State.COMPENSATING) and self.observed:
-            unserved = row.headers.activity not in self.served
-            if unserved and now - row.at >= self.no_worker_after:
-                return "no_worker"
+        waits = state in (State.QUEUED, State.COMPENSATING) and now - row.at >= self.no_worker_after
+        if waits and self.observed and not self.serves(row.headers.activity):
+            return "no_worker"
         return None
+
+    def needs_others(self, row: Row, now: float) -> bool:
+        """Whether what other workflows did decides whether, or says why, this one is stuck; see :meth:`learn`."""
+        if row.running is not None:
+            return now - row.since > SLOW_AT_LEAST
+        return self.stuck(row, now) == "no_worker"
 
     def document(self, row: Row, now: float) -> dict[str, Any]:
         """The row as ``list --json`` shows it."""

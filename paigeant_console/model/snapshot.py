@@ -83,8 +83,9 @@ async def read_rows(transport: Transport, topic: str, *, payloads: bool = False)
         parked = await transport.parked(topic, place, PARKED_LIMIT)
         forgotten = [record for record in parked if record.headers.correlation_id not in snapshot.fold.rows]
         _take(snapshot, forgotten, payloads)
-    snapshot.fold.observe(await transport.workers(topic))
+    workers = await transport.workers(topic)
     snapshot.now = transport.clock.now()
+    snapshot.fold.observe(workers, snapshot.now)
     return snapshot
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.plain_rows import RowCells
+from paigeant_console.model.rates import Rates, per_second, sparkline
 from paigeant_console.model.text import EMPTY, Span, count, shown
 from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
 from paigeant_console.safe_text import SafeText, joined, literal
@@ -26,12 +27,15 @@ def _figure(value: int | None, style: str = "") -> Span:
     return count(value), style if value else "dim"
 
 
-def queue_rows(queues: Sequence[QueueStatus], fold: Fold, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
-    """Rows of queues: activity, ready, running, delayed, workers, oldest, median, and what is wrong."""
+def queue_rows(
+    queues: Sequence[QueueStatus], fold: Fold, rates: Rates, now: float, *, ascii_only: bool
+) -> list[tuple[str, RowCells]]:
+    """Rows of queues: activity, ready, running, delayed, workers, oldest, median, steps done lately, what is wrong."""
     rows: list[tuple[str, RowCells]] = []
     for queue in queues:
         unserved = queue.consumers == 0 and bool(queue.ready)
         median = fold.median(queue.activity)
+        lately = rates.lately(queue.activity, now)
         problem: Span = (literal("nobody serves it"), "error") if unserved else (EMPTY, "")
         rows.append(
             (
@@ -44,6 +48,8 @@ def queue_rows(queues: Sequence[QueueStatus], fold: Fold, *, ascii_only: bool) -
                     _figure(queue.consumers, "ok") if not unserved else (literal("0"), "error"),
                     (age(queue.oldest_s), "") if queue.oldest_s is not None else (EMPTY, ""),
                     (_seconds(median), "dim"),
+                    (per_second(lately), ""),
+                    (sparkline(lately, ascii_only=ascii_only), "info" if any(lately) else "dim"),
                     problem,
                 ),
             )
@@ -70,6 +76,7 @@ def worker_rows(workers: Sequence[WorkerStatus], now: float, *, ascii_only: bool
                 running.append((literal(", "), "dim"))
             running.append((shown(held.activity, 64, ascii_only=ascii_only), ""))
             running.append((joined((literal(" "), stopwatch(now - held.since))), "info"))
+            running.append((joined((literal(" "), shown(held.correlation_id, 8, ascii_only=ascii_only))), "dim"))
         if not running:
             serves = shown(", ".join(info.activities), LIMIT, ascii_only=ascii_only)
             running = [(joined((literal("idle; serves "), serves)) if serves else literal("idle; serves all"), "dim")]

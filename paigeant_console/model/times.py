@@ -22,6 +22,8 @@ __all__ = [
     "day_and_time",
     "duration",
     "parsed",
+    "rough",
+    "spoken",
     "stopwatch",
     "stopwatch_tick",
     "zone",
@@ -107,6 +109,21 @@ def duration(seconds: float | None) -> SafeText:
     if whole < HOUR:
         return literal(f"{whole // MINUTE}m{whole % MINUTE:02d}")
     return literal(f"{whole // HOUR}h{whole % HOUR // MINUTE:02d}" if whole < DAY else f"{whole // DAY}d")
+
+
+def rough(seconds: float) -> SafeText:
+    """How long something takes so far, so that it changes seldom: from ten seconds on in tens."""
+    return duration(seconds if seconds < 10 else float(int(seconds / 10) * 10))
+
+
+def spoken(seconds: float) -> SafeText:
+    """A span as it is said, in steps that change seldom: ``40 s``, ``14 min``, ``3 h``, ``2 days``."""
+    whole = max(0, int(seconds))
+    if whole < 60:
+        return literal(f"{whole - whole % 10} s" if whole >= 10 else "a moment")
+    if whole < 3600:
+        return literal(f"{whole // 60} min")
+    return literal(f"{whole // 3600} h" if whole < 2 * 86400 else f"{whole // 86400} days")
 
 
 def clock(at: float) -> SafeText:

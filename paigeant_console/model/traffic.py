@@ -9,10 +9,10 @@ from typing import Any, Final
 from paigeant_console.model.looks import kind_look
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.query import Query
+from paigeant_console.model.record_line import record_summary
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.views import RecordView
-from paigeant_console.model.workflow_page import record_summary
 from paigeant_console.safe_text import literal
 from paigeant_core.journal import Record
 

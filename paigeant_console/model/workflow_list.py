@@ -7,12 +7,14 @@ kept waiting.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.grouping import Grouping, Groups, Member, group_of, is_head
 from paigeant_console.model.looks import STUCK, URGENT, look
 from paigeant_console.model.ordering import Rank, SortedKeys
 from paigeant_console.model.query import Query
@@ -25,7 +27,7 @@ from paigeant_core.journal import State
 
 __all__ = ["ORDERS", "Cells", "Order", "Rows", "WorkflowList", "why"]
 
-Order: TypeAlias = Literal["created", "updated", "state"]
+Order: TypeAlias = Literal["created", "updated", "state", "name", "activity", "attempts"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Cells: TypeAlias = Sequence[Span | Sequence[Span]]
 
@@ -37,6 +39,8 @@ RECHECK: Final = 500
 _TIMED: Final = ("age:", "stuck:", "updated:", "created:")
 """What time alone may make true or false. (In quotes it is not meant so; then rows are looked at in vain.)"""
 _URGENCY: Final = {str(state): place for place, state in enumerate(URGENT)}
+_PREFIX: Final = 40
+"""Characters of a text that it is ordered by."""
 _GAP: Final = literal("  ")
 _COLON: Final = literal(": ")
 
@@ -65,7 +69,8 @@ class WorkflowList:
     Args:
         rows: where they are.
         base: which of them belong here at all; None: all.
-        order: by what they are ordered, the newest or most urgent first.
+        order: by what they are ordered: the newest, most urgent or most tried first, texts as in a dictionary.
+        grouping: by what they are grouped.
         ascii_only: write ASCII only.
     """
 
@@ -75,15 +80,18 @@ class WorkflowList:
         *,
         base: Callable[[Row], bool] | None = None,
         order: Order = "created",
+        grouping: Grouping = "none",
         ascii_only: bool = False,
     ) -> None:
         self._rows = rows
         self._base = base
         self._keys = SortedKeys()
+        self._groups = Groups()
+        self._groups.choose(grouping)
         self._query: Query | None = None
         self._timed = False
         self._todo: list[str] = []
-        self._found: dict[str, Rank] | None = None
+        self._found: dict[str, Member] | None = None
         self._late: set[str] = set()
         self._recheck_at = 0
         self.order: Order = order
@@ -110,6 +118,8 @@ class WorkflowList:
 
     def revision(self, key: str) -> int:
         """Changes when what its cells say does."""
+        if is_head(key):
+            return hash(self._groups.line(key, ascii_only=self.ascii_only)) & 0x7FFF_FFFF_FFFF_FFFF
         with self._rows.lock:
             fold, now = self._rows.fold, self._rows.now()
             row = fold.rows[key]
@@ -117,10 +127,13 @@ class WorkflowList:
             return hash((*said, age_tick(now - _created(row)))) & 0x7FFF_FFFF_FFFF_FFFF
 
     def cells(self, index: int) -> Cells:
-        """What stands in the columns."""
+        """What stands in the columns; the head of a group is one cell."""
+        key = self._keys.key(index)
+        if is_head(key):
+            return (self._groups.line(key, ascii_only=self.ascii_only),)
         with self._rows.lock:
             fold, now = self._rows.fold, self._rows.now()
-            row = fold.rows[self._keys.key(index)]
+            row = fold.rows[key]
             stuck = fold.stuck(row, now)
             return [self._cell(name, row, stuck, now) for name in self.columns]
 
@@ -183,7 +196,10 @@ class WorkflowList:
             return False
         with self._rows.lock:
             now = self._rows.now()
-            return self._keys.update({key: self._ranked(key, now) for key in changed})
+            found = {key: self._ranked(key, now) for key in changed}
+        if self.grouping == "none":
+            return self._keys.update({key: None if member is None else member[1] for key, member in found.items()})
+        return self._keys.update(self._groups.update(found))
 
     def _due_again(self) -> set[str]:
         """Rows that time alone may have made match, so many at a time."""
@@ -195,7 +211,7 @@ class WorkflowList:
         self._recheck_at = start + RECHECK
         return set(keys[start : start + RECHECK])
 
-    def _ranked(self, key: str, now: float) -> Rank | None:
+    def _ranked(self, key: str, now: float) -> Member | None:
         fold = self._rows.fold
         row = fold.rows.get(key)
         if row is None or (self._base is not None and not self._base(row)):
@@ -204,7 +220,7 @@ class WorkflowList:
             body = self.body(key) if self.body is not None and self._query.needs_payload else None
             if not self._query.matches(RowView(fold, row, now, body)):
                 return None
-        return self._rank(row)
+        return group_of(row, self._groups.grouping), self._rank(row)
 
     def _rank(self, row: Row) -> Rank:
         headers = row.headers
@@ -214,7 +230,43 @@ class WorkflowList:
         created = parsed(headers.created_at) or 0.0
         if self.order == "created":
             return created, headers.correlation_id
+        if self.order == "name":
+            return _backwards(headers.name), created, headers.correlation_id
+        if self.order == "activity":
+            return _backwards(headers.activity), created, headers.correlation_id
+        if self.order == "attempts":
+            return headers.attempt, created, headers.correlation_id
         return -_URGENCY.get(str(row.state), 0), created, headers.correlation_id
+
+    # -- groups -------------------------------------------------------------------------
+
+    @property
+    def matched(self) -> int:
+        """How many workflows there are, those in closed groups too."""
+        return len(self._keys) if self.grouping == "none" else len(self._groups)
+
+    @property
+    def grouping(self) -> Grouping:
+        """By what they are grouped."""
+        return self._groups.grouping
+
+    def set_grouping(self, grouping: Grouping) -> None:
+        """Group by something else, once :meth:`scan` is through; the groups are closed then."""
+        self._groups.choose(grouping)
+        self.rescan()
+
+    def toggle(self, head: str) -> None:
+        """Close the group of a head, or open it; while another order or grouping is applied, nothing."""
+        if self._found is None:
+            self._keys.update(self._groups.toggle(head))
+
+    def members(self, key: str) -> list[str]:
+        """The workflows that a row stands for: itself, or those of the group that it is the head of."""
+        return self._groups.members(key) if is_head(key) else [key]
+
+    def size(self, key: str) -> int:
+        """How many :meth:`members` there are."""
+        return self._groups.size(key) if is_head(key) else 1
 
     # -- order and filter ---------------------------------------------------------------
 
@@ -265,12 +317,15 @@ class WorkflowList:
             with self._rows.lock:
                 now = self._rows.now()
                 for key in some:
-                    rank = self._ranked(key, now)
-                    if rank is not None:
-                        found[key] = rank
+                    member = self._ranked(key, now)
+                    if member is not None:
+                        found[key] = member
             if self._todo and time.perf_counter() >= until:
                 return False
-        self._keys.replace(found)
+        if self.grouping == "none":
+            self._keys.replace({key: rank for key, (_, rank) in found.items()})
+        else:
+            self._keys.replace(self._groups.replace(found))
         late, self._late, self._found = self._late, set(), None
         self.absorb(late)
         return True
@@ -303,6 +358,11 @@ def why(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) ->
         return [(literal("by "), "dim"), (shown(row.held_by, limit, ascii_only=ascii_only), style)]
     reason = shown(row.reason.replace("_", " "), limit, ascii_only=ascii_only)
     return [(reason, style)] if reason else []
+
+
+def _backwards(text: str) -> tuple[int, ...]:
+    """Ranks a text so that the highest rank, which comes first, is the first of a dictionary; the empty one is last."""
+    return (*(-ord(character) for character in text[:_PREFIX].lower()), 1) if text else (-sys.maxunicode - 1,)
 
 
 def _created(row: Row) -> float:

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from paigeant_console.model.fold import Fold, Row, readable
+from paigeant_console.model.hop_log import Hop, Spent, Try, hops_of, number_of, spent_of
 from paigeant_console.model.looks import DONE, SKIPPED, TODO, UNDONE, Look, kind_look, look, times_glyph
+from paigeant_console.model.payload_diff import changes
 from paigeant_console.model.plain_rows import RowCells
+from paigeant_console.model.record_line import record_summary
+from paigeant_console.model.stuck import explain, keys_line
 from paigeant_console.model.text import EMPTY, Piece, Span, clip, count, fit_line, shown, wrap_words
 from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, stopwatch
-from paigeant_console.model.workflow_list import state_spans, why
-from paigeant_console.safe_text import SafeText, joined, literal, safe_payload
-from paigeant_core.journal import Kind, Record, State
+from paigeant_console.model.workflow_list import state_spans
+from paigeant_console.safe_text import SafeText, hex_lines, joined, literal, safe_block, safe_payload
+from paigeant_core.journal import Record, State
 from paigeant_core.message import PaigeantMessage
 
-__all__ = ["Detail", "WorkflowPage", "record_summary"]
+__all__ = ["FORMS", "Detail", "Form", "WorkflowPage"]
 
 _SPACE: Final = literal(" ")
 TEXT_LIMIT: Final = 64
+BAR: Final = 24
+"""Cells of the bars that show when it waited and when it worked."""
 
-
-@dataclass(slots=True)
-class _Try:
-    """A try of a hop that failed, as the journal tells it."""
-
-    record: Record
-    number: int
-
-
-@dataclass(slots=True)
-class _Hop:
-    """One hop: what is to be done, and what was."""
-
-    name: str
-    tries: list[_Try] = field(default_factory=list)
-    done: Record | None = None
-    came: Record | None = None
-    """The record that published the message it came with."""
+Form: TypeAlias = Literal["pretty", "changes", "raw", "hex"]
+FORMS: Final[tuple[Form, ...]] = get_args(Form)
+"""How a payload can be shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +42,13 @@ class Detail:
         title: what it is.
         lines: its text.
         raw: the bytes that are copied and written.
+        styles: of the lines; empty: none has any.
     """
 
     title: SafeText
     lines: Sequence[SafeText]
     raw: bytes
+    styles: Sequence[str] = ()
 
 
 class WorkflowPage:
@@ -73,7 +66,7 @@ class WorkflowPage:
         self.correlation_id = correlation_id
         self._fold = fold
         self._ascii = ascii_only
-        self._hops = _hops_of(history)
+        self._hops = hops_of(history)
 
     @property
     def row(self) -> Row | None:
@@ -127,74 +120,153 @@ class WorkflowPage:
             spans.append((joined((shown(value, 60, ascii_only=self._ascii), literal("  "))), ""))
         return spans
 
-    def reason(self, width: int, now: float, most: int) -> list[Sequence[Span]]:
-        """Why it stands where it stands, wrapped; at most so many lines, none where there is nothing to say."""
+    def reason(self, width: int, now: float, most: int, *, read_only: bool = False) -> list[Sequence[Span]]:
+        """Why it stands where it stands, wrapped, and the keys that help; none where there is nothing to say.
+
+        Args:
+            width: cells there are.
+            now: seconds since the Unix epoch.
+            most: lines there are.
+            read_only: keys that write refuse.
+        """
         row = self.row
-        if row is None:
+        found = explain(self._fold, row, now, ascii_only=self._ascii) if row is not None else None
+        if found is None:
             return []
-        stuck = self._fold.stuck(row, now)
-        spans = why(row, stuck, 4000, ascii_only=self._ascii)
-        if not spans:
-            return []
-        tail = EMPTY
-        if row.state == State.DEAD and row.error is not None and row.reason:
-            word = shown(row.reason.replace("_", " "), 60, ascii_only=self._ascii)
-            tail = joined((literal(" ("), word, literal(")")))
-        elif row.state == State.RETRYING and (due := parsed(row.due_at)) is not None:
-            tail = joined((literal(" (next try "), countdown(due - now), literal(")")))
-        text = joined([*(text for text, _ in spans), tail])
-        style = spans[0][1] or "warn"
-        return [[(joined((literal("  "), line)), style)] for line in wrap_words(text, max(20, width - 2), most)]
+        keys = keys_line(found, read_only=read_only)
+        text = wrap_words(found.sentence, max(20, width - 2), most - 1 if keys else most)
+        lines: list[Sequence[Span]] = [[(joined((literal("  "), line)), found.style)] for line in text]
+        if keys:
+            lines.append(clip([(literal("  "), ""), (keys, "dim")], width, ascii_only=self._ascii))
+        return lines
 
     # -- hops ---------------------------------------------------------------------------
 
     def hops(self, now: float) -> list[tuple[str, RowCells]]:
-        """Rows of the hops: each step, and under it every try that failed.
+        """Rows of the hops: each step, under it every try that failed, and last the end, where it came to one.
 
-        Columns: mark and step, try, started, took, what came of it and by whom.
+        Columns: mark and step, try, started, how long it waited, how long it worked, both as a bar, and what came
+        of it and by whom.
         """
         row = self.row
+        scale = self._scale(now)
         rows: list[tuple[str, RowCells]] = []
         for number, hop in enumerate(self._hops, start=1):
             current = row is not None and row.step is not None and row.headers.hop == number
-            rows.append((str(number), self._hop_cells(number, hop, row if current else None, row, now)))
+            cells = self._hop_cells(number, hop, row if current and self._ended is None else None, row, now, scale)
+            rows.append((str(number), cells))
             rows.extend(
-                (f"{number}.{index}", self._try_cells(one, now)) for index, one in enumerate(hop.tries, start=1)
+                (f"{number}.{index}", self._try_cells(one, now, scale)) for index, one in enumerate(hop.tries, start=1)
             )
+        if self._ended is not None:
+            mark = look(self._ended.state)
+            name = [(joined((literal("   "), mark.mark(self._ascii), _SPACE)), mark.style), (literal("end"), "")]
+            none = (EMPTY, "")
+            at = (day_and_time(self._ended.at, now), "dim")
+            rows.append((str(len(self._hops) + 1), (name, none, at, none, none, none, (mark.word, mark.style))))
         return rows
 
-    def _hop_cells(self, number: int, hop: _Hop, here: Row | None, row: Row | None, now: float) -> RowCells:
+    @property
+    def _ended(self) -> Record | None:
+        """The record that completed it."""
+        last = next((record for record in reversed(self.history) if record.state), None)
+        return last if last is not None and last.state == State.COMPLETED else None
+
+    def stands_at(self) -> str | None:
+        """The key of the row of :meth:`hops` where the workflow stands."""
+        if self._ended is not None:
+            return str(len(self._hops) + 1)
+        return None if self.row is None else str(self.row.headers.hop)
+
+    def totals(self, now: float) -> tuple[float, float]:
+        """Seconds that it waited and worked so far, in this run."""
+        spans = [span for hop in self._hops for span in self._spent(hop, now)]
+        return sum(span.waited or 0.0 for span in spans), sum(span.worked or 0.0 for span in spans)
+
+    def _spent(self, hop: Hop, now: float) -> list[Spent]:
+        spans = [spent_of(one.record, one.sent) for one in hop.tries]
+        if hop.done is not None:
+            spans.append(spent_of(hop.done, hop.sent))
+        elif hop.came is not None and (here := self._here(hop)) is not None:
+            spans.append(here)
+        return [replace(span, ended=now) if span.ended is None and span.began is not None else span for span in spans]
+
+    def _here(self, hop: Hop) -> Spent | None:
+        """Of the step where it stands: while it waits it has not begun, and parked it does neither."""
+        row = self.row
+        if row is None or hop.came is None or not 0 < row.headers.hop <= len(self._hops):
+            return None
+        if self._hops[row.headers.hop - 1] is not hop:
+            return None
+        if row.running is not None and row.state in (State.RUNNING, State.COMPENSATING):
+            return Spent(hop.came.at, row.running.since, None)
+        return Spent(hop.came.at, None, None) if row.state in (State.QUEUED, State.RETRYING) else None
+
+    def _scale(self, now: float) -> tuple[float, float]:
+        """From when to when the bars reach."""
+        started = self.history[0].at if self.history else now
+        moving = self.row is not None and self.row.state in (State.QUEUED, State.RUNNING, State.RETRYING)
+        return started, now if moving or not self.history else self.history[-1].at
+
+    def _bar(self, span: Spent, now: float, scale: tuple[float, float]) -> Sequence[Span]:
+        """When it waited and when it worked, within the whole of the workflow."""
+        start, end = scale
+        if span.sent is None or end <= start:
+            return ((EMPTY, ""),)
+
+        def cell(at: float | None) -> int:
+            return round(BAR * min(1.0, max(0.0, ((end if at is None else at) - start) / (end - start))))
+
+        sent, began = cell(span.sent), cell(span.began)
+        ended = max(cell(span.ended), began + 1) if span.began is not None else began
+        wait, work = (".", "#") if self._ascii else ("░", "█")
+        return (
+            (literal(" " * sent + wait * (began - sent)), "dim"),
+            (literal(work * (min(ended, BAR) - min(began, BAR - 1)) if span.began is not None else ""), "info"),
+        )
+
+    def _hop_cells(
+        self, number: int, hop: Hop, here: Row | None, row: Row | None, now: float, scale: tuple[float, float]
+    ) -> RowCells:
         mark = self._mark(number, hop, here, row)
         name: Sequence[Span] = (
             (joined((literal(f"{number:>2} "), mark.mark(self._ascii), _SPACE)), mark.style),
             (shown(hop.name, TEXT_LIMIT, ascii_only=self._ascii), "strong" if here is not None else ""),
         )
+        span = Spent(None, None, None)
+        took = waited = EMPTY
+        attempt = 1
+        outcome: Sequence[Span] = ()
         if here is not None:
             attempt = here.headers.attempt
-            runs = here.running is not None and here.state in (State.RUNNING, State.COMPENSATING)
-            began = here.running.since if runs and here.running is not None else None
-            took = stopwatch(now - began) if began is not None else EMPTY
-            outcome: Sequence[Span] = [(look(here.state).word, mark.style), *self._by(here.runner if runs else "")]
+            span = self._here(hop) or span
+            runs = span.began is not None
+            if span.began is not None:
+                took, waited = stopwatch(now - span.began), duration(span.waited)
+            elif span.sent is not None:
+                waited = age(now - span.sent)
+            outcome = [(look(here.state).word, mark.style), *self._by(here.runner if runs else "")]
             if here.state == State.RETRYING and (due := parsed(here.due_at)) is not None:
                 outcome = [*outcome, (joined((literal(" next try "), countdown(due - now))), "warn")]
         elif hop.done is not None:
             detail = hop.done.detail
-            attempt = _number(detail.get("attempt"), 1)
-            began = parsed(detail.get("started_at"))
+            attempt = number_of(detail.get("attempt"), 1)
+            span = spent_of(hop.done, hop.sent)
             seconds = detail.get("duration_s")
             took = duration(float(seconds)) if isinstance(seconds, int | float) else EMPTY
+            waited = duration(span.waited)
             outcome = [*self._by(hop.done.worker), *self._extras(detail)]
-        else:
-            attempt, began, took, outcome = 1, None, EMPTY, ()
         return (
             name,
             (times_glyph(attempt, self._ascii) if attempt > 1 else EMPTY, "strong"),
-            (day_and_time(began, now) if began is not None else EMPTY, "dim"),
+            (day_and_time(span.began, now) if span.began is not None else EMPTY, "dim"),
+            (waited, "dim"),
             (took, ""),
+            self._bar(span, now, scale),
             outcome,
         )
 
-    def _mark(self, number: int, hop: _Hop, here: Row | None, row: Row | None) -> Look:
+    def _mark(self, number: int, hop: Hop, here: Row | None, row: Row | None) -> Look:
         if here is not None:
             return look(here.state)
         if hop.done is not None:
@@ -205,19 +277,19 @@ class WorkflowPage:
         done = row is not None and number <= row.headers.steps_done
         return (SKIPPED if hop.came is not None else DONE) if done else TODO
 
-    def _try_cells(self, one: _Try, now: float) -> RowCells:
+    def _try_cells(self, one: Try, now: float, scale: tuple[float, float]) -> RowCells:
         record = one.record
-        detail = record.detail
-        began, ended = parsed(detail.get("started_at")), parsed(detail.get("completed_at"))
-        took = duration(ended - began) if began is not None and ended is not None else EMPTY
+        span = spent_of(record, one.sent)
         cross = look(State.DEAD)
-        at = began if began is not None else record.at
+        at = span.began if span.began is not None else record.at
         return (
             ((literal("    "), ""), (cross.mark(self._ascii), "error"), (literal(f" try {one.number}"), "dim")),
             (EMPTY, ""),
             (day_and_time(at, now), "dim"),
-            (took, "dim"),
-            [*self._error(detail), *self._by(record.worker)],
+            (duration(span.waited), "dim"),
+            (duration(span.worked), "dim"),
+            self._bar(span, now, scale),
+            [*self._error(record.detail), *self._by(record.worker)],
         )
 
     def _by(self, worker: str) -> Sequence[Span]:
@@ -242,14 +314,24 @@ class WorkflowPage:
 
     # -- details ------------------------------------------------------------------------
 
-    def payload_at(self, key: str | None, width: int) -> Detail | None:
-        """The payload as it came to the hop of a row of :meth:`hops`; of a hop that was not reached: as it is now."""
+    def payload_at(
+        self, key: str | None, width: int, form: Form = "pretty", *, base: int | None = None
+    ) -> Detail | None:
+        """The payload as it came to the hop of a row of :meth:`hops`; of a hop that was not reached: as it is now.
+
+        Args:
+            key: of the row.
+            width: cells there are.
+            form: how to show it.
+            base: the hop that ``changes`` are told from; None: the one before.
+        """
         number = int(key.partition(".")[0]) if key else 0
         record = self._hops[number - 1].came if 0 < number <= len(self._hops) else None
         title = literal(f"payload as it came to hop {number}")
         if record is None:
             record = self._newest()
-            title = literal("payload as it stands")
+            title = literal("payload as it ended" if self._ended is not None else "payload as it stands")
+            number = len(self._hops) + 1 if self._ended is not None else self.reached()
         if record is None or record.body is None:
             return None
         message = readable(record)
@@ -258,12 +340,36 @@ class WorkflowPage:
             what = literal(f"message that nobody can read, {kind}, ")
             return Detail(joined((what, count(len(record.body)), literal(" bytes"))), lines, record.body)
         payload = message.payload_bytes
+        size = joined((literal(", "), count(len(payload)), literal(" bytes")))
+        if form == "changes":
+            return self._changes(number, base, payload, size)
+        if form == "raw":
+            return Detail(
+                joined((title, size, literal(", raw"))), safe_block(payload, line_limit=max(20, width)), payload
+            )
+        if form == "hex":
+            return Detail(
+                joined((title, size, literal(", hex"))), hex_lines(payload, per_line=16 if width >= 76 else 8), payload
+            )
         _, lines = safe_payload(payload, line_limit=max(20, width))
         arguments = self._arguments(message, number)
         if arguments:
             extra = safe_payload(arguments, line_limit=max(20, width))[1]
             lines = [*lines, EMPTY, literal("arguments of this step alone:"), *extra]
-        return Detail(joined((title, literal(", "), count(len(payload)), literal(" bytes"))), lines, payload)
+        return Detail(joined((title, size)), lines, payload)
+
+    def _changes(self, number: int, base: int | None, payload: bytes, size: SafeText) -> Detail:
+        """What is different from an earlier hop."""
+        start = max(1, number - 1) if base is None else base
+        here = literal("the end" if number > len(self._hops) else f"hop {number}")
+        before = self.payload_bytes_at(start)
+        title = joined((literal(f"changed from hop {start} to "), here, size))
+        if base is None and number <= 1:
+            before, title = b"{}", joined((literal("what it was dispatched with"), size))
+        found = changes(before, payload) if before is not None else None
+        if found is None:
+            return Detail(title, [literal("these two cannot be compared")], payload)
+        return Detail(title, [line for line, _ in found], payload, [style for _, style in found])
 
     def _arguments(self, message: PaigeantMessage, number: int) -> bytes:
         slip = message.routing_slip
@@ -281,6 +387,20 @@ class WorkflowPage:
         _, lines = safe_payload(raw, line_limit=max(20, width))
         word, _ = kind_look(str(record.kind))
         return Detail(joined((literal("record: "), word)), lines, raw)
+
+    def as_it_stood(self, key: str | None) -> tuple[Row, float] | None:
+        """The workflow as it was when it came to the hop of a row, and when that was; None: it stands there now."""
+        number = self.hop_of(key)
+        if number is None or str(number) == self.stands_at():
+            return None
+        came = self._hops[number - 1].came
+        fold = Fold()
+        for record in self.history:
+            fold.apply((record,))
+            if record is came:
+                break
+        row = fold.rows.get(self.correlation_id)
+        return (row, row.at) if row is not None else None
 
     def hop_of(self, key: str | None) -> int | None:
         """The number of the hop of a row of :meth:`hops`, if it was reached."""
@@ -322,51 +442,6 @@ class WorkflowPage:
         ]
 
 
-def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool = True) -> Sequence[Span]:
-    """What a record says beside when and what, in one line."""
-    document = record.to_document()
-    detail: Mapping[str, Any] = document["detail"]
-    spans: list[Span] = []
-
-    def add(text: object, style: str = "", limit: int = 120) -> None:
-        words = shown(str(text), limit, ascii_only=ascii_only)
-        if words:
-            spans.append((joined((_SPACE, words)) if spans else words, style))
-
-    if with_step and document["activity"]:
-        add(document["activity"], "strong")
-        if document["attempt"] > 1:
-            spans.append((joined((_SPACE, times_glyph(document["attempt"], ascii_only))), "strong"))
-    if isinstance(seconds := detail.get("duration_s"), int | float):
-        add(f"took {duration(float(seconds))}", "dim")
-    if isinstance(following := detail.get("next"), Mapping):
-        add(f"next {following.get('activity')}", "dim")
-    if record.kind == Kind.OPERATED:
-        add(detail.get("action", ""), "info")
-        add(f"by {detail.get('operator', '')}", "dim")
-        add(detail.get("reason", ""), "", 300)
-        return spans
-    if record.kind == Kind.WORKER:
-        add(record.worker, "strong")
-        add(detail.get("event", ""), "")
-        names = detail.get("activities")
-        add(", ".join(map(str, names)) if isinstance(names, list) else "", "dim")
-        return spans
-    error = detail.get("error")
-    if isinstance(error, Mapping):
-        add(f"{error.get('type', '')}:", "error")
-        add(error.get("message", ""), "", 300)
-    elif detail.get("reason"):
-        add(str(detail["reason"]).replace("_", " "), "warn", 300)
-    if isinstance(why_dead := detail.get("why"), str):
-        add(why_dead, "", 300)
-    if isinstance(due := parsed(detail.get("due_at")), float):
-        add(f"next try {day_and_time(due, record.at)}", "dim")
-    if record.worker:
-        add(f"on {record.worker}", "dim")
-    return spans
-
-
 def _aged(word: str, at: float, now: float) -> tuple[Span, ...]:
     ago = literal(f" ({age(now - at)} ago)")
     return (literal(f"{word} "), "dim"), (day_and_time(at, now), ""), (ago, "dim")
@@ -374,38 +449,3 @@ def _aged(word: str, at: float, now: float) -> tuple[Span, ...]:
 
 def _key(record: Record) -> str:
     return record.position or record.id
-
-
-def _number(value: object, default: int) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else default
-
-
-def _hops_of(history: Sequence[Record]) -> list[_Hop]:
-    """What the journal tells of each hop, of the newest run that came to it."""
-    newest = next((record for record in reversed(history) if record.state and record.body is not None), None)
-    message = readable(newest) if newest is not None else None
-    hops = [_Hop(name) for name in (message.routing_slip.names() if message is not None else ())]
-    run = 0
-    for record in history:
-        if not record.state:
-            continue
-        if record.headers.run != run:
-            run = record.headers.run
-            for hop in hops[max(0, record.headers.hop - 1) :]:
-                # A replay does the work again from here.
-                hop.tries, hop.done, hop.came = [], None, None
-        _tell(hops, record)
-    return hops
-
-
-def _tell(hops: list[_Hop], record: Record) -> None:
-    detail, headers = record.detail, record.headers
-    if "undo" in detail or record.state in (State.COMPENSATING, State.COMPENSATION_FAILED):
-        return
-    if "step" in detail and isinstance(number := detail.get("hop"), int) and 0 < number <= len(hops):
-        hops[number - 1].done = record
-    if record.kind in (Kind.RETRYING, Kind.DEAD_LETTERED) and "error" in detail and 0 < headers.hop <= len(hops):
-        number = _number(detail.get("failed_attempt"), headers.attempt)
-        hops[headers.hop - 1].tries.append(_Try(record, number))
-    if headers.activity and record.body is not None and 0 < headers.hop <= len(hops):
-        hops[headers.hop - 1].came = record

@@ -10,6 +10,7 @@ from textual.widget import Widget
 
 from paigeant_console.actions import Situation, by_id
 from paigeant_console.model.confirmation import confirmation_of, effect_of, report_spans
+from paigeant_console.model.dispatch_line import parse_words
 from paigeant_console.model.text import plural, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
@@ -17,7 +18,23 @@ from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.base import ConsoleScreen, KeyTaker, Shared
 from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
 from paigeant_core.errors import PaigeantError
-from paigeant_core.operations import Action, DeadLetter, Plan, Replay, Report, Result, Retry
+from paigeant_core.operations import (
+    Action,
+    Cancel,
+    Compensate,
+    DeadLetter,
+    Hold,
+    Insert,
+    Plan,
+    Release,
+    Replay,
+    Report,
+    Restore,
+    Result,
+    Retry,
+    Skip,
+)
+from paigeant_core.routing import to_step
 
 __all__ = ["ActingScreen"]
 
@@ -25,12 +42,13 @@ PROGRESS_EVERY: Final = 0.25
 
 
 class ActingScreen(ConsoleScreen):
-    """A screen on which workflows can be retried, replayed and dead-lettered."""
+    """A screen on which workflows can be acted on."""
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self.busy = False
         """Whether an operation is being done; another one waits for its end."""
+        self._typed = ""
         self.replay_form = ReplayForm(shared.edit_text, ascii_only=shared.ascii_only)
 
     def forms(self) -> Iterable[Widget]:
@@ -77,6 +95,69 @@ class ActingScreen(ConsoleScreen):
     def do_dead_letter(self) -> None:
         """Dead-letter."""
         self._reason(DeadLetter(), self.targets())
+
+    def do_hold(self) -> None:
+        """Hold."""
+        self._reason(Hold(), self.targets())
+
+    def do_release(self) -> None:
+        """Release, with the values that stood behind the command."""
+        words, values = self._words("release")
+        if words:
+            self.say((literal("release: values are written as name=value"), "warn"))
+        elif values is not None:
+            self._reason(Release(values), self.targets())
+
+    def do_skip(self) -> None:
+        """Skip."""
+        self._reason(Skip(), self.targets())
+
+    def do_cancel(self) -> None:
+        """Cancel."""
+        self._reason(Cancel(), self.targets())
+
+    def do_compensate(self) -> None:
+        """Compensate."""
+        self._reason(Compensate(), self.targets())
+
+    def do_restore(self) -> None:
+        """Restore."""
+        self._reason(Restore(), self.targets())
+
+    def do_insert(self) -> None:
+        """Insert the steps that stood behind the command."""
+        words, values = self._words("insert")
+        if values is None:
+            return
+        try:
+            steps = tuple(to_step(word) for word in words)
+        except PaigeantError as error:
+            self.say((safe(str(error), 300), "warn"))
+            return
+        if steps and not values:
+            self._reason(Insert(steps), self.targets())
+        else:
+            self.say((literal("insert: name the steps, e.g. insert check notify"), "warn"))
+
+    def run_command(self, line: str) -> None:
+        """See :meth:`ConsoleScreen.run_command`; some actions read what stands behind their word.
+
+        Args:
+            line: what was typed.
+        """
+        self._typed = line.partition(" ")[2]
+        try:
+            super().run_command(line)
+        finally:
+            self._typed = ""
+
+    def _words(self, command: str) -> tuple[list[str], dict[str, Any] | None]:
+        """Words and values behind a command; None for the values where they cannot be read."""
+        try:
+            return parse_words(command, self._typed)
+        except PaigeantError as error:
+            self.say((safe(str(error), 300), "warn"))
+            return [], None
 
     def do_replay(self) -> None:
         """Replay: of one workflow from a step that is chosen, of several where each stands."""

@@ -16,6 +16,7 @@ from paigeant_console.actions import VIEWS, Situation, by_id, commands, refusal
 from paigeant_console.feed import Feed, FeedStatus, Phase
 from paigeant_console.model.confirmation import Target, command_line
 from paigeant_console.model.dispatch_line import parse_dispatch
+from paigeant_console.model.pasted import ids_in
 from paigeant_console.model.status import Place, feed_sentence
 from paigeant_console.model.text import Span
 from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
@@ -206,7 +207,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         return Situation(
             view,
             read_only=self.feed.read_only,
-            has_row=self.built and bool(self.targets()),
+            has_row=self.built and self.has_targets(),
             paused=self.paused,
             marked=0,
         )
@@ -214,6 +215,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     def targets(self) -> list[str]:
         """Correlation IDs that an action is for: the marked ones, else the one under the cursor."""
         return []
+
+    def has_targets(self) -> bool:
+        """Whether there are any; asked four times a second."""
+        return bool(self.targets())
 
     def perform(self, name: str) -> None:
         """Do what an action of the table says, or say why not.
@@ -364,6 +369,22 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         Args:
             text: a query.
         """
+
+    def take_paste(self, text: str) -> None:
+        """Open the workflow whose ID is in what was pasted.
+
+        Args:
+            text: all of it.
+        """
+        found = ids_in(text)
+        with self.feed.lock:
+            known = next((item for item in found if item in self.feed.fold.rows), None)
+        if known is not None:
+            self.shared.open_workflow(known)
+        elif len(found) == 1:
+            self.ask(self._open(found[0]))
+        else:
+            self.say((literal("there is no correlation ID of this topic in what was pasted"), "warn"))
 
     async def _open(self, prefix: str) -> None:
         import asyncio

@@ -15,13 +15,14 @@ __all__ = ["DeadLettersScreen"]
 
 
 class DeadLettersScreen(WorkflowListScreen):
-    """What waits for an operator, the newest first."""
+    """What waits for an operator, grouped by its cause, the newest first."""
 
     view: ClassVar[str] = "dead"
     dead: ClassVar[bool] = True
 
     def __init__(self, shared: Shared) -> None:
-        super().__init__(shared, WorkflowList(shared.feed, base=_parked, order="updated", ascii_only=shared.ascii_only))
+        rows = WorkflowList(shared.feed, base=_parked, order="updated", grouping="cause", ascii_only=shared.ascii_only)
+        super().__init__(shared, rows)
 
     def total(self) -> int:
         """See :meth:`WorkflowListScreen.total`."""

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.widget import Widget
 
 from paigeant_console.actions import Situation
 from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
-from paigeant_console.model.query import QueryError, parse
+from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
+from paigeant_console.model.query import Query
 from paigeant_console.model.status import feed_sentence
-from paigeant_console.model.workflow_list import ORDERS, WorkflowList
+from paigeant_console.model.workflow_list import ORDERS, Order, WorkflowList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
 from paigeant_console.screens.base import Shared
-from paigeant_console.widgets.filter_line import FilterLine
+from paigeant_console.screens.filtering import FilteringScreen
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
 from paigeant_console.widgets.workflow_table import WorkflowTable
@@ -24,8 +25,22 @@ from paigeant_core.operations import Report
 
 __all__ = ["WorkflowListScreen"]
 
+_ORDERED: Final[dict[Order, str]] = {
+    "created": "creation, newest first",
+    "updated": "last change, newest first",
+    "state": "urgency",
+    "name": "name",
+    "activity": "the activity where they stand",
+    "attempts": "attempts, most first",
+}
+_GROUPED: Final[dict[Grouping, str]] = {
+    "state": "state",
+    "activity": "the activity where they stand",
+    "cause": "the cause of their failure",
+}
 
-class WorkflowListScreen(ActingScreen):
+
+class WorkflowListScreen(FilteringScreen, ActingScreen):
     """A list of workflows.
 
     Args:
@@ -34,15 +49,15 @@ class WorkflowListScreen(ActingScreen):
     """
 
     dead: ClassVar[bool] = False
+    example: ClassVar[SafeText] = literal("state:dead step:charge age:>10m label.tier:premium … or any word")
+    table: WorkflowTable
 
     def __init__(self, shared: Shared, rows: WorkflowList) -> None:
         super().__init__(shared)
         self.rows = rows
         rows.body = shared.feed.bodies.get
         self.table = WorkflowTable(rows, dead=self.dead, empty=self.sentence(), ascii_only=shared.ascii_only)
-        self.filter_line = FilterLine(ascii_only=shared.ascii_only)
         self._subscription: Subscription | None = None
-        self._text = ""
 
     def body(self) -> Iterable[Widget]:
         """The filter and the table."""
@@ -51,6 +66,8 @@ class WorkflowListScreen(ActingScreen):
     def on_mount(self) -> None:
         """Be told of changes from now on."""
         self._subscription = self.feed.subscribe()
+        self.rows.rescan()
+        self._scan()
         self.table.focus()
 
     def on_unmount(self) -> None:
@@ -77,7 +94,7 @@ class WorkflowListScreen(ActingScreen):
         self.table.return_to(self.table.home_key)
         query = self.rows.query
         text = safe(query.text, 200) if query is not None else None
-        self.filter_line.show(text, len(self.rows), self.total(), self._progress())
+        self.filter_line.show(text, self.rows.matched, self.total(), self._progress())
 
     def total(self) -> int:
         """How many rows there are without a filter."""
@@ -112,15 +129,23 @@ class WorkflowListScreen(ActingScreen):
 
     def targets(self) -> list[str]:
         """See :meth:`ConsoleScreen.targets`."""
-        if self.table.marks:
-            return list(self.table.marks)
-        return [] if self.table.cursor_key is None else [self.table.cursor_key]
+        cursor = self.table.cursor_key
+        keys = self.table.marks or (() if cursor is None else (cursor,))
+        # A group stands for its workflows; one that is marked in an open group counts once.
+        return list(dict.fromkeys(member for key in keys for member in self.rows.members(key)))
+
+    def has_targets(self) -> bool:
+        """See :meth:`ConsoleScreen.has_targets`; a group may stand for a hundred thousand."""
+        return self.table.cursor_key is not None
 
     def situation(self) -> Situation:
         """See :meth:`ConsoleScreen.situation`."""
         from dataclasses import replace
 
-        return replace(super().situation(), marked=len(self.table.marks))
+        return replace(super().situation(), marked=self._marked())
+
+    def _marked(self) -> int:
+        return sum(self.rows.size(key) for key in self.table.marks)
 
     def acted(self, report: Report) -> None:
         """See :meth:`ActingScreen.acted`: what was done needs no mark any more, what failed keeps it."""
@@ -136,7 +161,11 @@ class WorkflowListScreen(ActingScreen):
     def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
         """Open the workflow."""
         event.stop()
-        self.shared.open_workflow(event.key)
+        if is_head(event.key):
+            self.rows.toggle(event.key)
+            self._show()
+        else:
+            self.shared.open_workflow(event.key)
 
     def on_line_table_marks_changed(self) -> None:
         """Show how many are marked."""
@@ -145,7 +174,7 @@ class WorkflowListScreen(ActingScreen):
 
     def stand(self) -> None:
         """See :meth:`ActingScreen.stand`: how many are marked."""
-        number = len(self.table.marks)
+        number = self._marked()
         if number:
             self.prompt.stand((literal(f"{number:,} marked; r, R and d act on all of them, u unmarks"), "info"))
         else:
@@ -160,67 +189,31 @@ class WorkflowListScreen(ActingScreen):
         order = ORDERS[(ORDERS.index(self.rows.order) + 1) % len(ORDERS)]
         self.rows.set_order(order)
         self._scan()
-        words = {"created": "creation, newest first", "updated": "last change, newest first", "state": "urgency"}
-        self.say((literal(f"ordered by {words[order]}"), "info"))
+        self.say((literal(f"ordered by {_ORDERED[order]}"), "info"))
+
+    def do_group(self) -> None:
+        """Group by something else."""
+        grouping = GROUPINGS[(GROUPINGS.index(self.rows.grouping) + 1) % len(GROUPINGS)]
+        self.rows.set_grouping(grouping)
+        self._scan()
+        said = "not grouped" if grouping == "none" else f"grouped by {_GROUPED[grouping]}; Enter opens a group"
+        self.say((literal(said), "info"))
 
     # -- filter -------------------------------------------------------------------------
 
-    def do_filter(self) -> None:
-        """Ask for a filter; it counts while it is typed."""
-        self.prompt.ask(
-            literal("/"),
-            self._filtered,
-            value=self._text,
-            placeholder=literal("state:dead step:charge age:>10m label.tier:premium … or any word"),
-            changed=self._try_filter,
-            rows=self._move,
-        )
-        self.update_hints()
+    def apply_query(self, query: Query) -> None:
+        """See :meth:`FilteringScreen.apply_query`; the cursor comes back to the row that it was on."""
+        if self.table.home_key is None and not self.table.on_top:
+            self.table.home_key = self.table.cursor_key
+        self.rows.set_query(query)
+        self._scan()
 
-    def _filtered(self, typed: str | None) -> None:
-        if typed is None:
-            self.set_filter("")
-        elif self._try_filter(typed) and self._text != typed:
-            # It ended in something that cannot be read: what was understood last still holds.
-            kept = safe(self._text, 120)
-            self.say((literal("kept the last filter that could be read: "), "warn"), (kept, ""))
-        self.update_hints()
-
-    def _move(self, step: int) -> None:
-        if step < 0:
-            self.table.action_cursor_up()
-        else:
-            self.table.action_cursor_down()
-
-    def set_filter(self, text: str) -> None:
-        """See :meth:`ConsoleScreen.set_filter`."""
-        note = self._try_filter(text)
-        if self._text != text:
-            self.say(*note)
-
-    def _try_filter(self, text: str) -> Line:
-        """Filter by what was typed so far.
-
-        Returns:
-            What to say of it.
-        """
-        try:
-            query = parse(text)
-        except QueryError as error:
-            return [(safe(str(error).removeprefix("query: "), 200), "error")]
-        if text != self._text:
-            self._text = text
-            if self.table.home_key is None and not self.table.on_top:
-                self.table.home_key = self.table.cursor_key
-            self.rows.set_query(query)
-            self._scan()
-        return self._found()
-
-    def _found(self) -> Line:
+    def found(self) -> Line:
+        """See :meth:`FilteringScreen.found`."""
         part = self.rows.filtering
         if part is not None:
             return [(literal(f"filtering {part:.0%}"), "dim")]
-        return [(literal(f"{len(self.rows):,} of {self.total():,}"), "dim")]
+        return [(literal(f"{self.rows.matched:,} of {self.total():,}"), "dim")]
 
     def _scan(self) -> None:
         """Apply a new filter in slices, and let keys in between them."""
@@ -228,11 +221,4 @@ class WorkflowListScreen(ActingScreen):
             self.call_later(self._scan)
         self._show()
         if self.prompt.asking:
-            self.prompt.note(self._found())
-
-    def do_escape(self) -> None:
-        """Clear the filter first."""
-        if self.rows.query is not None:
-            self.set_filter("")
-        else:
-            super().do_escape()
+            self.prompt.note(self.found())

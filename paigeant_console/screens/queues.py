@@ -10,6 +10,7 @@ from textual.widget import Widget
 
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.plain_rows import PlainRows
+from paigeant_console.model.rates import CELLS
 from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.tables import queue_rows, worker_rows
 from paigeant_console.safe_text import SafeText, joined, literal
@@ -20,13 +21,15 @@ from paigeant_console.widgets.line_table import LineTable
 __all__ = ["QueuesScreen"]
 
 _QUEUES: Final = (
-    Column(literal("QUEUE"), 30, min_width=18, priority=3),
+    Column(literal("QUEUE"), 30, min_width=16, priority=5),
     Column(literal("READY"), 6, align="right", priority=9),
     Column(literal("RUNNING"), 7, align="right", priority=8),
     Column(literal("DELAYED"), 7, align="right", priority=6),
     Column(literal("WORKERS"), 7, align="right", priority=7),
-    Column(literal("OLDEST"), 6, align="right", priority=5),
+    Column(literal("OLDEST"), 6, align="right", priority=4),
     Column(literal("MEDIAN"), 6, align="right", priority=2),
+    Column(literal("DONE/S"), 6, align="right", priority=3),
+    Column(literal("LAST MINUTE"), CELLS, priority=1),
     Column(literal(""), 16, priority=10),
 )
 _WORKERS: Final = (
@@ -74,7 +77,7 @@ class QueuesScreen(ConsoleScreen):
         with self.feed.lock:
             now = self.feed.now()
             known = self.feed.queues or ()
-            queues = queue_rows(known, self.feed.fold, ascii_only=self.shared.ascii_only)
+            queues = queue_rows(known, self.feed.fold, self.feed.rates, now, ascii_only=self.shared.ascii_only)
             workers = worker_rows(self.feed.fold.workers, now, ascii_only=self.shared.ascii_only)
             observed = self.feed.fold.observed
         self._queue_rows.replace(queues)

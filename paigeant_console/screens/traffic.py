@@ -9,15 +9,15 @@ from textual.widget import Widget
 
 from paigeant_console.feed import RING, Phase
 from paigeant_console.model.confirmation import command_line
-from paigeant_console.model.query import QueryError, parse
+from paigeant_console.model.query import Query
 from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.text import count
 from paigeant_console.model.times import zone
 from paigeant_console.model.traffic import TrafficList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.screens.base import Shared
+from paigeant_console.screens.filtering import FilteringScreen
 from paigeant_console.widgets.columns import Column, fit_columns
-from paigeant_console.widgets.filter_line import FilterLine
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
 
@@ -64,17 +64,16 @@ def _columns(width: int) -> tuple[tuple[str, ...], tuple[Column, ...]]:
     return ("millis", "kind", "id", "name", "what"), columns
 
 
-class TrafficScreen(ConsoleScreen):
+class TrafficScreen(FilteringScreen):
     """The tail of the journal."""
 
     view: ClassVar[str] = "traffic"
+    example: ClassVar[SafeText] = literal("kind:retrying step:charge id:3f2 worker:w1 … or any word")
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self.rows = TrafficList(RING, ascii_only=shared.ascii_only)
         self.table = _TrafficTable(self.rows, empty=self.sentence(), ascii_only=shared.ascii_only)
-        self.filter_line = FilterLine(ascii_only=shared.ascii_only)
-        self._text = ""
         self._left_at = 0
 
     def body(self) -> Iterable[Widget]:
@@ -167,51 +166,18 @@ class TrafficScreen(ConsoleScreen):
         super().do_pause()
         self._say_where()
 
-    def do_filter(self) -> None:
-        """Ask for a filter; it counts while it is typed."""
-        self.prompt.ask(
-            literal("/"),
-            self._filtered,
-            value=self._text,
-            placeholder=literal("kind:retrying step:charge id:3f2 worker:w1 … or any word"),
-            changed=self._try_filter,
-            rows=self._move,
-        )
-        self.update_hints()
+    def apply_query(self, query: Query) -> None:
+        """See :meth:`FilteringScreen.apply_query`."""
+        self.rows.set_query(query, self.feed.now())
+        self._show()
 
-    def _filtered(self, typed: str | None) -> None:
-        if typed is None:
-            self.set_filter("")
-        self.update_hints()
-
-    def _move(self, step: int) -> None:
-        if step < 0:
-            self.table.action_cursor_up()
-        else:
-            self.table.action_cursor_down()
-
-    def set_filter(self, text: str) -> None:
-        """See :meth:`ConsoleScreen.set_filter`."""
-        note = self._try_filter(text)
-        if self._text != text:
-            self.say(*note)
-
-    def _try_filter(self, text: str) -> Line:
-        try:
-            query = parse(text)
-        except QueryError as error:
-            return [(safe(str(error).removeprefix("query: "), 200), "error")]
-        if text != self._text:
-            self._text = text
-            self.rows.set_query(query, self.feed.now())
-            self._show()
+    def found(self) -> Line:
+        """See :meth:`FilteringScreen.found`."""
         return [(literal(f"{len(self.rows):,} shown"), "dim")]
 
     def do_escape(self) -> None:
-        """Clear the filter first."""
-        if self.rows.query is not None:
-            self.set_filter("")
-        elif not self.table.following:
+        """Clear the filter first, then follow again."""
+        if not self._text and not self.table.following:
             self.table.follow()
         else:
             super().do_escape()

@@ -15,7 +15,8 @@ from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.slip_track import track_of
 from paigeant_console.model.text import Span, clip
-from paigeant_console.model.workflow_page import Detail, WorkflowPage
+from paigeant_console.model.times import day_and_time, rough
+from paigeant_console.model.workflow_page import BAR, FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
 from paigeant_console.screens.base import Shared
@@ -39,7 +40,9 @@ _HOPS: Final = (
     Column(literal("HOP"), 31, min_width=20, priority=11),
     Column(literal("TRY"), 3, priority=6),
     Column(literal("STARTED"), 8, priority=5),
+    Column(literal("WAITED"), 6, align="right", priority=4),
     Column(literal("TOOK"), 6, align="right", priority=7),
+    Column(literal("WAITING AND WORKING"), BAR, priority=1),
     Column(literal(" OUTCOME"), 30, min_width=16, priority=10),
 )
 _RECORDS: Final = (
@@ -109,13 +112,13 @@ class _HopTable(LineTable):
                 super().move_to_index(index)
 
     def move_to_index(self, index: int) -> None:
-        """Put the cursor on a row, as the operator wants it.
+        """Put the cursor on a row, as the operator wants it; where the workflow stands it follows again.
 
         Args:
             index: the row, from 0.
         """
-        self.moved = True
         super().move_to_index(index)
+        self.moved = self.cursor_key != self.stands_at
 
 
 class _Pane(Vertical):
@@ -159,6 +162,8 @@ class WorkflowScreen(ActingScreen):
         self._history_open = False
         self._detail: Detail | None = None
         self._problem: SafeText | None = None
+        self._form: Form = "pretty"
+        self._base: int | None = None
         self._head = _Head("head", ascii_only=ascii_only)
         self._reason_lines = _Reason("reason", ascii_only=ascii_only)
         self._head.source = self._reason_lines.source = self
@@ -246,10 +251,8 @@ class WorkflowScreen(ActingScreen):
     def _draw(self) -> None:
         now = self.feed.now()
         with self.feed.lock:
-            row = self.page.row
             hops, records = self.page.hops(now), self.page.records(now)
-            track = track_of(row, now, ascii_only=self.shared.ascii_only) if row is not None else None
-            stands_at = str(row.headers.hop) if row is not None else None
+            stands_at = self.page.stands_at()
         self._hop_rows.replace(hops)
         self._record_rows.replace(records)
         if self._problem is not None:
@@ -259,8 +262,6 @@ class WorkflowScreen(ActingScreen):
         self.hops.stands_at = stands_at
         self.hops.sync()
         self.records.sync()
-        if track is not None:
-            self._track.show(track)
         self._head.update_lines()
         self._reason_lines.update_lines()
         self._titles()
@@ -274,27 +275,44 @@ class WorkflowScreen(ActingScreen):
     def reason_lines(self, width: int) -> Sequence[Line]:
         """The reason, likewise."""
         with self.feed.lock:
-            return self.page.reason(width, self.feed.now(), REASON_LINES if self.app.size.height >= 24 else 2)
+            most = REASON_LINES if self.app.size.height >= 24 else 2
+            return self.page.reason(width, self.feed.now(), most, read_only=self.feed.read_only)
 
     def _titles(self) -> None:
-        panes = {pane.id: pane for pane in self._panes}
-        focused = self.focused
-        for name, word, number in (
-            ("hops", "hops", len(self.page.names())),
-            ("history", "history", len(self.page.history)),
-        ):
-            here = focused is panes[name].content
-            style = "strong" if here else "dim"
-            panes[name].title.show((literal(word), style), (literal(f" {number:,}"), "dim"))
+        now = self.feed.now()
+        with self.feed.lock:
+            waited, worked = self.page.totals(now)
+            stood = self.page.as_it_stood(self.hops.cursor_key)
+        hops: list[Span] = [(literal(f" {len(self.page.names()):,}"), "dim")]
+        if stood is not None:
+            at = day_and_time(stood[1], now)
+            hops.append((joined((literal(" the slip as it stood at "), at, literal("; ] goes on"))), "warn"))
+        elif waited or worked:
+            spent = literal(" waited "), rough(waited), literal(", worked "), rough(worked)
+            hops.append((joined(spent), "dim"))
+        history: list[Span] = [(literal(f" {len(self.page.history):,}"), "dim")]
+        for pane, word, said in ((self._panes[0], "hops", hops), (self._panes[2], "history", history)):
+            style = "strong" if self.focused is pane.content else "dim"
+            pane.title.show((literal(word), style), *said)
+
+    def _slip(self) -> None:
+        """Draw the slip as it stands, or as it stood at the hop that is looked at."""
+        now = self.feed.now()
+        with self.feed.lock:
+            stood = self.page.as_it_stood(self.hops.cursor_key)
+            row, at = stood if stood is not None else (self.page.row, now)
+            if row is not None:
+                self._track.show(track_of(row, at, ascii_only=self.shared.ascii_only))
 
     def _inspect(self, *, keep: bool = True) -> None:
-        """Show in the payload pane what the cursor is on."""
+        """Show in the payload pane what the cursor is on, and the slip as it was there."""
+        self._slip()
         width = max(20, self.payload.size.width)
         with self.feed.lock:
             if self.focused is self.records and self.records.cursor_key is not None:
                 detail = self.page.record_detail(self.records.cursor_key, width)
             else:
-                detail = self.page.payload_at(self.hops.cursor_key, width)
+                detail = self.page.payload_at(self.hops.cursor_key, width, self._form, base=self._base)
         same = detail is not None and self._detail is not None and detail.title == self._detail.title
         self._detail = detail
         pane = self._panes[1]
@@ -304,10 +322,11 @@ class WorkflowScreen(ActingScreen):
             self.payload.show_text([literal("nothing to show yet")])
             return
         pane.title.show((detail.title, style))
-        self.payload.show_text(detail.lines, keep=keep and same)
+        self.payload.show_text(detail.lines, detail.styles, keep=keep and same)
 
     def on_line_table_cursor_moved(self) -> None:
         """Show what the cursor is on now."""
+        self._titles()
         self._inspect(keep=False)
 
     def on_descendant_focus(self) -> None:
@@ -338,6 +357,40 @@ class WorkflowScreen(ActingScreen):
         self._history_open = going is self.records
         self._arrange()
         self.set_focus(going, scroll_visible=False)
+
+    def do_hop_earlier(self) -> None:
+        """Look at the hop before."""
+        self._scrub(-1)
+
+    def do_hop_later(self) -> None:
+        """Look at the next hop."""
+        self._scrub(1)
+
+    def _scrub(self, step: int) -> None:
+        if self.focused is self.records:
+            self.set_focus(self.hops, scroll_visible=False)
+        hops = [index for index in range(len(self._hop_rows)) if "." not in self._hop_rows.key(index)]
+        at = self.hops.cursor_index or 0
+        # From a try that failed back to its own hop, then to the one before.
+        there = [index for index in hops if (index < at if step < 0 else index > at)]
+        if there:
+            self.hops.move_to_index(there[-1] if step < 0 else there[0])
+
+    def do_form(self) -> None:
+        """Show the payload in another form."""
+        self._form = FORMS[(FORMS.index(self._form) + 1) % len(FORMS)]
+        self._inspect(keep=False)
+
+    def do_compare(self) -> None:
+        """Tell changes from this hop on, or from the one before again."""
+        number = self.offered_hop()
+        self._base = None if number == self._base else number
+        self._form = "changes"
+        if self._base is None:
+            self.say((literal("changes are told from the hop before"), "info"))
+        else:
+            self.say((literal(f"changes are told from hop {self._base}; [ and ] go to another, c ends it"), "info"))
+        self._inspect(keep=False)
 
     def copied(self) -> tuple[SafeText, bytes] | None:
         """The payload where it has the focus, else the ID."""

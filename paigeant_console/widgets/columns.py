@@ -44,7 +44,7 @@ class RowSource(Protocol):
         ...
 
     def cells(self, index: int, /) -> Sequence[Cell]:
-        """The row's cells, one for each column of the table."""
+        """The row's cells, one for each column of the table; a single one spans them all."""
         ...
 
 

@@ -415,7 +415,10 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         """Put gutter and cells side by side; neighbours of one style become one segment, which saves bytes."""
         width = self.size.width
         pieces = [(gutter.ljust(_GUTTER)[:width], "")]
-        for position, (index, room) in enumerate(self._fitted):
+        fitted = self._fitted
+        if len(row) == 1 < len(self._columns) and width > _GUTTER:
+            fitted = [(0, width - _GUTTER)]  # it spans all columns: the head of a group
+        for position, (index, room) in enumerate(fitted):
             if position:
                 pieces.append((" ", ""))
             cell: Cell = row[index] if index < len(row) else (_NOTHING, "")

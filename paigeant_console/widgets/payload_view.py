@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -94,11 +95,12 @@ class TextView(SpanLines, can_focus=True):
 class PayloadView(TextView):
     """Lines of a payload, as :mod:`paigeant_console.safe_text` lays them out."""
 
-    def show_text(self, lines: Sequence[SafeText], *, keep: bool = True) -> None:
+    def show_text(self, lines: Sequence[SafeText], styles: Sequence[str] = (), *, keep: bool = True) -> None:
         """Show other text.
 
         Args:
             lines: all of it.
+            styles: of the lines; empty: none has any.
             keep: stay where it was scrolled to.
         """
-        self.show([((line, ""),) for line in lines], keep=keep)
+        self.show([((line, style),) for line, style in zip(lines, styles or repeat(""), strict=False)], keep=keep)

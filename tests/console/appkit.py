@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,8 @@ NAMES = {
     "{": "left_curly_bracket",
     "}": "right_curly_bracket",
     ",": "comma",
+    "[": "left_square_bracket",
+    "]": "right_square_bracket",
 }
 
 
@@ -141,3 +145,28 @@ async def console(
             yield opened
     finally:
         feed.stop()
+
+
+def writes(opened: Console) -> list[str]:
+    """Listen to what is written to the terminal beside the screen: what is copied."""
+    written: list[str] = []
+    driver: Any = opened.app._driver
+    driver.write = written.append
+    return written
+
+
+def copied(written: list[str]) -> str:
+    """What was copied last of what was written."""
+    found = re.search(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07", "".join(written))
+    assert found is not None, written
+    return base64.b64decode(found[1]).decode()
+
+
+async def ask_for(opened: Console, key: str, reason: str) -> None:
+    """Press the key of an act, give the reason, and wait for the question."""
+    await opened.press(key)
+    await opened.until(lambda: opened.screen.prompt.asking, "the reason")
+    await opened.type(reason)
+    await opened.press("enter")
+    await opened.until(lambda: opened.screen.confirm_bar.confirmation is not None, "the confirmation")
+    await opened.pilot.pause()

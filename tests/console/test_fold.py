@@ -117,16 +117,16 @@ def test_running_is_what_a_worker_says_and_the_journal_agrees_with() -> None:
     story = Story("a", "b")
     fold, row = story.fold()
     first = story.message
-    assert fold.observe([worker("a", "b", running=first, since=NOW + 3)]) == {row.correlation_id}
+    assert fold.observe([worker("a", "b", running=first, since=NOW + 3)], NOW) == {row.correlation_id}
     assert (row.state, row.runner, row.since) == (State.RUNNING, "w-1", NOW + 3)
     story.done()
     fold.apply(story.journal[-1:])
     # The worker's report is older than the journal: the step it names is done.
-    assert fold.observe([worker("a", "b", running=first)]) == set()
+    assert fold.observe([worker("a", "b", running=first)], NOW) == set()
     assert row.state == State.QUEUED
-    fold.observe([worker("a", "b", running=story.message)])
+    fold.observe([worker("a", "b", running=story.message)], NOW)
     assert row.state == State.RUNNING
-    assert fold.observe([worker("a", "b")]) == {row.correlation_id}
+    assert fold.observe([worker("a", "b")], NOW) == {row.correlation_id}
     assert row.state == State.QUEUED
 
 
@@ -135,7 +135,7 @@ def test_a_finished_workflow_is_not_running_whatever_a_worker_says() -> None:
     last = story.message
     story.done()
     fold, row = story.fold()
-    assert fold.observe([worker("a", running=last)]) == set()
+    assert fold.observe([worker("a", running=last)], NOW) == set()
     assert row.state == State.COMPLETED
 
 
@@ -143,10 +143,10 @@ def test_no_worker_is_said_after_its_time_and_only_when_workers_were_asked() -> 
     story = Story("a")
     fold, row = story.fold()
     assert fold.stuck(row, NOW + 1000) is None
-    fold.observe([worker("other")])
+    fold.observe([worker("other")], NOW)
     assert fold.stuck(row, NOW + 29) is None
     assert fold.stuck(row, NOW + 31) == "no_worker"
-    fold.observe([worker("a")])
+    fold.observe([worker("a")], NOW)
     assert fold.stuck(row, NOW + 31) is None
 
 
@@ -159,7 +159,7 @@ def test_slow_is_five_times_the_median_and_a_minute_at_least() -> None:
     story = Story("a")
     fold.apply(story.journal)
     row = fold.rows[story.message.correlation_id]
-    fold.observe([worker("a", running=story.message, since=NOW)])
+    fold.observe([worker("a", running=story.message, since=NOW)], NOW)
     assert fold.median("a") == 2.0
     assert fold.stuck(row, NOW + 59) is None
     assert fold.stuck(row, NOW + 61) == "slow"
@@ -168,13 +168,13 @@ def test_slow_is_five_times_the_median_and_a_minute_at_least() -> None:
 def test_a_worker_that_vanishes_with_its_step_is_said_until_somebody_takes_over() -> None:
     story = Story("a")
     fold, row = story.fold()
-    fold.observe([worker("a", running=story.message)])
-    fold.observe([])
+    fold.observe([worker("a", running=story.message)], NOW)
+    fold.observe([], NOW)
     assert (row.state, row.lost, fold.stuck(row, NOW)) == (State.QUEUED, "w-1", "worker_lost")
-    fold.observe([worker("a", running=story.message)])
+    fold.observe([worker("a", running=story.message)], NOW)
     assert fold.stuck(row, NOW) is None
     # A worker that lives and no longer holds the step has just handed it on.
-    fold.observe([worker("a")])
+    fold.observe([worker("a")], NOW)
     assert row.lost == ""
 
 

@@ -52,7 +52,8 @@ def test_nothing_forbidden_reaches_the_terminal(
             pty.wait_for_text("hops")
             pty.wait_for_text("payload")
             pty.wait_until_quiet()
-            for keys in ("\t", "GgG", "\t", "GkjG", "\t"):
+            # Through its panes, then the payload in every form and the slip at every hop.
+            for keys in ("\t", "GgG", "\t", "GkjG", "\t", "v[[", "v]", "v", "c]v"):
                 pty.send(*keys)
                 pty.wait_until_quiet(0.15)
             pty.send("R")
@@ -76,6 +77,10 @@ def test_nothing_forbidden_reaches_the_terminal(
             pty.wait_until_quiet(0.6)
             for keys in ("g", "\x1b[6~" * 8, "\t", "G"):
                 pty.send(keys)
+                pty.wait_until_quiet(0.15)
+        for view in "14":
+            for keys in ("b", "G", ENTER, "gb", "G", ENTER, "gb", "jjj", ENTER, "bg"):
+                pty.send(view, keys)
                 pty.wait_until_quiet(0.15)
         pty.send("4", "g", " ", "j", " ", "j", " ")
         pty.send("dbecause", ENTER)

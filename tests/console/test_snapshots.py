@@ -91,10 +91,17 @@ async def one_dead(opened: Console) -> None:
     await opened.again()
 
 
+async def changes(opened: Console) -> None:
+    await one_dead(opened)
+    await opened.press("[", "v")
+
+
 PICTURES: dict[str, Steps] = {
     "workflows": keys(),
     "filter": filtering,
+    "grouped": keys("b"),
     "workflow": one_dead,
+    "changes": changes,
     "traffic": keys("2"),
     "queues": queues,
     "dead": keys("4"),

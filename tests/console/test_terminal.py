@@ -465,6 +465,14 @@ def test_the_terminal_is_closed(program):
 
 
 @pytest.mark.pty
+def test_a_terminal_that_is_gone_ends_it_also_where_no_signal_tells(program):
+    with program("nohup") as pty:
+        pty.wait_for_text("ready")
+        pty.hang_up()
+        assert pty.exit_status() == 128 + signal.SIGHUP
+
+
+@pytest.mark.pty
 def test_a_signal_ends_a_loop_that_is_blocked(program):
     with program(env={"GRACE": "1"}) as pty:
         attributes = pty.attributes()

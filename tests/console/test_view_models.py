@@ -33,7 +33,8 @@ from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import SafeText, is_clean, literal, safe
 from paigeant_core.clock import ManualClock
 from paigeant_core.journal import PARKED, State
-from paigeant_core.operations import DeadLetter, Operations, Replay, Retry
+from paigeant_core.operations import DeadLetter, Insert, Operations, Release, Replay, Retry
+from paigeant_core.routing import Step
 from paigeant_core.transports.types import WorkerStatus
 from tests.console import story as told
 from tests.console.story import START, Story, sample_story
@@ -140,7 +141,7 @@ def test_the_track_of_the_design(width: int, ascii_only: bool, expected: str) ->
     story.wait(1).runs("w", "a")
     rows = StoryRows(story)
     rows.read()
-    rows.fold.observe(_workers(story))
+    rows.fold.observe(workers_of(story), START)
     story.wait(12.9)
     track = track_of(rows.fold.rows["a"], rows.now(), ascii_only=ascii_only)
     assert plain(draw_track(track, width, ascii_only=ascii_only)) == expected
@@ -149,7 +150,7 @@ def test_the_track_of_the_design(width: int, ascii_only: bool, expected: str) ->
 def test_the_track_of_every_state() -> None:
     rows = StoryRows(sample_story())
     rows.read()
-    rows.fold.observe(_workers(rows.story))
+    rows.fold.observe(workers_of(rows.story), START)
     drawn = {key: plain(draw_track(track_of(row, rows.now()), 200)) for key, row in rows.fold.rows.items()}
     assert "✗ process-payment ×2 → · update-inventory" in drawn[told.DEAD]
     assert "‖ create-customer-account" in drawn[told.HELD]
@@ -165,14 +166,14 @@ def test_a_late_report_of_a_worker_does_not_make_a_dead_step_run() -> None:
     story.runs("w", "a")
     rows = StoryRows(story)
     rows.read()
-    rows.fold.observe(_workers(story))
+    rows.fold.observe(workers_of(story), START)
     story.fails("a", ValueError("no"))
     rows.read()
     story.wait(5)
     assert plain(draw_track(track_of(rows.fold.rows["a"], rows.now()), 80)) == "✗ charge"
 
 
-def _workers(story: Story) -> list[WorkerStatus]:
+def workers_of(story: Story) -> list[WorkerStatus]:
     found: list[WorkerStatus] = story._do(story.transport().workers(story.topic))
     return found
 
@@ -285,7 +286,7 @@ def test_many_changes_at_once_are_sorted_too() -> None:
 
 def listed(rows: StoryRows, **options) -> WorkflowList:
     rows.read()
-    rows.fold.observe(_workers(rows.story))
+    rows.fold.observe(workers_of(rows.story), START)
     made = WorkflowList(rows, **options)
     made.absorb(rows.fold.rows)
     return made
@@ -431,7 +432,7 @@ def _hostile_rows() -> StoryRows:
 def page(story: Story, key: str) -> WorkflowPage:
     rows = StoryRows(story)
     rows.read()
-    rows.fold.observe(_workers(story))
+    rows.fold.observe(workers_of(story), START)
     history = story._do(story.transport().history(story.topic, key))
     return WorkflowPage(history, rows.fold, key)
 
@@ -452,7 +453,7 @@ def test_hops_tell_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
     story = sample_story()
     made = page(story, told.DEAD)
     told_rows = cells_text(made.hops(story.clock.now()))
-    assert told_rows[0] == " 1 ✓ validate-order-details |  | 10:00:23 | 400ms |  on w1"
+    assert told_rows[0] == " 1 ✓ validate-order-details |  | 10:00:23 | 0ms | 400ms | ██ |  on w1"
     assert told_rows[2].startswith(" 3 ✗ process-payment | ×2 |")
     assert "try 1" in told_rows[3]
     assert "ConnectionError: payment provider answered 503" in told_rows[3]
@@ -604,6 +605,19 @@ def test_a_command_line_never_holds_a_password(target: Target, flags: str) -> No
 
 def test_an_id_that_looks_like_a_flag_stays_an_id() -> None:
     assert action_words(Retry(), ["--yes"], "r") == ["retry", "--reason", "r", "--", "--yes"]
+    given = Release({"approved": True, "by": "Ann B"})
+    assert action_words(given, ["a"], "r") == [
+        "release",
+        "a",
+        "--var=approved=true",
+        '--var=by="Ann B"',
+        "--reason",
+        "r",
+    ]
+    added = Insert((Step("check"), Step("pay", arguments={"n": 1})))
+    assert action_words(added, ["a", "-b"], "r") == [
+        *("insert", "check", '{"name":"pay","arguments":{"n":1}}', "--id=a", "--id=-b", "--reason", "r"),
+    ]
 
 
 # Payloads that are edited
@@ -680,7 +694,7 @@ def test_what_cannot_be_done_says_why() -> None:
     assert "not in this view" in (refusal(by_id("retry"), Situation("traffic")) or "")
     assert refusal(by_id("retry"), Situation("workflows")) is None
     dimmed = {key for key, _, usable in hints(read_only) if not usable}
-    assert dimmed == {"r", "R", "d"}
+    assert dimmed == {"r", "R", "d", "h", "l", "s", "x"}
     text = "\n".join(plain(line) for line in help_lines(read_only, literal("workflows"), 60, ascii_only=True))
     assert "not now: this console is read-only" in text
 

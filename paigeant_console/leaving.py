@@ -1,0 +1,109 @@
+"""How the console ends when nobody pressed a key for it: by a signal, or because its terminal is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Final, TextIO
+
+__all__ = ["leaving_in_order"]
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+# Leaves focus reports, bracketed paste, the kitty keyboard, the mouse, the other screen; shows the cursor, wraps lines.
+_RESTORE: Final = (
+    b"\x1b[?1004l\x1b[?2004l\x1b[<u\x1b[?1000l\x1b[?1003l\x1b[?1015l\x1b[?1006l\x1b[?1049l\x1b[?25h\x1b[?7h"
+)
+
+
+@contextlib.contextmanager
+def leaving_in_order(leave_app: Callable[[int], bool], grace_s: float) -> Iterator[None]:
+    """Leave in order on SIGTERM, SIGHUP and SIGINT, and when the terminal is gone; after some seconds without order.
+
+    Textual installs no handlers, and would leave the terminal in its other screen. A handler of the event loop is not
+    enough: when the terminal takes no more output Textual blocks the loop, and then only a thread is left to end it.
+
+    Args:
+        leave_app: Asks the app to leave with a code, from any thread; False: it does not run.
+        grace_s: Seconds that leaving may take.
+    """
+    stdin, stderr = sys.__stdin__, sys.__stderr__
+    try:
+        attributes = termios.tcgetattr(stdin) if stdin is not None else None
+    except (termios.error, ValueError, OSError):
+        attributes = None
+    watchdogs: list[threading.Timer] = []
+
+    def die(code: int) -> None:
+        with contextlib.suppress(Exception):
+            if stdin is not None and attributes is not None:
+                termios.tcsetattr(stdin, termios.TCSANOW, attributes)
+            if stderr is not None and select.select([], [stderr], [], 0)[1]:
+                os.write(stderr.fileno(), _RESTORE)
+        os._exit(code)
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        code = 128 + number
+        if not watchdogs:
+            watchdogs.append(threading.Timer(grace_s, die, (code,)))
+            watchdogs[0].daemon = True
+            watchdogs[0].start()
+        if not leave_app(code):  # before its loop runs, or after
+            raise SystemExit(code)
+
+    def gone() -> None:
+        leave(signal.SIGHUP, None)
+
+    previous = {}
+    for number in SIGNALS:
+        # What was ignored stays ignored: that is how nohup works.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            previous[number] = signal.signal(number, leave)
+    try:
+        with _watching_for_its_end(stdin, gone):
+            yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for watchdog in watchdogs:
+            watchdog.cancel()
+
+
+@contextlib.contextmanager
+def _watching_for_its_end(terminal: TextIO | None, gone: Callable[[], None]) -> Iterator[None]:
+    """Call ``gone`` when the terminal is there no more.
+
+    No signal tells of that under nohup, or in a session that has no terminal of its own, and Textual would read its end
+    over and over, with a whole core.
+    """
+    try:
+        watched = -1 if terminal is None else terminal.fileno()
+    except (ValueError, OSError):
+        watched = -1
+    if watched < 0 or not os.isatty(watched):
+        yield
+        return
+    ours, theirs = os.pipe()
+    poll = select.poll()
+    poll.register(watched, 0)  # which asks for the hang-up alone
+    poll.register(ours, select.POLLIN)
+
+    def watch() -> None:
+        if any(descriptor == watched for descriptor, _ in poll.poll()):
+            gone()
+
+    watcher = threading.Thread(target=watch, name="terminal watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        os.close(theirs)
+        watcher.join()
+        os.close(ours)

@@ -1,0 +1,173 @@
+"""Rows in groups: by state, by the activity where they stand, or by the cause of their failure.
+
+A group of one is its row; one of several has a head with its count, and can be closed, so
+that four hundred failures with three causes are three lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias, get_args
+
+from paigeant_console.model.fold import Row
+from paigeant_console.model.looks import URGENT, look
+from paigeant_console.model.ordering import Rank
+from paigeant_console.model.text import Span, plural, shown
+from paigeant_console.safe_text import joined, literal
+from paigeant_core.journal import PARKED, State
+
+__all__ = ["GROUPINGS", "Grouping", "Groups", "Member", "group_of", "is_head"]
+
+Grouping: TypeAlias = Literal["none", "state", "activity", "cause"]
+GROUPINGS: Final[tuple[Grouping, ...]] = get_args(Grouping)
+Member: TypeAlias = tuple[str, Rank]
+"""A row's group, and its rank within it."""
+
+_HEAD: Final = "\udc80"
+"""What the key of a head begins with: half of a surrogate pair, which no text off the wire can hold."""
+_TEXT: Final = 200
+_CHANCE: Final = re.compile(r"\b(?=[a-f-]*\d)[0-9a-f-]{8,}\b|\d+", re.IGNORECASE)
+"""Numbers and IDs, which differ between failures of one cause."""
+_SINGLE: Final = -(1 << 30)
+_NONE: Final = -(1 << 31)
+_URGENCY: Final = {str(state): place for place, state in enumerate(URGENT)}
+
+
+def group_of(row: Row, grouping: Grouping) -> str:
+    """The name of the group that a row belongs to; empty: it has no cause, or no step."""
+    if grouping == "state":
+        return str(row.state)
+    if grouping == "activity":
+        return "" if row.state == State.COMPLETED else row.headers.activity
+    if grouping == "none" or (row.state not in PARKED and row.error is None):
+        return ""
+    if row.error is not None:
+        message = row.error["message"]
+        text = f"{row.error['type']}: {message}" if message else row.error["type"]
+    else:
+        text = f"{row.state}: {row.reason or row.held_by}".removesuffix(": ")
+    return _CHANCE.sub("#", text[:_TEXT])
+
+
+def is_head(key: str) -> bool:
+    """Whether a row's key is that of a group's head."""
+    return key.startswith(_HEAD)
+
+
+class Groups:
+    """Who is in which group, in which order the groups stand, and which are closed."""
+
+    def __init__(self) -> None:
+        self.grouping: Grouping = "none"
+        self._members: dict[str, dict[str, Rank]] = {}
+        self._group: dict[str, str] = {}
+        self._places: dict[str, int] = {}
+        self._closed: set[str] = set()
+        self._fresh = False
+
+    def __len__(self) -> int:
+        return len(self._group)
+
+    def choose(self, grouping: Grouping) -> None:
+        """Group by something else, at the next :meth:`replace`; groups are closed then, and until then empty."""
+        self.grouping = grouping
+        self._members, self._group, self._places, self._closed = {}, {}, {}, set()
+        self._fresh = True
+
+    def replace(self, found: Mapping[str, Member]) -> dict[str, Rank]:
+        """Hold these rows and no others.
+
+        Returns:
+            What is to be seen, heads too, and its rank.
+        """
+        self._group = {key: group for key, (group, _) in found.items()}
+        self._members = {}
+        for key, (group, rank) in found.items():
+            self._members.setdefault(group, {})[key] = rank
+        self._places = {group: place for place, group in enumerate(sorted(self._members, key=self._order))}
+        if self._fresh and found:
+            self._fresh = False
+            self._closed = {group for group, members in self._members.items() if len(members) > 1}
+        return {key: rank for group in self._members for key, rank in self._seen(group).items() if rank is not None}
+
+    def update(self, changes: Mapping[str, Member | None]) -> dict[str, Rank | None]:
+        """Put rows in, move them, or take them out (None).
+
+        Returns:
+            Ranks of what is to be seen elsewhere now, heads too; None: not to be seen any more.
+        """
+        touched: dict[str, None] = {}
+        before: dict[str, int] = {}
+        for key, found in changes.items():
+            old = self._group.pop(key, None)
+            for group in (old, found[0] if found is not None else None):
+                if group is not None:
+                    touched[group] = None
+                    before.setdefault(group, len(self._members.get(group, ())))
+            if old is not None:
+                del self._members[old][key]
+            if found is not None:
+                self._group[key] = found[0]
+                self._members.setdefault(found[0], {})[key] = found[1]
+                self._places.setdefault(found[0], len(self._places))
+        result: dict[str, Rank | None] = dict.fromkeys(changes)
+        for group in touched:
+            members = self._members[group]
+            # Where a head comes or goes its few members have to be looked at too.
+            crossed = (before[group] > 1) != (len(members) > 1)
+            result.update(self._seen(group, members if crossed else [key for key in changes if key in members]))
+        return result
+
+    def toggle(self, head: str) -> dict[str, Rank | None]:
+        """Close a group, or open it; see :meth:`update` for what is returned."""
+        group = head[1:]
+        if group not in self._members:
+            return {}  # Enter was pressed on it before something else was grouped by
+        self._closed ^= {group}
+        return self._seen(group)
+
+    def members(self, head: str) -> list[str]:
+        """The rows of the group that a head is the head of, the first first."""
+        members = self._members.get(head[1:], {})
+        return sorted(members, key=lambda key: members[key], reverse=True)
+
+    def size(self, head: str) -> int:
+        """How many rows are in the group of a head."""
+        return len(self._members.get(head[1:], ()))
+
+    def line(self, head: str, *, ascii_only: bool) -> tuple[Span, ...]:
+        """What stands in the line of a head."""
+        group = head[1:]
+        mark = literal(("+ " if ascii_only else "▸ ") if group in self._closed else ("- " if ascii_only else "▾ "))
+        number = joined((plural(self.size(head), "workflow"), literal("  ")))
+        return (mark, "dim"), (number, "strong"), *self._title(group, ascii_only)
+
+    def _title(self, group: str, ascii_only: bool) -> tuple[Span, ...]:
+        if self.grouping == "state":
+            return look(group).spans(ascii_only)
+        if group:
+            return ((shown(group, _TEXT, ascii_only=ascii_only), "error" if self.grouping == "cause" else ""),)
+        return ((literal("without a failure" if self.grouping == "cause" else "at no step any more"), "dim"),)
+
+    def _seen(self, group: str, keys: Iterable[str] | None = None) -> dict[str, Rank | None]:
+        """Where head and members of a group are to be seen, if at all."""
+        members = self._members[group]
+        several = len(members) > 1
+        place = -self._places[group]
+        if self.grouping == "cause" and not (several and group):
+            # A cause of one has no place of its own: they stand below the others as if there were no groups.
+            place = _SINGLE if group else _NONE
+        hidden = several and group in self._closed
+        head: dict[str, Rank | None] = {_HEAD + group: (place, 1, _HEAD + group) if several else None}
+        return head | {
+            key: None if hidden else (place, 0, *members[key]) for key in (members if keys is None else keys)
+        }
+
+    def _order(self, group: str) -> tuple[object, ...]:
+        """States by urgency, activities by name, causes by how many they are; what has none last."""
+        if self.grouping == "state":
+            return _URGENCY.get(group, len(_URGENCY)), group
+        if self.grouping == "cause":
+            return not group, -len(self._members[group]), group
+        return not group, group

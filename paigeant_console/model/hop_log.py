@@ -1,0 +1,103 @@
+"""What the journal tells of each hop: its tries, when each waited and worked, and the message that it came with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from paigeant_console.model.fold import readable
+from paigeant_console.model.times import parsed
+from paigeant_core.journal import Kind, Record, State
+
+__all__ = ["Hop", "Spent", "Try", "hops_of", "number_of", "spent_of"]
+
+
+@dataclass(slots=True)
+class Try:
+    """A try of a hop that failed, as the journal tells it."""
+
+    record: Record
+    number: int
+    sent: float | None
+    """When the message that it was tried with was published."""
+
+
+@dataclass(slots=True)
+class Hop:
+    """One hop: what is to be done, and what was."""
+
+    name: str
+    tries: list[Try] = field(default_factory=list)
+    done: Record | None = None
+    came: Record | None = None
+    """The record that published the message it came with."""
+    sent: float | None = None
+    """When the message that it was done with was published."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """When one try waited and worked; None: it did not yet, or nobody knows."""
+
+    sent: float | None
+    began: float | None
+    ended: float | None
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds until it began."""
+        return max(0.0, self.began - self.sent) if self.began is not None and self.sent is not None else None
+
+    @property
+    def worked(self) -> float | None:
+        """Seconds that it took."""
+        return max(0.0, self.ended - self.began) if self.began is not None and self.ended is not None else None
+
+
+def spent_of(record: Record, sent: float | None) -> Spent:
+    """When the try that a record tells of waited and worked.
+
+    Args:
+        record: that it was done, or failed.
+        sent: when its message was published.
+    """
+    detail = record.detail
+    return Spent(sent, parsed(detail.get("started_at")), parsed(detail.get("completed_at")))
+
+
+def hops_of(history: Sequence[Record]) -> list[Hop]:
+    """What the journal tells of each hop, of the newest run that came to it."""
+    newest = next((record for record in reversed(history) if record.state and record.body is not None), None)
+    message = readable(newest) if newest is not None else None
+    hops = [Hop(name) for name in (message.routing_slip.names() if message is not None else ())]
+    run = 0
+    for record in history:
+        if not record.state:
+            continue
+        if record.headers.run != run:
+            run = record.headers.run
+            for hop in hops[max(0, record.headers.hop - 1) :]:
+                # A replay does the work again from here.
+                hop.tries, hop.done, hop.came, hop.sent = [], None, None, None
+        _tell(hops, record)
+    return hops
+
+
+def _tell(hops: list[Hop], record: Record) -> None:
+    detail, headers = record.detail, record.headers
+    if "undo" in detail or record.state in (State.COMPENSATING, State.COMPENSATION_FAILED):
+        return
+    if "step" in detail and isinstance(number := detail.get("hop"), int) and 0 < number <= len(hops):
+        hop = hops[number - 1]
+        hop.done, hop.sent = record, hop.came.at if hop.came is not None else None
+    if record.kind in (Kind.RETRYING, Kind.DEAD_LETTERED) and "error" in detail and 0 < headers.hop <= len(hops):
+        number = number_of(detail.get("failed_attempt"), headers.attempt)
+        hop = hops[headers.hop - 1]
+        hop.tries.append(Try(record, number, hop.came.at if hop.came is not None else None))
+    if headers.activity and record.body is not None and 0 < headers.hop <= len(hops):
+        hops[headers.hop - 1].came = record
+
+
+def number_of(value: object, default: int) -> int:
+    """A whole number off the wire, or another where it is none."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else default

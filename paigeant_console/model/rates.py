@@ -1,0 +1,55 @@
+"""How many steps of each activity are done, by what the journal told in the last minute: figures and sparklines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from paigeant_console.safe_text import SafeText, literal
+from paigeant_core.journal import Kind, Record
+
+__all__ = ["CELLS", "Rates", "per_second", "sparkline"]
+
+CELLS: Final = 12
+"""Cells of a sparkline."""
+SPAN: Final = 5
+"""Seconds that one of them stands for."""
+
+_LEVELS: Final = {False: "·▁▂▃▄▅▆▇█", True: "_.:-=+*%#"}
+
+
+class Rates:
+    """Steps done by activity, in the last minute."""
+
+    def __init__(self) -> None:
+        self._done: dict[str, dict[int, int]] = {}
+
+    def note(self, records: Iterable[Record]) -> None:
+        """Count the steps that records tell of."""
+        for record in records:
+            if record.kind in (Kind.ADVANCED, Kind.FINISHED) and isinstance(step := record.detail.get("step"), str):
+                counts = self._done.setdefault(step, {})
+                span = int(record.at // SPAN)
+                counts[span] = counts.get(span, 0) + 1
+                while len(counts) > 2 * CELLS:
+                    del counts[min(counts)]
+
+    def lately(self, activity: str, now: float) -> list[int]:
+        """Steps done in each of the last :data:`CELLS` whole spans, the newest last."""
+        counts = self._done.get(activity, {})
+        newest = int(now // SPAN) - 1
+        return [counts.get(span, 0) for span in range(newest - CELLS + 1, newest + 1)]
+
+
+def sparkline(figures: Sequence[int], *, ascii_only: bool = False) -> SafeText:
+    """Figures as a line of bars, each as high as it is in proportion to the highest; nought is a dot."""
+    levels = _LEVELS[ascii_only]
+    most = max(figures, default=0)
+    return literal("".join(levels[-(-figure * (len(levels) - 1) // most) if most else 0] for figure in figures))
+
+
+def per_second(figures: Sequence[int]) -> SafeText:
+    """How many a second: the mean of the last two spans, in two digits; empty: none."""
+    last = figures[-2:]
+    rate = sum(last) / (SPAN * len(last)) if last else 0.0
+    return literal("" if not rate else f"{rate:.0f}" if rate >= 9.95 else f"{rate:.1f}")

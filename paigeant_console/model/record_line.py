@@ -1,0 +1,61 @@
+"""A record of the journal in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from paigeant_console.model.looks import times_glyph
+from paigeant_console.model.text import Span, shown
+from paigeant_console.model.times import day_and_time, duration, parsed
+from paigeant_console.safe_text import joined, literal
+from paigeant_core.journal import Kind, Record
+
+__all__ = ["record_summary"]
+
+_SPACE: Final = literal(" ")
+
+
+def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool = True) -> Sequence[Span]:
+    """What a record says beside when and what, in one line."""
+    document = record.to_document()
+    detail: Mapping[str, Any] = document["detail"]
+    spans: list[Span] = []
+
+    def add(text: object, style: str = "", limit: int = 120) -> None:
+        words = shown(str(text), limit, ascii_only=ascii_only)
+        if words:
+            spans.append((joined((_SPACE, words)) if spans else words, style))
+
+    if with_step and document["activity"]:
+        add(document["activity"], "strong")
+        if document["attempt"] > 1:
+            spans.append((joined((_SPACE, times_glyph(document["attempt"], ascii_only))), "strong"))
+    if isinstance(seconds := detail.get("duration_s"), int | float):
+        add(f"took {duration(float(seconds))}", "dim")
+    if isinstance(following := detail.get("next"), Mapping):
+        add(f"next {following.get('activity')}", "dim")
+    if record.kind == Kind.OPERATED:
+        add(detail.get("action", ""), "info")
+        add(f"by {detail.get('operator', '')}", "dim")
+        add(detail.get("reason", ""), "", 300)
+        return spans
+    if record.kind == Kind.WORKER:
+        add(record.worker, "strong")
+        add(detail.get("event", ""), "")
+        names = detail.get("activities")
+        add(", ".join(map(str, names)) if isinstance(names, list) else "", "dim")
+        return spans
+    error = detail.get("error")
+    if isinstance(error, Mapping):
+        add(f"{error.get('type', '')}:", "error")
+        add(error.get("message", ""), "", 300)
+    elif detail.get("reason"):
+        add(str(detail["reason"]).replace("_", " "), "warn", 300)
+    if isinstance(why_dead := detail.get("why"), str):
+        add(why_dead, "", 300)
+    if isinstance(due := parsed(detail.get("due_at")), float):
+        add(f"next try {day_and_time(due, record.at)}", "dim")
+    if record.worker:
+        add(f"on {record.worker}", "dim")
+    return spans

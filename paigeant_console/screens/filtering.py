@@ -1,0 +1,97 @@
+"""Filtering as one types: what the lists of workflows and the traffic do alike."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from paigeant_console.model.query import Query, QueryError, parse
+from paigeant_console.safe_text import SafeText, literal, safe
+from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.widgets.filter_line import FilterLine
+from paigeant_console.widgets.line_table import LineTable
+from paigeant_console.widgets.span_lines import Line
+
+__all__ = ["FilteringScreen"]
+
+
+class FilteringScreen(ConsoleScreen):
+    """A view of one table whose rows a query selects.
+
+    Args:
+        shared: what all screens share.
+    """
+
+    example: ClassVar[SafeText] = literal("")
+    """Queries to begin with."""
+    table: LineTable
+
+    def __init__(self, shared: Shared) -> None:
+        super().__init__(shared)
+        self.filter_line = FilterLine(ascii_only=shared.ascii_only)
+        self._text = ""
+
+    def apply_query(self, query: Query) -> None:
+        """Show what a query selects.
+
+        Args:
+            query: which.
+        """
+
+    def found(self) -> Line:
+        """What to say of how much was found."""
+        return ()
+
+    def do_filter(self) -> None:
+        """Ask for a filter; it counts while it is typed."""
+        self.prompt.ask(
+            literal("/"),
+            self._filtered,
+            value=self._text,
+            placeholder=self.example,
+            changed=self._try_filter,
+            rows=self._move,
+        )
+        self.update_hints()
+
+    def _filtered(self, typed: str | None) -> None:
+        if typed is None:
+            self.set_filter("")
+        elif self._try_filter(typed) and self._text != typed:
+            # It ended in something that cannot be read: what was understood last still holds.
+            kept = safe(self._text, 120)
+            self.say((literal("kept the last filter that could be read: "), "warn"), (kept, ""))
+        self.update_hints()
+
+    def _move(self, step: int) -> None:
+        if step < 0:
+            self.table.action_cursor_up()
+        else:
+            self.table.action_cursor_down()
+
+    def set_filter(self, text: str) -> None:
+        """See :meth:`ConsoleScreen.set_filter`."""
+        note = self._try_filter(text)
+        if self._text != text:
+            self.say(*note)
+
+    def _try_filter(self, text: str) -> Line:
+        """Filter by what was typed so far.
+
+        Returns:
+            What to say of it.
+        """
+        try:
+            query = parse(text)
+        except QueryError as error:
+            return [(safe(str(error).removeprefix("query: "), 200), "error")]
+        if text != self._text:
+            self._text = text
+            self.apply_query(query)
+        return self.found()
+
+    def do_escape(self) -> None:
+        """Clear the filter first."""
+        if self._text:
+            self.set_filter("")
+        else:
+            super().do_escape()

@@ -1,0 +1,13 @@
+"""What every test of the console can rely on."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is copied is wrapped inside tmux and screen, and the tests read it."""
+    monkeypatch.delenv("TMUX", raising=False)
+    monkeypatch.delenv("STY", raising=False)
+    monkeypatch.setenv("TZ", "UTC")

@@ -1,0 +1,245 @@
+"""The action table and the keys that it binds: every key does what the table says of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.binding import Binding
+
+from paigeant_console.actions import ACTIONS, of_view
+from paigeant_console.app import ConsoleApp
+from paigeant_console.screens.audit import AuditScreen
+from paigeant_console.screens.dead_letters import DeadLettersScreen
+from paigeant_console.screens.help import HelpScreen
+from paigeant_console.screens.queues import QueuesScreen
+from paigeant_console.screens.traffic import TrafficScreen
+from paigeant_console.screens.workflow import WorkflowScreen
+from paigeant_console.screens.workflows import WorkflowsScreen
+from paigeant_console.widgets.confirm_bar import ConfirmBar
+from paigeant_console.widgets.line_table import LineTable
+from paigeant_console.widgets.payload_view import TextView
+from paigeant_console.widgets.prompt import Prompt
+from paigeant_console.widgets.replay_form import ReplayForm, _PayloadArea, _ReplayBar
+from tests.console import story as told
+from tests.console.appkit import Console, console
+from tests.console.story import Story, sample_story
+
+VIEWS = {
+    "1": WorkflowsScreen,
+    "2": TrafficScreen,
+    "3": QueuesScreen,
+    "4": DeadLettersScreen,
+    "5": AuditScreen,
+}
+
+
+def test_every_binding_is_in_the_table() -> None:
+    known = {action.id: action for action in ACTIONS}
+    for owner in (ConsoleApp, LineTable, TextView, _PayloadArea):
+        for binding in owner.__dict__["BINDINGS"]:
+            assert isinstance(binding, Binding)
+            action = known[binding.id or ""]
+            assert sorted(binding.key.split(",")) == sorted(action.keys), binding
+    # Forms take keys straight from the table, and have no bindings of their own.
+    for form in (Prompt, ConfirmBar, _ReplayBar, ReplayForm):
+        assert not form._merge_bindings().key_to_bindings
+    # Nothing comes in from Textual: its own palette, its tab order, its quit.
+    bound = set(ConsoleApp._merge_bindings().key_to_bindings) | set(WorkflowsScreen._merge_bindings().key_to_bindings)
+    assert bound == {key for action in ACTIONS if action.owner == "app" for key in action.keys}
+
+
+def test_every_action_of_the_app_can_be_performed() -> None:
+    screens = {"workflow": WorkflowScreen, "help": HelpScreen, **{s.view: s for s in VIEWS.values()}}
+    for action in ACTIONS:
+        # What has no key is a command with arguments, and has its tests below.
+        if action.owner == "app" and action.keys and action.id != "interrupt":
+            for view in action.where & set(screens):
+                assert hasattr(screens[view], "do_" + action.id.replace(".", "_").replace("-", "_")), (action.id, view)
+
+
+async def test_numbers_show_the_views(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        for key, screen in reversed(VIEWS.items()):
+            await opened.press(key)
+            assert isinstance(opened.screen, screen)
+            await opened.shows(f"{key} ")
+        await opened.press("4", "enter")
+        assert isinstance(opened.screen, WorkflowScreen)
+        await opened.press("2")
+        assert isinstance(opened.screen, TrafficScreen)
+        await opened.press("4")
+        assert isinstance(opened.screen, DeadLettersScreen), "a number shows the view itself"
+
+
+async def test_enter_opens_and_q_goes_back_and_quits(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("down", "enter")
+        assert isinstance(opened.screen, WorkflowScreen)
+        assert opened.screen.correlation_id == told.ALSO_RUNNING
+        await opened.press("q")
+        assert isinstance(opened.screen, WorkflowsScreen)
+        assert opened.screen.table.cursor_key == told.ALSO_RUNNING
+        await opened.press("enter", "escape")
+        assert isinstance(opened.screen, WorkflowsScreen)
+        await opened.press("escape")
+        assert opened.app.is_running, "Escape never quits"
+        await opened.press("q")
+        assert opened.app.return_value == 0
+
+
+@pytest.mark.parametrize("keys", [["ctrl+q"], ["ctrl+c", "ctrl+c"], [":", "q", "enter"], [":", *"quit", "enter"]])
+async def test_ways_to_quit(tmp_path: Path, keys: list[str]) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press(*keys)
+        await opened.until(lambda: opened.app.return_value == 0, "the end")
+
+
+async def test_one_interrupt_does_not_quit(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("ctrl+c")
+        assert opened.app.return_value is None
+        assert "press ^C again to quit" in opened.text()
+
+
+async def test_quitting_from_within_a_question_is_possible(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("r", "ctrl+c", "ctrl+c")
+        await opened.until(lambda: opened.app.return_value == 0, "the end")
+
+
+async def test_help_explains_the_view_it_was_asked_from(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(100, 60)) as opened:
+        await opened.press("4", "?")
+        assert isinstance(opened.screen, HelpScreen)
+        text = opened.text()
+        assert "Keys of dead letters" in text
+        for action in of_view("dead"):
+            assert action.help in text or len(action.help) > 70, action.id
+        await opened.press("G", "g", "pagedown", "j", "k")
+        await opened.press("q")
+        assert isinstance(opened.screen, DeadLettersScreen)
+        await opened.press("enter", "f1")
+        assert "Keys of one workflow" in opened.text()
+        await opened.press("escape")
+        assert isinstance(opened.screen, WorkflowScreen)
+
+
+async def test_hints_are_made_from_the_table(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
+        foot = opened.lines()[-1]
+        for action in of_view("workflows"):
+            if 0 < action.hint < 8:
+                assert str(action.label) in foot
+        await opened.press("r")
+        assert opened.lines()[-1].split() == ["Enter", "go", "on", "Esc", "cancel"]
+        await opened.press("escape")
+        assert "retry" in opened.lines()[-1]
+
+
+async def test_a_key_that_does_nothing_here_says_why(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("2", "r")
+        assert "retry: not in this view (but in: workflows, workflow, dead)" in opened.text()
+        await opened.press("u")
+        assert "unmark: not in this view" in opened.text()
+
+
+async def test_a_key_without_a_row_says_so(tmp_path: Path) -> None:
+    async with console(Story(), tmp_path) as opened:
+        await opened.press("r")
+        assert "retry: there is no row under the cursor" in opened.text()
+        await opened.press("enter")
+        assert isinstance(opened.screen, WorkflowsScreen)
+
+
+async def test_commands(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        for word, screen in (("traffic", TrafficScreen), ("dead", DeadLettersScreen), ("wf", WorkflowsScreen)):
+            await opened.press(":")
+            await opened.type(word)
+            await opened.press("enter")
+            await opened.until(partial(_is_shown, opened, screen), word)
+        await opened.press("ctrl+p")
+        await opened.type("que")
+        await opened.press("tab")
+        assert opened.screen.prompt.value == "queues"
+        await opened.press("enter")
+        await opened.until(lambda: isinstance(opened.app.screen, QueuesScreen), "queues")
+        await opened.press("1", ":")
+        await opened.type("open 8491")
+        await opened.press("enter")
+        await opened.until(lambda: isinstance(opened.app.screen, WorkflowScreen), "the workflow")
+        assert opened.screen.correlation_id == told.DEAD
+        await opened.press("q", ":")
+        await opened.type("open nowhere")
+        await opened.press("enter")
+        await opened.shows("no workflow 'nowhere'")
+        await opened.press(":")
+        await opened.type("frobnicate [/x]")
+        await opened.press("enter")
+        await opened.shows("no such command: frobnicate")
+        await opened.press(":", "up")
+        assert opened.screen.prompt.value == "frobnicate [/x]", "what was typed before"
+        await opened.press("up", "down", "escape")
+
+
+def _is_shown(opened: Console, screen: type) -> bool:
+    return isinstance(opened.app.screen, screen)
+
+
+async def test_a_command_does_what_its_key_does(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        await opened.press(":")
+        await opened.type("retry")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.prompt.asking and "because" in opened.text(), "the reason")
+        await opened.press("escape")
+
+
+async def test_a_workflow_can_be_started(tmp_path: Path) -> None:
+    story = Story()
+    async with console(story, tmp_path) as opened:
+        await opened.press(":")
+        await opened.type("dispatch validate charge amount=12")
+        await opened.press("enter")
+        await opened.shows("dispatched ")
+        await opened.settled()
+        assert "○ validate → · charge" in opened.text()
+        assert story.message(opened.screen.targets()[0]).payload == {"amount": 12}
+        await opened.press(":")
+        await opened.type("dispatch")
+        await opened.press("enter")
+        await opened.shows("name the steps")
+
+
+async def test_editing_in_the_prompt(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press(":")
+        prompt = opened.screen.prompt
+        await opened.type("one two")
+        await opened.press("ctrl+w")
+        assert prompt.value == "one "
+        await opened.press("home", "x", "right", "delete", "end", "backspace", "y")
+        assert prompt.value == "xoey"
+        await opened.press("left", "left", "ctrl+k")
+        assert prompt.value == "xo"
+        await opened.press("ctrl+u")
+        assert prompt.value == ""
+        await opened.type("a" * 150)
+        assert len(opened.lines()[-2]) <= 100
+        await opened.press("escape")
+        assert not prompt.asking
+
+
+async def test_a_pasted_text_is_one_line_and_harmless(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("r")
+        opened.app.post_message(events.Paste("be\x1b[2Jcause\nrm -rf"))
+        await opened.until(lambda: opened.screen.prompt.value, "the paste")
+        assert opened.screen.prompt.value == "be\x1b[2Jcause"
+        assert "be␛[2Jcause" in opened.text()
+        await opened.press("escape")

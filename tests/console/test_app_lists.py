@@ -1,0 +1,160 @@
+"""The lists of workflows, driven by keys: cursor, filter, order, marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.console import story as told
+from tests.console.appkit import console
+from tests.console.story import Story, sample_story
+
+
+async def test_rows_that_come_in_above_leave_the_cursor_on_its_row(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        await opened.press("j", "j")
+        table = opened.screen.table
+        assert table.cursor_key == told.HELD
+        for number in range(40):
+            story.start(f"new{number:02}", ("charge",))
+            await opened.settled()
+        assert table.cursor_key == told.HELD
+        assert any(line.startswith("▌") and "b8a6acd" in line for line in opened.lines())
+        await opened.press("g")
+        story.start("newest", ("charge",))
+        await opened.settled()
+        assert table.cursor_key == "newest", "g follows the top"
+
+
+async def test_until_it_is_moved_the_cursor_follows_the_top(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        story.start("new", ("charge",))
+        await opened.settled()
+        assert opened.screen.table.cursor_key == "new"
+
+
+async def test_moving_keys(tmp_path: Path) -> None:
+    story = Story()
+    for number in range(100):
+        story.start(f"w{number:02}", ("charge",))
+    async with console(story, tmp_path, size=(80, 24)) as opened:
+        table = opened.screen.table
+
+        async def goes(key: str, index: int) -> None:
+            await opened.press(key)
+            assert table.cursor_index == index, key
+
+        await goes("j", 1)
+        await goes("down", 2)
+        await goes("k", 1)
+        await goes("up", 0)
+        await goes("G", 99)
+        await goes("g", 0)
+        await goes("end", 99)
+        await goes("home", 0)
+        page = table.size.height - 1
+        await goes("pagedown", page)
+        await goes("pageup", 0)
+        await goes("ctrl+d", page)
+        await goes("ctrl+u", 0)
+
+
+async def test_the_filter_counts_while_it_is_typed_and_keeps_the_row(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("j", "j", "j", "j")
+        table = opened.screen.table
+        row = table.cursor_key
+        assert row == told.RETRYING
+        await opened.press("/")
+        await opened.type("onboard")
+        assert len(table.source) == 3
+        assert table.cursor_key == row
+        assert "3 of 9" in opened.text()
+        await opened.type("ingx")
+        assert len(table.source) == 0
+        assert "nothing matches the filter" in opened.text()
+        await opened.press("backspace")
+        assert table.cursor_key == row, "the row comes back with the filter that lets it"
+        await opened.press("enter")
+        assert "FILTER" in opened.text()
+        assert "onboarding" in opened.text()
+        await opened.press("escape")
+        assert "FILTER" not in opened.text()
+        assert table.cursor_key == row
+        assert len(table.source) == 9
+
+
+async def test_a_filter_that_is_half_typed_leaves_the_last_one(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("/")
+        await opened.type("state:dead")
+        assert len(opened.screen.table.source) == 1
+        await opened.type(" (")
+        assert len(opened.screen.table.source) == 1
+        assert "a term is missing at character 13" in opened.text()
+        await opened.press("enter")
+        assert "kept the last filter that could be read: state:dead" in opened.text()
+        await opened.press("/", "escape")
+        assert len(opened.screen.table.source) == 9
+
+
+async def test_arrows_move_in_the_list_while_the_filter_is_typed(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("/")
+        await opened.type("onboarding")
+        await opened.press("down", "down", "up", "enter")
+        assert opened.screen.table.cursor_key == told.RETRYING
+
+
+async def test_what_changes_under_a_filter_comes_and_goes(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        await opened.press(":")
+        await opened.type("filter state:dead")
+        await opened.press("enter")
+        await opened.shows("1 of 9")
+        story.fails(told.RUNNING, ValueError("no"))
+        await opened.settled()
+        assert "2 of 9" in opened.text()
+
+
+async def test_order(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        await opened.press("o")
+        assert "ordered by last change" in opened.text()
+        await opened.press("o")
+        assert "ordered by urgency" in opened.text()
+        assert opened.screen.rows.key(0) == told.DEAD
+        for words in ("name", "the activity where they stand", "attempts, most first", "creation, newest first"):
+            await opened.press("o")
+            assert f"ordered by {words}" in opened.text()
+        assert opened.screen.rows.key(0) == told.QUEUED
+
+
+async def test_pause_freezes_the_view_and_misses_nothing(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        await opened.press("p")
+        assert "PAUSED" in opened.text()
+        story.start("late", ("charge",))
+        await opened.until(lambda: opened.app.feed.serial == story.records())
+        await opened.again()
+        assert len(opened.screen.table.source) == 9
+        await opened.press("p")
+        assert len(opened.screen.table.source) == 10
+        assert "PAUSED" not in opened.text()
+
+
+async def test_marks(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press(" ", "j", "j", "ctrl+@")
+        assert opened.screen.targets() == [told.QUEUED, told.ALSO_RUNNING, told.HELD]
+        assert "3 marked" in opened.text()
+        await opened.press("r")
+        assert "retry 3 workflows because:" in opened.text()
+        await opened.press("escape", "u")
+        assert opened.screen.targets() == [told.HELD]
+        await opened.press(" ", " ")
+        assert opened.screen.table.marks == ()

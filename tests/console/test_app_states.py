@@ -1,0 +1,120 @@
+"""The console while it connects, is too small, loses its broker or fails."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+
+import pytest
+
+from paigeant_console.actions import Situation, by_id
+from paigeant_console.app import ConsoleApp, run
+from paigeant_console.feed import Feed
+from paigeant_console.terminal import TerminalError
+from paigeant_core.errors import ConfigError
+from tests.console.appkit import console
+from tests.console.story import Story, sample_story
+
+
+async def test_the_first_paint_waits_for_nobody(tmp_path: Path) -> None:
+    from paigeant_core.transports.memory import MemoryTransport
+
+    story = sample_story()
+    release = threading.Event()
+
+    class Slow(MemoryTransport):
+        async def connect(self) -> None:
+            await asyncio.to_thread(release.wait)
+
+    story.transport = lambda: Slow("story", broker=story.broker)  # type: ignore[method-assign]
+    async with console(story, tmp_path, settle=False) as opened:
+        await opened.shows("connecting to the broker …")
+        await opened.press("2", "3", "4", "5", "1", "r")
+        assert "no row under the cursor" in opened.text() or "connecting" in opened.text()
+        release.set()
+        await opened.settled()
+        assert "onboarding" in opened.text()
+
+
+async def test_an_empty_topic_says_how_to_start(tmp_path: Path) -> None:
+    async with console(Story(), tmp_path) as opened:
+        assert "no workflows yet in topic workflows: `:dispatch STEP …` starts one" in opened.text()
+        await opened.press("2")
+        assert "no traffic yet in topic workflows" in opened.text()
+        await opened.press("4")
+        assert "no dead letters: nothing is dead, held or quarantined" in opened.text()
+        await opened.press("3")
+        await opened.shows("no queues yet")
+        assert "no worker lives" in opened.text()
+        await opened.press("5")
+        await opened.shows("no operator has done anything yet")
+
+
+async def test_a_lost_line_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paigeant_console import feed as feed_module
+    from paigeant_console.feed import Phase
+
+    monkeypatch.setattr(feed_module, "FIRST_DELAY", 600.0)
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        feed = opened.app.feed
+        feed._retry_at = 1e18
+        feed._set_phase(Phase.RECONNECTING, "nobody answers at \x1b[2J[/h]")
+        await opened.shows("connection lost: nobody answers at ␛[2J[/h]; next try in")
+        assert "reconnecting" in opened.lines()[0]
+        feed._set_phase(Phase.STALE)
+        await opened.shows("stale: no word from the broker for")
+        feed._set_phase(Phase.FAILED, "no such scheme")
+        await opened.shows("not connected: no such scheme")
+        feed._set_phase(Phase.LIVE)
+        await opened.until(lambda: "not connected" not in opened.text())
+
+
+@pytest.mark.parametrize("size", [(59, 24), (80, 14), (10, 3), (1, 1)])
+async def test_too_small(tmp_path: Path, size: tuple[int, int]) -> None:
+    async with console(sample_story(), tmp_path, size=size, settle=False) as opened:
+        await opened.until(lambda: "needs 60x15"[: size[0]] in opened.text(), "the sentence")
+        await opened.pilot.resize_terminal(80, 24)
+        await opened.settled()
+        assert "onboarding" in opened.text()
+        await opened.pilot.resize_terminal(*size)
+        await opened.until(lambda: "onboarding" not in opened.text(), "too small again")
+
+
+async def test_every_size_can_be_drawn(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+        for keys in ([], ["enter"], ["2"], ["3"], ["4"], ["5"], ["?"]):
+            await opened.press(*keys)
+            for size in ((60, 15), (79, 23), (119, 30), (120, 40), (200, 50), (1, 1), (80, 24)):
+                await opened.pilot.resize_terminal(*size)
+                await opened.pilot.pause()
+                assert all(len(line) <= size[0] for line in opened.lines())
+
+
+async def test_ascii_only(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, ascii_only=True, size=(120, 40)) as opened:
+        for keys in ([], ["enter"], ["q", "2"], ["3"], ["4"], ["5"], ["1", "?"], ["q", "r", "x", "enter"]):
+            await opened.press(*keys)
+            await opened.again()
+            for line in opened.lines():
+                assert line.isascii(), line
+
+
+def test_run_refuses_what_cannot_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError):
+        run("http://nowhere", "workflows")
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(TerminalError):
+        run("memory://", "workflows")
+
+
+def test_a_password_is_nowhere_on_the_screen(tmp_path: Path) -> None:
+    from paigeant_core.urls import mask_url
+
+    url = "redis://ops:hunter2@redis.example.com:6379/0"
+    app = ConsoleApp(Feed(url, "workflows"), url=mask_url(url), log_directory=tmp_path)
+    assert app.shared.place.url == "redis://redis.example.com:6379/0"
+    assert "hunter2" not in repr(app.shared.target)
+    assert Situation("workflows") == Situation("workflows")
+    assert by_id("retry").writes

@@ -1,0 +1,345 @@
+"""Why a workflow does not move: the sentence of every reason, and real situations on real brokers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paigeant_console.feed import Feed, Phase
+from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.stuck import Explanation, explain, keys_line
+from paigeant_console.model.times import spoken
+from paigeant_core import transition as moves
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.errors import UnsupportedVersion
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.message import Headers
+from paigeant_core.transports import get_transport
+from paigeant_core.transports.types import WorkerInfo, WorkerStatus, worker_record
+from tests.console.test_fold import NOW, Story, worker
+
+PATIENCE = 60.0
+TEN_TO_TEN = NOW - NOW % 86400 + 9 * 3600 + 50 * 60
+
+
+def why(fold: Fold, row: Row, now: float) -> Explanation:
+    found = explain(fold, row, now)
+    assert found is not None
+    return found
+
+
+def sentence(fold: Fold, row: Row, now: float) -> str:
+    return str(why(fold, row, now).sentence)
+
+
+def serves(name: str, *activities: str) -> WorkerInfo:
+    return WorkerInfo(worker=name, activities=activities)
+
+
+def test_nothing_is_said_of_what_moves_or_is_done() -> None:
+    story = Story("a")
+    fold, row = story.fold()
+    fold.observe([worker("a")], NOW)
+    assert explain(fold, row, NOW + 3600) is None, "somebody serves it"
+    fold.observe([worker("a", running=story.message, since=NOW)], NOW)
+    assert explain(fold, row, NOW + 3600) is None, "how long it usually takes is not known"
+    story.done()
+    assert explain(*story.fold(), NOW) is None
+
+
+def test_no_worker_tells_who_was_seen_last() -> None:
+    story = Story("a", at=TEN_TO_TEN)
+    fold, row = story.fold()
+    fold.observe([], TEN_TO_TEN)
+    now = TEN_TO_TEN + 14 * 60
+    assert sentence(fold, row, now) == (
+        "waiting 14 min: no worker serves a (none ever did, as far as the journal goes back)"
+    )
+    assert fold.needs_others(row, now)
+    for event, last in (
+        ("started", "last seen 09:51 on w-3"),
+        ("stopped", "w-3 was the last; stopped at 09:51"),
+        ("lost", "w-3 was the last; lost at 09:51"),
+    ):
+        fold.learn([worker_record(serves("w-3", "a", "b"), "t", event, TEN_TO_TEN + 60)])
+        assert sentence(fold, row, now) == f"waiting 14 min: no worker serves a ({last})"
+    assert keys_line(why(fold, row, now)).startswith("start a worker for it")
+    assert "d parks it" in keys_line(why(fold, row, now))
+    assert keys_line(why(fold, row, now), read_only=True) == "start a worker for it"
+
+
+def test_who_did_the_step_for_others_or_reported_for_it_was_seen_too() -> None:
+    other, story = Story("a", at=TEN_TO_TEN), Story("a", at=TEN_TO_TEN)
+    other.fails()
+    fold, row = story.fold()
+    fold.learn(other.journal)
+    fold.observe([], TEN_TO_TEN)
+    assert sentence(fold, row, TEN_TO_TEN + 60).endswith("(last seen 09:50 on w-1)")
+    fold.observe([WorkerStatus(info=serves("w-9", "a"), last_seen_s=1.0)], TEN_TO_TEN + 300)
+    fold.observe([], TEN_TO_TEN + 600)
+    assert sentence(fold, row, TEN_TO_TEN + 700) == "waiting 11 min: no worker serves a (last seen 09:54 on w-9)"
+
+
+def test_a_worker_that_names_no_activity_serves_all() -> None:
+    fold, row = Story("a").fold()
+    fold.observe([WorkerStatus(info=serves("debugger"))], NOW)
+    assert fold.stuck(row, NOW + 3600) is None
+
+
+def test_a_lost_worker_is_named_with_when_it_was_heard_last() -> None:
+    story = Story("a")
+    fold, row = story.fold()
+    held = worker("a", running=story.message)
+    fold.observe([WorkerStatus(info=held.info, running=held.running, last_seen_s=4.0)], NOW + 10)
+    fold.observe([], NOW + 20)
+    assert sentence(fold, row, NOW + 46) == "its worker w-1 stopped renewing 40 s ago; no other serves a"
+    fold.observe([WorkerStatus(info=serves("w-2", "a"))], NOW + 47)
+    assert sentence(fold, row, NOW + 46 + 60) == "its worker w-1 stopped renewing 1 min ago; another will take it over"
+    assert keys_line(why(fold, row, NOW + 46)).startswith("r gives it to another worker")
+
+
+def test_slow_says_how_long_others_took() -> None:
+    others = Story("a", "a")
+    others.done(seconds=2.0)
+    story = Story("a")
+    fold, row = story.fold()
+    fold.observe([worker("a", running=story.message, since=NOW)], NOW)
+    assert fold.needs_others(row, NOW + 61)
+    fold.learn(others.journal)
+    assert sentence(fold, row, NOW + 12 * 60) == "running for 12 min on w-1; half of its kind took no more than 2.0 s"
+    assert keys_line(why(fold, row, NOW + 720)) == "r starts a second copy, and the first is refused"
+    for _ in range(2):
+        story.add(moves.done(story.message, {}, story.span(90)), follow=False)
+    fold.learn(story.journal)
+    assert "half of its kind took no more than 1 min" in sentence(fold, row, NOW + 12 * 60)
+
+
+def test_backoff_counts_attempts_and_the_time_until_the_next() -> None:
+    story = Story("a")
+    for number in range(2, 5):
+        story.add(moves.retry(story.message, TimeoutError("took longer than 5 s"), 38.0, story.span(), most=5))
+        assert story.message.headers.attempt == number
+    fold, row = story.fold()
+    due = story.at - 1 + 38
+    assert sentence(fold, row, due - 38) == "attempt 4 of 5 in 40s after TimeoutError: took longer than 5 s"
+    assert sentence(fold, row, due) == "attempt 4 of 5 due after TimeoutError: took longer than 5 s"
+    assert keys_line(why(fold, row, due)).startswith("r runs it now")
+    assert keys_line(why(fold, row, due), commands=True).startswith("`retry` runs it now")
+    # A worker of an older version says not how many there are.
+    story.fails(5.0)
+    assert sentence(*story.fold(), story.at + 3).startswith("attempt 5 in 10s after ValueError")
+
+
+def test_poison_is_said_of_the_dead_letter() -> None:
+    story = Story("a")
+    story.add(
+        moves.failed(story.message, RuntimeError("5 workers died while they ran this step"), "poison", story.span())
+    )
+    fold, row = story.fold()
+    assert (row.state, fold.stuck(row, NOW)) == (State.DEAD, "poison")
+    assert sentence(fold, row, NOW) == "5 workers died while they ran this step (a, found by w-1)"
+    assert keys_line(why(fold, row, NOW)).startswith("mend the handler, then; r runs the step again")
+
+
+def test_version_says_when_it_is_offered_again() -> None:
+    story = Story("a")
+    error = moves.error_document(UnsupportedVersion("spec version 2; this code reads up to 1"))
+    detail = {"reason": "version", "error": error, "delay_s": 30.0}
+    record = Record(
+        Kind.RETRYING, story.message.headers, state=State.RETRYING, worker="w-1", detail=detail, body=b"?", at=NOW
+    )
+    fold = Fold()
+    fold.apply([record])
+    row = fold.rows[story.message.correlation_id]
+    assert fold.stuck(row, NOW) == "version"
+    assert sentence(fold, row, NOW + 10) == (
+        "its message is newer than w-1 can read (spec version 2; this code reads up to 1); offered again in 20s"
+    )
+    assert keys_line(why(fold, row, NOW)) == "roll the workers forward"
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("lost", "the broker lost its message for a at 09:50; the journal has it"),
+        ("token_expired", "token expired"),
+    ],
+)
+def test_reasons_that_the_journal_gives(reason: str, said: str) -> None:
+    story = Story("a", at=TEN_TO_TEN)
+    record = moves.operated(story.message, TEN_TO_TEN, {"reason": reason}, state=State.QUEUED, body=True)
+    record.at = TEN_TO_TEN
+    fold = Fold()
+    fold.apply([record])
+    row = fold.rows[story.message.correlation_id]
+    assert fold.stuck(row, TEN_TO_TEN) == reason
+    assert sentence(fold, row, TEN_TO_TEN) == said
+
+
+@pytest.mark.parametrize(
+    ("detail", "worker_name", "until", "then", "said"),
+    [
+        ({"operator": "ann", "reason": "audit"}, "", 8 * 3600 + 600, "release",
+         "held by ann until 18:00, then it goes on: audit"),
+        ({"operator": "ann"}, "", 60, "dead_letter", "held by ann until 09:51, then it is dead-lettered"),
+        ({"operator": "ann", "reason": "audit"}, "", None, "release", "held by ann since 09:50: audit"),
+        ({"reason": "look"}, "w-1", None, "release", "held by its handler on w-1 since 09:50: look"),
+        ({}, "", None, "release", "held since 09:50"),
+    ],
+)  # fmt: skip
+def test_held_says_by_whom_and_until_when(
+    detail: dict[str, Any], worker_name: str, until: float | None, then: Any, said: str
+) -> None:
+    story = Story("a", at=TEN_TO_TEN)
+    story.add(moves.hold(story.message, TEN_TO_TEN, detail, worker_name, until, then))
+    fold, row = story.fold()
+    assert sentence(fold, row, TEN_TO_TEN + 5) == said
+
+
+def test_what_is_parked_keeps_its_error_and_its_reason() -> None:
+    story = Story("a")
+    story.dies()
+    found = why(*story.fold(), NOW)
+    assert str(found.sentence) == "ValueError: dead (attempts exhausted)"
+    assert found.style == "error"
+    assert keys_line(found) == "r runs the step again; R replays with a mended payload"
+
+
+def test_text_off_the_wire_is_made_safe() -> None:
+    story = Story("a")
+    story.add(moves.hold(story.message, NOW, {"operator": "\x1b[2Jann", "reason": "\x9b31m\u202e"}, "", None))
+    text = sentence(*story.fold(), NOW)
+    assert "\x1b" not in text
+    assert "\x9b" not in text
+    assert "\u202e" not in text
+    fold, row = story.fold()
+    found = explain(fold, row, NOW, ascii_only=True)
+    assert found is not None
+    assert found.sentence.isascii()
+
+
+def test_a_stray_record_of_a_worker_teaches_nothing() -> None:
+    fold = Fold()
+    fold.learn([Record(Kind.WORKER, Headers(topic="t"), worker="w", detail={"activities": [1, None], "event": "lost"})])
+    fold.apply([Record(Kind.WORKER, Headers(topic="t"), worker="w", detail={"activities": "a", "event": "lost"})])
+    assert fold.signs == {}
+
+
+def test_spans_are_said_in_steps_that_change_seldom() -> None:
+    said = [str(spoken(seconds)) for seconds in (-3, 9, 10, 47, 60, 14 * 60 + 59, 3 * 3600, 47 * 3600, 50 * 3600)]
+    assert said == ["a moment", "a moment", "10 s", "40 s", "1 min", "14 min", "3 h", "47 h", "2 days"]
+
+
+# On real brokers
+
+TARGET = """
+import asyncio
+import time
+from paigeant_core import RetryPolicy, Worker
+
+worker = Worker()
+
+@worker.activity("charge", retry=RetryPolicy(max_attempts=5, initial=600, cap=600, jitter=0))
+async def charge(ctx):
+    raise TimeoutError("the provider did not answer")
+
+@worker.activity("review")
+async def review(ctx):
+    ctx.hold("a person has to look", until=time.time() + 3600, on_deadline="release")
+
+@worker.activity("sleep")
+async def sleep(ctx):
+    await asyncio.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def watching(url: str, topic: str) -> Iterator[Callable[[str, str], Explanation]]:
+    """A feed on a broker, and a way to wait until it says something of a workflow."""
+    feed = Feed(url, topic, no_worker_after=0.2)
+    feed.start()
+
+    def until(correlation_id: str, words: str) -> Explanation:
+        found: list[Explanation] = []
+
+        def ready() -> bool:
+            row = feed.fold.rows.get(correlation_id)
+            said = explain(feed.fold, row, feed.now()) if row is not None else None
+            if said is not None and words in said.sentence:
+                found.append(said)
+            return bool(found)
+
+        # What is stuck becomes so by time alone, which wakes nobody: look again now and then.
+        for _ in range(int(PATIENCE)):
+            if feed.wait(ready, 1.0):
+                return found[-1]
+        raise AssertionError((words, feed.fold.rows.get(correlation_id), feed.status()))
+
+    try:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE), feed.status()
+        yield until
+    finally:
+        feed.stop(10)
+
+
+async def dispatch(url: str, topic: str, *steps: str) -> None:
+    transport = get_transport(url)
+    await transport.connect()
+    try:
+        for step in steps:
+            await WorkflowDispatcher(transport).dispatch_workflow(
+                activities=[step], variables={}, topic=topic, correlation_id=f"the-{step}"
+            )
+    finally:
+        await transport.disconnect()
+
+
+def real_situations(url: str, topic: str, tmp_path: Path) -> None:
+    (tmp_path / "activities.py").write_text(TARGET)
+    command = [sys.executable, "-m", "paigeant_console", "--url", url, "--topic", topic]
+    # The URL of a test's own broker is no secret, and the line that says so goes nowhere.
+    process = subprocess.Popen(
+        [*command, "worker", str(tmp_path / "activities.py")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        asyncio.run(dispatch(url, topic, "charge", "review", "sleep", "unserved"))
+        with watching(url, topic) as until:
+            found = until("the-charge", "attempt 2 of 5 in ")
+            assert found.sentence.endswith(" after TimeoutError: the provider did not answer")
+            found = until("the-review", "held by its handler on ")
+            assert found.sentence.endswith(", then it goes on: a person has to look")
+            found = until("the-unserved", "no worker serves unserved")
+            assert found.sentence.endswith("(none ever did, as far as the journal goes back)")
+            shown = subprocess.run(
+                [*command, "show", "the-charge"], capture_output=True, text=True, timeout=60, check=True
+            ).stdout
+            assert "stuck    backoff: attempt 2 of 5 in " in shown
+            assert "to do    `retry` runs it now" in shown
+
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            found = until("the-sleep", "stopped renewing ")
+            assert found.sentence.startswith("its worker ")
+            assert found.sentence.endswith("; no other serves sleep")
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.timeout(120)
+def test_real_situations_on_redis(redis_url: str, topic: str, tmp_path: Path) -> None:
+    real_situations(redis_url, topic, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_real_situations_on_rabbitmq(rabbit_url: str, topic: str, tmp_path: Path) -> None:
+    real_situations(rabbit_url, topic, tmp_path)

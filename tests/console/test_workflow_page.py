@@ -1,0 +1,127 @@
+"""One workflow over time: waiting and working apart, as it stood at a hop, and its payload in every form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from paigeant_console.model.payload_diff import changes
+from paigeant_console.model.workflow_page import WorkflowPage
+from tests.console import story as told
+from tests.console.story import START, Story, sample_story
+from tests.console.test_view_models import cells_text, page, workers_of
+
+
+def test_waiting_and_working_are_told_apart() -> None:
+    story = Story()
+    story.start("a", ("one", "two", "three"))
+    story.wait(10)
+    story.done("a", took=5.0)
+    story.wait(5)
+    story.fails("a", ValueError("no"), delay=10, took=2.0)
+    story.wait(10)
+    story.done("a", took=8.0)
+    story.wait(80)
+    made = page(story, "a")
+    rows = [row.split(" | ") for row in cells_text(made.hops(story.clock.now()))]
+    assert [(row[3], row[4]) for row in rows] == [("10.0s", "5.0s"), ("10.0s", "8.0s"), ("5.0s", "2.0s"), ("1m", "")]
+    assert [row[5] for row in rows] == ["░░█", "    ░░██", "   ░█", "        " + "░" * 16]
+    assert made.totals(story.clock.now()) == (25.0, 15.0)
+    assert made.stands_at() == "3"
+    story.runs("w1", "a", activities=["three"])
+    story.wait(20)
+    made = page(story, "a")
+    made._fold.observe(workers_of(story), story.clock.now())
+    last = cells_text(made.hops(story.clock.now()))[-1].split(" | ")
+    assert last[3:5] == ["1m20", "00:20"]
+    assert made.totals(story.clock.now()) == (105.0, 35.0)
+    ascii_page = WorkflowPage(made.history, made._fold, "a", ascii_only=True)
+    assert "." * 14 + "#" in cells_text(ascii_page.hops(story.clock.now()))[-1]
+
+
+def test_the_last_try_of_a_dead_letter_counts_too() -> None:
+    story = Story()
+    story.start("a", ("one",))
+    story.wait(3)
+    story.fails("a", ValueError("no"), took=4.0)
+    made = page(story, "a")
+    row = cells_text(made.hops(story.clock.now()))[1].split(" | ")
+    assert (row[3], row[4]) == ("3.0s", "4.0s")
+    assert made.totals(story.clock.now()) == (3.0, 4.0)
+
+
+def test_what_completed_has_an_end_with_its_last_payload() -> None:
+    story = sample_story()
+    made = page(story, told.DONE)
+    rows = made.hops(story.clock.now())
+    assert rows[-1][0] == made.stands_at() == "5"
+    assert "✓ end" in cells_text(rows)[-1]
+    ended = made.payload_at("5", 80)
+    assert ended is not None
+    assert ended.title.startswith("payload as it ended")
+    assert ended.raw == story.message(told.DONE).payload_bytes
+    assert made.hop_of("5") is None, "there is nothing to replay from"
+
+
+def test_the_slip_as_it_stood_at_a_hop() -> None:
+    story = sample_story()
+    made = page(story, told.DONE)
+    assert made.as_it_stood("5") is None, "it stands there"
+    stood = made.as_it_stood("3")
+    assert stood is not None
+    row, at = stood
+    assert (row.state, row.headers.hop, row.headers.steps_done) == ("queued", 3, 2)
+    assert at == START + 1.6
+    assert made.as_it_stood(None) is None
+    assert page(story, told.RETRYING).as_it_stood("3.1") is None, "a try belongs to its hop"
+
+
+def test_a_payload_is_shown_raw_in_hex_and_as_what_changed() -> None:
+    story = Story()
+    story.start("a", ("one", "two", "three"), {"card": {"n": 1.50, "valid": "2024-01"}, "by": "ann", "old": [1, 2]})
+    story.done("a", {"card": {"n": 1.5, "valid": "2029-08"}, "paid": True})
+    story.done("a", {"by": "bo\x1b[2J"})
+    made = page(story, "a")
+
+    def shown(key: str, form: Any, base: int | None = None) -> tuple[str, list[str], Sequence[str]]:
+        detail = made.payload_at(key, 80, form, base=base)
+        assert detail is not None
+        return str(detail.title), [str(line) for line in detail.lines], detail.styles
+
+    title, lines, styles = shown("2", "changes")
+    assert title.startswith("changed from hop 1 to hop 2, ")
+    assert lines == [
+        '~ card.valid: "2024-01" → "2029-08"',
+        "+ paid: true",
+        "  3 values as before",
+    ]
+    assert styles == ["warn", "ok", "dim"]
+    assert shown("3", "changes")[1][0] == '~ by: "ann" → "bo\\u001b[2J"'
+    title, lines, _ = shown("3", "changes", 1)
+    assert title.startswith("changed from hop 1 to hop 3")
+    assert len(lines) == 4
+    title, lines, _ = shown("1", "changes", 3)
+    assert "- paid: true" in lines
+    title, lines, _ = shown("1", "changes")
+    assert title.startswith("what it was dispatched with")
+    assert all(line.startswith("+ ") for line in lines)
+    assert shown("2", "changes", 2)[1][0] == "nothing changed"
+    assert shown("1", "raw")[1][0].startswith('{"card":{"n":1.5,')
+    assert shown("1", "raw")[0].endswith("bytes, raw")
+    assert shown("1", "hex")[1][0].startswith("00000000  7b 22 63 61 72 64 22")
+
+
+def test_what_cannot_be_compared_says_so() -> None:
+    assert changes(b"[]", b"{}") is None
+    assert changes(b"{}", b"\xff") is None
+    many = msgspec.json.encode({f"k{number}": number for number in range(600)})
+    lines = changes(b"{}", many)
+    assert lines is not None
+    assert (len(lines), str(lines[-1][0])) == (501, "  and 100 more changes")
+    deep = b'{"a":' * 50 + b"1" + b"}" * 50
+    deeper = deep.replace(b"1", b"2")
+    found = changes(deep, deeper)
+    assert found is not None
+    assert found[0][0].startswith("~ a.a.a.a.a.a: ")
