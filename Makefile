@@ -95,7 +95,7 @@ format: dev
 # The examples are loaded, not run: what they do is tested, and some of them serve until they are stopped. This comes
 # last and is silent unless it fails, so that pytest's closing line stays at the end.
 test: dev servers lint
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup --ignore tests/chaos $(PYTEST_ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 	@for example in $(wildcard examples/*.py); do \
 		PAIGEANT_URL=memory:// $(PY) -c 'import runpy, sys; runpy.run_path(sys.argv[1], run_name="example")' "$$example" || \
 			{ echo "$$example does not load." >&2; exit 1; }; \

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.contract import hold
 from tests.chaos.grounds import MemoryGround
 from tests.chaos.storm import Plan, ride
+
+pytestmark = pytest.mark.xdist_group("chaos")  # one after the other: each has processes of its own
 
 
 async def test_nothing_is_lost_when_workers_crash(tmp_path: Path) -> None:

@@ -34,8 +34,8 @@ class Echo:
                     self.heard += data
                     writer.write(data)
                     await writer.drain()
-            except OSError:
-                pass
+            except (OSError, asyncio.CancelledError):
+                pass  # cancelled: the server ends, and asyncio complains about a handler that ends so
             finally:
                 writer.transport.abort()
 
@@ -43,9 +43,17 @@ class Echo:
             self._server = await asyncio.start_server(answer, HOST, self.port)
             self._ready.set()
 
+        async def end() -> None:
+            self._server.close()
+            answering = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in answering:
+                task.cancel()
+            await asyncio.gather(*answering, return_exceptions=True)
+            await asyncio.sleep(0)  # in which the connections are closed
+
         self._loop.run_until_complete(serve())
         self._loop.run_forever()
-        self._server.close()
+        self._loop.run_until_complete(end())
         self._loop.close()
 
     def close(self) -> None:

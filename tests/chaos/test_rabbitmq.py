@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import pytest
 
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import DuplicateWorkflow, PublishUnknown
-from paigeant_core.journal import Record
+from paigeant_core.journal import Kind, Record
 from paigeant_core.transports import Transport, get_transport
-from paigeant_core.transports.rabbitmq import RabbitTransport
-from tests.chaos.contract import ChaosContract, Scene, hold
+from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport
+from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.types import Settled
+from tests.chaos.contract import ChaosContract, Scene, hold, until
 from tests.chaos.grounds import RabbitGround
 from tests.chaos.proxy import Proxy
 from tests.chaos.storm import Plan, ride
 from tests.transports.contract import Hands
+
+pytestmark = pytest.mark.xdist_group("chaos")  # one after the other: each has processes of its own
 
 
 class TestRabbit(ChaosContract):
@@ -30,16 +35,7 @@ class TestRabbit(ChaosContract):
 
     def stall_at_the_publish(self, transport: Transport, proxy: Proxy) -> None:
         assert isinstance(transport, RabbitTransport)
-        publisher, send = transport._publisher, transport._publisher.send
-
-        async def stalled(items: Any) -> None:
-            if any(item.exchange.startswith("paigeant.") for item in items):
-                await publisher._open()
-                await asyncio.to_thread(proxy.stall, "back")
-                publisher.send = send  # type: ignore[method-assign]
-            await send(items)
-
-        publisher.send = stalled  # type: ignore[method-assign]
+        stall_at_the_next(transport._publisher, proxy)
 
     @pytest.mark.parametrize("chosen", [False, True], ids=["own-id", "chosen-id"])
     async def test_a_dispatch_whose_confirm_got_lost_is_told_to_be_unknown_and_runs_once(
@@ -52,6 +48,56 @@ class TestRabbit(ChaosContract):
                 with pytest.raises(DuplicateWorkflow):
                     await transport.dispatch(scene.topic, transition, chosen_id=True)
         await self._runs_once(scene)
+
+    async def test_of_a_step_that_was_given_back_as_the_line_broke_one_copy_runs(
+        self, url: str, topic: str, proxy: Proxy
+    ) -> None:
+        async with AsyncExitStack() as stack:
+            one, two = [await stack.enter_async_context(get_transport(url)) for _ in range(2)]
+            behind = await stack.enter_async_context(self._behind(proxy, url))
+            workflow = await WorkflowDispatcher(one).dispatch_workflow(["a"], {}, topic=topic)
+            giving, left, right = (Hands(transport, topic, "a") for transport in (behind, one, two))
+            for hands in (giving, left, right):
+                stack.push_async_callback(hands.consumer.close)
+            given = await giving.take_one()
+            assert isinstance(giving.consumer, RabbitConsumer)
+            stall_at_the_next(giving.consumer._desk.publisher, proxy)
+            giving_back = asyncio.create_task(giving.consumer.hand_back(given))
+
+            async def ready(count: int) -> bool:
+                return [queue.ready for queue in await one.queues(topic)] == [count]
+
+            await until(partial(ready, 1), "it was not given back")
+            await asyncio.to_thread(proxy.cut)
+            # The broker has the copy that was given back, and takes back the one that it gave.
+            await until(partial(ready, 2), "there are no two copies")
+            await giving_back
+            taken = await left.take_one()
+            # While one of them runs nobody gets the other, and when it is done nobody does.
+            await right.nothing(1.0)
+            assert await left.finish(taken) is Settled.DONE
+
+            async def gone() -> bool:
+                await right.nothing(0.1)
+                return await ready(0) and len(await two.history(topic, workflow)) == 3
+
+            await until(gone, "the other copy was not dropped")
+            kinds = [record.kind for record in await two.history(topic, workflow)]
+            assert kinds == [Kind.DISPATCHED, Kind.FINISHED, Kind.SUPERSEDED]
+
+
+def stall_at_the_next(publisher: Publisher, proxy: Proxy) -> None:
+    """Let the next publish to an exchange of ours get through, and no confirm come back."""
+    send = publisher.send
+
+    async def stalled(items: Any) -> None:
+        if any(item.exchange.startswith("paigeant.") for item in items):
+            await publisher._open()
+            await asyncio.to_thread(proxy.stall, "back")
+            publisher.send = send  # type: ignore[method-assign]
+        await send(items)
+
+    publisher.send = stalled  # type: ignore[method-assign]
 
 
 @pytest.mark.rabbitmq

@@ -14,6 +14,8 @@ from tests.chaos.grounds import RedisEverysecGround, RedisGround
 from tests.chaos.proxy import Proxy
 from tests.chaos.storm import Plan, ride
 
+pytestmark = pytest.mark.xdist_group("chaos")  # one after the other: each has processes of its own
+
 
 class TestRedis(ChaosContract):
     """What a broker survives that stays up."""

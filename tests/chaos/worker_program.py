@@ -8,6 +8,7 @@ Its environment:
     PAIGEANT_URL, CHAOS_TOPIC   where
     CHAOS_LEDGER                the file that the handlers append to
     CHAOS_STEP_MS               how long a step takes: a number, or two with a dash
+    CHAOS_GATE                  no step comes to its end until there is such a file
     CHAOS_BLOCK_MS              the step `block` holds up the whole loop for so long
     CHAOS_LEASE, CHAOS_CONCURRENCY, CHAOS_DRAIN
     CHAOS_CLOCK                 seconds by which the clock jumps to and fro
@@ -63,6 +64,7 @@ def build(environ: Mapping[str, str], book: ledger.Ledger) -> Worker:
     """
     least, _, most = environ.get("CHAOS_STEP_MS", "20").partition("-")
     shortest, longest = float(least) / 1000, float(most or least) / 1000
+    gate = environ.get("CHAOS_GATE")
     made = Worker(
         environ.get("CHAOS_TOPIC", "chaos"),
         concurrency=int(environ.get("CHAOS_CONCURRENCY", "8")),
@@ -73,6 +75,8 @@ def build(environ: Mapping[str, str], book: ledger.Ledger) -> Worker:
 
     async def step(ctx: ActivityContext) -> dict[str, Any]:
         book.step(ledger.STARTED, ctx)
+        while gate is not None and not await asyncio.to_thread(Path(gate).exists):  # noqa: ASYNC110 - a file
+            await asyncio.sleep(0.05)
         await asyncio.sleep(random.uniform(shortest, longest))
         book.step(ledger.FINISHED, ctx)
         return {ctx.activity: ctx.idempotency_key}
