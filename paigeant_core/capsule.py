@@ -33,7 +33,7 @@ MAX_CAPSULE = 256 * 1024 * 1024
 REDACTED = "[redacted]"
 _SECRET = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|api[-_]?key|credential|private[-_]?key|authorization|cookie"
-    r"|(^|[-_])(cvc|cvv|pin|iban|ssn)$|card[-_]?(number|no)?$",
+    r"|(^|[-_])(cvc|cvv|pin|iban|ssn|card)$|card[-_]?(number|no)$",
     re.IGNORECASE,
 )
 
@@ -211,12 +211,14 @@ def _without_secrets(body: bytes, redacted: set[str]) -> bytes:
     return message.encode()
 
 
-def _redact(value: Any, path: str, redacted: set[str]) -> None:
+def _redact(value: Any, path: str, redacted: set[str], *, inside: bool = False) -> None:
+    """Replace what looks like a secret; in an object that looks like one, whatever it holds."""
     items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in list(items):
         where = f"{path}.{key}" if path else str(key)
-        if isinstance(key, str) and _SECRET.search(key) and not isinstance(inner, dict | list) and inner is not None:
+        secret = inside or (isinstance(key, str) and _SECRET.search(key) is not None)
+        if isinstance(inner, dict | list):
+            _redact(inner, where, redacted, inside=secret)
+        elif secret and inner is not None:
             value[key] = REDACTED
             redacted.add(where)
-        else:
-            _redact(inner, where, redacted)

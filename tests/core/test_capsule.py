@@ -15,7 +15,12 @@ from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Hands, until
 
 TOPIC = "orders"
-SECRET = {"card_number": "4000 0000 0000 0069", "nested": [{"api_key": "k1", "note": "kept"}], "amount": 1.50}
+SECRET = {
+    "card_number": "4000 0000 0000 0069",
+    "card": {"number": "4000 1", "ways": ["4000 2"]},
+    "nested": [{"api_key": "k1", "note": "kept"}],
+    "amount": 1.50,
+}
 
 
 async def a_dead_one() -> tuple[MemoryTransport, str]:
@@ -44,7 +49,7 @@ async def test_secrets_are_replaced_and_named() -> None:
     assert b"4000" not in data
     assert b"k1" not in data
     capsule = Capsule.decode(data)
-    assert capsule.redacted == ("card_number", "nested.0.api_key")
+    assert capsule.redacted == ("card.number", "card.ways.0", "card_number", "nested.0.api_key")
     message = capsule.records[0].message
     assert message is not None
     assert message.payload["card_number"] == REDACTED
