@@ -18,7 +18,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -227,21 +226,15 @@ def measure_load(url: str, workflows: int, rate: int, seconds: float) -> None:
             told("the same: CPU of the whole console", f"{cpu:.0%}", "20 % for the screen")
             terminal.send("1")
             time.sleep(2)
-            _latency(terminal, "key to paint: help opens, p50 / p95", lambda: ("?", "q"), "Keys of", "50 ms")
-        terminal.send("/")
-        time.sleep(1)
-        for key in "step:charge":
-            before = len(terminal.raw)
-            terminal.send(key)
-            terminal.wait(key, before)
-            time.sleep(0.3)
+            median, late = latency(terminal, "?", "q", "Keys of")
+            told("key to paint: help opens, p50 / p95", f"{median:.0f} / {late:.0f} ms", "50 ms")
         told("RSS with all of it", f"{_rss(terminal.process.pid) / 2**20:,.0f} MB", "-")
 
 
-def _latency(terminal: Terminal, what: str, keys: Callable[[], tuple[str, str]], marker: str, asked: str) -> None:
+def latency(terminal: Terminal, there: str, back: str, marker: str) -> tuple[float, float]:
+    """Milliseconds from a key to what it brings on the screen: the median, and the 95th percentile."""
     took = []
     for _ in range(40):
-        there, back = keys()
         before, begun = len(terminal.raw), time.perf_counter()
         terminal.send(there)
         took.append((terminal.wait(marker, before) - begun) * 1000)
@@ -249,7 +242,7 @@ def _latency(terminal: Terminal, what: str, keys: Callable[[], tuple[str, str]],
         terminal.send(back)
         time.sleep(0.35)
     took.sort()
-    told(what, f"{statistics.median(took):.0f} / {took[int(len(took) * 0.95)]:.0f} ms", asked)
+    return statistics.median(took), took[int(len(took) * 0.95)]
 
 
 def _settle(terminal: Terminal) -> None:

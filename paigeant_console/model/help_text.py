@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from paigeant_console.actions import FORMS, Action, Situation, keys_text, of_view, refusal
-from paigeant_console.model.looks import DONE, STATES, TODO
+from paigeant_console.model.looks import DONE, STATES, TO_COME
 from paigeant_console.model.text import Span, spans_width, width_of, wrap_words
 from paigeant_console.safe_text import SafeText, cells, joined, literal
 
@@ -56,7 +56,7 @@ def help_lines(situation: Situation, title: SafeText, width: int, *, ascii_only:
             lines += [line for action in of_view(form) for line in _lines(action, there, width)]
             lines.append([])
     lines.append([(literal("Signs"), "info")])
-    looks = [*STATES.values(), DONE, TODO]
+    looks = [*STATES.values(), DONE, TO_COME]
     for look in looks:
         mark = cells(joined((literal("  "), look.mark(ascii_only))), KEY_CELLS)
         lines.append([(mark, look.style or "strong"), (look.word, "")])

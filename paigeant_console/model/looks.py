@@ -20,7 +20,7 @@ __all__ = [
     "SKIPPED",
     "STATES",
     "STUCK",
-    "TODO",
+    "TO_COME",
     "UNDONE",
     "URGENT",
     "Look",
@@ -75,7 +75,7 @@ STATES: Final[Mapping[str, Look]] = {
 """How a workflow in a state, and its current step, are drawn; urgent ones are told apart by shape."""
 
 DONE: Final = _look("✓", "[x]", "ok", "done")
-TODO: Final = _look("·", "[ ]", "dim", "to do")
+TO_COME: Final = _look("·", "[ ]", "dim", "to do")
 UNDONE: Final = _look("↶", "[<]", "dim", "undone")
 SKIPPED: Final = _look("–", "[-]", "dim", "skipped")
 UNKNOWN: Final = _look("?", "[?]", "warn", "unknown")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from paigeant_console.model.fold import Row
-from paigeant_console.model.looks import ARROW, DONE, TODO, UNDONE, Look, look, times_glyph
+from paigeant_console.model.looks import ARROW, DONE, TO_COME, UNDONE, Look, look, times_glyph
 from paigeant_console.model.text import Span, shown, spans_width, width_of
 from paigeant_console.model.times import countdown, countdown_tick, parsed, stopwatch, stopwatch_tick
 from paigeant_console.safe_text import SafeText, cells, joined, literal
@@ -79,9 +79,9 @@ def track_of(row: Row, now: float, *, ascii_only: bool = False) -> Track:
         if index == at:
             mark = here
         elif row.undoing or state == State.COMPENSATED:
-            mark = DONE if at is not None and index < at else UNDONE if index < done else TODO
+            mark = DONE if at is not None and index < at else UNDONE if index < done else TO_COME
         else:
-            mark = DONE if index < done else TODO
+            mark = DONE if index < done else TO_COME
         marks.append(StepMark(shown(name, NAME_LIMIT, ascii_only=ascii_only), mark))
     if not marks and finished:
         return Track((), None, (), before=max(0, done))
@@ -166,7 +166,7 @@ def wrap_track(track: Track, width: int, most: int, *, ascii_only: bool = False)
     arrow = (ARROW[ascii_only], "dim")
     groups = _counts(_hidden((), track.before, DONE), ascii_only)
     groups += [_step(track, index, ascii_only) for index in range(len(track.steps))]
-    groups += _counts(_hidden((), track.after, TODO), ascii_only)
+    groups += _counts(_hidden((), track.after, TO_COME), ascii_only)
     lines: list[list[Span]] = [[]]
     for index, group in enumerate(groups):
         piece = group if index == len(groups) - 1 else [*group, arrow]
@@ -180,7 +180,7 @@ def _window(track: Track, first: int, last: int, ascii_only: bool) -> list[Span]
     """Steps ``first`` to ``last`` by name, the others as numbers."""
     groups = _counts(_hidden(track.steps[:first], track.before, DONE), ascii_only)
     groups += [_step(track, index, ascii_only) for index in range(first, last + 1)]
-    groups += _counts(_hidden(track.steps[last + 1 :], track.after, TODO), ascii_only)
+    groups += _counts(_hidden(track.steps[last + 1 :], track.after, TO_COME), ascii_only)
     arrow = (ARROW[ascii_only], "dim")
     spans: list[Span] = []
     for group in groups:
@@ -226,7 +226,7 @@ def _current_alone(track: Track, index: int, width: int, ascii_only: bool) -> li
     notes = [(joined((_SPACE, note)), style) for note, style in track.notes] if index == track.current else []
     name_style = (step.look.style or "strong") if index == track.current else "dim"
     before = _counts(_hidden(track.steps[:index], track.before, DONE), ascii_only)
-    after = _counts(_hidden(track.steps[index + 1 :], track.after, TODO), ascii_only)
+    after = _counts(_hidden(track.steps[index + 1 :], track.after, TO_COME), ascii_only)
     left = [span for group in before for span in (*group, arrow)]
     right = [span for group in after for span in (arrow, *group)]
     for ahead, behind, beside in ((left, right, notes), (left, [], notes), ([], [], notes), ([], [], notes[-1:])):

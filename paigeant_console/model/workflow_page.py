@@ -10,7 +10,7 @@ import msgspec
 
 from paigeant_console.model.fold import Fold, Row, readable
 from paigeant_console.model.hop_log import Hop, Spent, Try, hops_of, number_of, spent_of
-from paigeant_console.model.looks import DONE, SKIPPED, TODO, UNDONE, Look, kind_look, look, times_glyph
+from paigeant_console.model.looks import DONE, SKIPPED, TO_COME, UNDONE, Look, kind_look, look, times_glyph
 from paigeant_console.model.payload_diff import changes
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.record_line import record_summary
@@ -275,7 +275,7 @@ class WorkflowPage:
                 return UNDONE if undone else DONE
             return DONE
         done = row is not None and number <= row.headers.steps_done
-        return (SKIPPED if hop.came is not None else DONE) if done else TODO
+        return (SKIPPED if hop.came is not None else DONE) if done else TO_COME
 
     def _try_cells(self, one: Try, now: float, scale: tuple[float, float]) -> RowCells:
         record = one.record

@@ -69,7 +69,6 @@ def test_version_and_help(cli: Cli) -> None:
 
 
 def test_the_console_needs_a_terminal_and_says_so(cli: Cli) -> None:
-    pytest.importorskip("paigeant_console.app")
     for arguments in (["--url", "memory://x"], ["demo"]):
         cli(*arguments).ended(2).said("The console needs a terminal")
 

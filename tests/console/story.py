@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from paigeant_console.demo import ONBOARDING, ORDER, SUPPORT
 from paigeant_core import transition as moves
 from paigeant_core.clock import ManualClock
 from paigeant_core.dispatcher import new_workflow
@@ -21,24 +22,6 @@ from paigeant_core.transports.types import Settled, WorkerInfo, holding
 
 TOPIC = "workflows"
 START = 1_767_261_600.0  # 2026-01-01T10:00:00Z
-
-ONBOARDING = ("validate-customer-data", "create-customer-account", "setup-payment-method", "send-welcome-email")
-ORDER = (
-    "validate-order-details",
-    "check-inventory",
-    "process-payment",
-    "update-inventory",
-    "generate-shipping-label",
-    "send-confirmation-email",
-    "notify-warehouse",
-)
-SUPPORT = (
-    "classify-ticket-priority",
-    "route-to-specialist-team",
-    "research-customer-history",
-    "generate-initial-response",
-    "schedule-human-follow-up",
-)
 
 
 class Failure(Exception):

@@ -10,7 +10,8 @@ import sys
 from itertools import count
 
 from paigeant_console.app import run
-from tests.console.story import RUNNING, SUPPORT, sample_story
+from paigeant_console.demo import SUPPORT
+from tests.console.story import RUNNING, sample_story
 
 if __name__ == "__main__":
     story = sample_story()

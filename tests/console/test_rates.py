@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from paigeant_console.demo import ORDER
 from paigeant_console.model.rates import CELLS, SPAN, Rates, per_second, sparkline
 from paigeant_core.clock import rfc3339
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers
 from tests.console.appkit import console
-from tests.console.story import ORDER, START, Story
+from tests.console.story import START, Story
 
 NOW = START - START % SPAN
 

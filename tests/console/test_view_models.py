@@ -19,7 +19,7 @@ from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.confirmation import Target, action_words, command_line, confirmation_of
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.help_text import help_lines
-from paigeant_console.model.looks import DONE, SKIPPED, STATES, TODO, UNDONE, URGENT
+from paigeant_console.model.looks import DONE, SKIPPED, STATES, TO_COME, UNDONE, URGENT
 from paigeant_console.model.ordering import SortedKeys
 from paigeant_console.model.payload_edit import check_edited, editable
 from paigeant_console.model.plain_rows import PlainRows
@@ -78,7 +78,7 @@ def tracks(draw: st.DrawFn) -> Track:
     current = draw(st.integers(0, len(steps) - 1)) if steps and moves else None
     state = draw(st.sampled_from(list(STATES.values())))
     marks = tuple(
-        StepMark(name, state if index == current else draw(st.sampled_from([DONE, TODO, UNDONE, SKIPPED])))
+        StepMark(name, state if index == current else draw(st.sampled_from([DONE, TO_COME, UNDONE, SKIPPED])))
         for index, name in enumerate(steps)
     )
     notes = draw(
@@ -245,7 +245,7 @@ def test_the_line_of_views_always_shows_where_one_is(width: int, view: str, asci
 
 def test_every_state_has_a_look_and_an_urgency() -> None:
     assert set(STATES) == set(State) == set(URGENT)
-    looks = [*STATES.values(), DONE, TODO, UNDONE, SKIPPED]
+    looks = [*STATES.values(), DONE, TO_COME, UNDONE, SKIPPED]
     assert all(cell_len(look.glyph) == 1 and look.twin.isascii() and len(look.twin) == 3 for look in looks)
     # What wants an eye is told apart by its shape, where colour is not seen.
     urgent = [STATES[state] for state in (State.DEAD, State.HELD, State.RETRYING, State.RUNNING, State.QUEUED)]

@@ -424,6 +424,33 @@ async def test_a_script_that_is_unknown_in_the_middle_of_two_calls_breaks_the_li
     await line.close()
 
 
+async def test_a_fault_of_ours_does_not_end_the_renewals(
+    transport: RedisTransport, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    renewals = lease_module.Heartbeat._renewals
+    asked = 0
+
+    def failing_once(self: lease_module.Heartbeat) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            raise ValueError("a fault of ours")
+        return renewals(self)
+
+    monkeypatch.setattr(lease_module.Heartbeat, "_renewals", failing_once)
+    await dispatch(transport, topic, "a")
+    hands = Hands(transport, topic, "a", lease=0.6)
+    delivery = await hands.take_one()
+
+    async def renewed() -> bool:
+        return asked > 2
+
+    await until(renewed, "renewed again")
+    assert "trying again: a fault of ours" in caplog.text
+    assert await hands.finish(delivery) is Settled.DONE
+    await hands.consumer.close()
+
+
 async def test_an_idle_consumer_sends_next_to_nothing(
     transport: RedisTransport, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,11 +51,13 @@ def _version(version: str) -> Finding:
 
 
 def _timeout(version: str) -> Finding:
+    if version_of(version) >= (3, 12):
+        return Finding("consumer_timeout", Level.OK, "the topic's queues say themselves how long a step may take")
     said = "a step that runs longer than consumer_timeout (30 minutes by default) is given to another worker"
-    if version_of(version) < (3, 12):
-        remedy = "where steps take longer: consumer_timeout = 86400000 in rabbitmq.conf, in milliseconds"
-    else:
-        remedy = "where steps take longer: a policy for ^paigeant with consumer-timeout, in milliseconds"
+    remedy = (
+        "where steps take longer: consumer_timeout = 86400000 (milliseconds) in rabbitmq.conf, and "
+        "?consumer_timeout=86400 (seconds) in the URL, which tells workers that it is there"
+    )
     return Finding("consumer_timeout", Level.WARNING, said, remedy)
 
 

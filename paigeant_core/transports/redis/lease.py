@@ -149,13 +149,16 @@ class Heartbeat:
                     if backoff.failures:
                         backoff.reset()
                         logger.info("worker %s renews its leases again", self._info.worker)
-                except TransportError as error:
+                except Exception as error:
+                    # Whatever it is: a thread that ended here would let others run these steps a second time.
                     if not backoff.failures:
-                        logger.warning("worker %s cannot renew its leases, trying again: %s", self._info.worker, error)
+                        fault = None if isinstance(error, TransportError) else error
+                        name = self._info.worker
+                        logger.warning(
+                            "worker %s cannot renew its leases, trying again: %s", name, error, exc_info=fault
+                        )
                     renew_at = time.monotonic()
                     time.sleep(backoff.next())
-        except Exception:
-            logger.exception("worker %s no longer renews its leases", self._info.worker)
         finally:
             line.close()
 
