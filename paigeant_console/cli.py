@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from paigeant_console.exit_codes import ExitCode, exit_code
 
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from paigeant_console.commands.program import read
 
-        with _ended_by_sigterm():
+        with _ended_by_signals():
             job = read(arguments)
             if isinstance(job, int):
                 code: int | None = job
@@ -63,24 +63,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Make SIGTERM an exit with 143 wherever no loop runs, instead of a death by signal."""
+def _ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGINT exits with 143 and 130 wherever no loop runs, instead of deaths by signal.
+
+    A KeyboardInterrupt would not do: one that is raised in code given to `exec` as text, as that of dataclasses is
+    while modules are imported, makes CPython end the process by the signal even when it was caught.
+    """
 
     def leave(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
 
+    previous: dict[int, Any] = {}
     try:
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:
-            yield
-            return
-        previous = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread
-        yield
-        return
-    try:
+        # SIGTERM last: whoever sees that it is handled knows that both are.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # What was ignored stays ignored: that is how nohup and background jobs work.
+            if (before := signal.getsignal(number)) is not signal.SIG_IGN:
+                with contextlib.suppress(ValueError):  # not the main thread
+                    signal.signal(number, leave)
+                    previous[number] = before
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for changed, handler in previous.items():
+            signal.signal(changed, handler)
 
 
 def _explain(error: Exception, call: Call | None) -> int:
