@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from paigeant_core import transition as moves
 from paigeant_core.clock import Clock
-from paigeant_core.errors import DecodeError, InvalidMessage, MessageError, UnsupportedVersion
+from paigeant_core.errors import DecodeError, InvalidMessage, MessageError, MessageTooLarge, UnsupportedVersion
 from paigeant_core.journal import Kind, Record, State
-from paigeant_core.limits import POISON_DEATHS, VERSION_DELAY
+from paigeant_core.limits import MAX_MESSAGE, POISON_DEATHS, VERSION_DELAY
 from paigeant_core.message import Headers, PaigeantMessage, decode_headers
 from paigeant_core.names import check_correlation_id
 from paigeant_core.transition import Span
@@ -41,6 +41,8 @@ async def admit(
     """
     now = clock.now()
     try:
+        if len(delivery.body) > MAX_MESSAGE:
+            raise MessageTooLarge(f"the message is {len(delivery.body)} bytes, the cap is {MAX_MESSAGE}")
         try:
             message = PaigeantMessage.decode(delivery.body)
         except UnsupportedVersion as newer:

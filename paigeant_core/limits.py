@@ -14,6 +14,12 @@ MAX_PAYLOAD = 1024 * 1024
 MAX_SLIP = 1024 * 1024
 """Bytes of a routing slip with its arguments and security records."""
 
+MAX_COUNT = 2**53 - 1
+"""The largest hop, run, epoch and attempt: what every reader of JSON holds exactly (RFC 8259, section 6)."""
+
+MAX_MESSAGE = 4 * 1024 * 1024
+"""Bytes of a message that a worker looks at; what is larger is quarantined unread."""
+
 LEASE = 10.0
 """A worker that renewed nothing for so long has lost its steps (Redis, memory)."""
 

@@ -19,7 +19,7 @@ import msgspec
 
 from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge, UnsupportedVersion
 from paigeant_core.json_values import MAX_DEPTH, encode_object
-from paigeant_core.limits import MAX_PAYLOAD, MAX_SLIP, SPEC_VERSION
+from paigeant_core.limits import MAX_COUNT, MAX_PAYLOAD, MAX_SLIP, SPEC_VERSION
 from paigeant_core.names import check_correlation_id, is_name, new_id
 from paigeant_core.routing import RoutingSlip, SlipWire
 
@@ -410,5 +410,7 @@ def _check_headers(headers: Headers, slip: RoutingSlip) -> None:
     if headers.activity and headers.hop != slip.hop:
         # The key that a provider refuses a second charge by is made of it.
         raise DecodeError("no message: the headers and the routing slip count different hops")
-    if min(headers.hop, headers.run, headers.epoch, headers.attempt) < 1:
-        raise DecodeError("no message: hop, run, epoch and attempt begin at 1")
+    counts = (headers.hop, headers.run, headers.epoch, headers.attempt)
+    if min(counts) < 1 or max(counts) > MAX_COUNT:
+        # Beyond it a broker's own functions round, and a fence would take two epochs for one.
+        raise DecodeError("no message: hop, run, epoch and attempt begin at 1 and end at 2^53")

@@ -56,6 +56,7 @@ class Chain:
         payload: digest of the payload.
         token: digest of the on-behalf-of token; empty: none.
         scopes: permissions that steps may need.
+        over: its compensation is through: no step follows, unless a replay is signed.
         last: what the last record says.
         signer: who signed it.
         kid: with which key.
@@ -74,6 +75,7 @@ class Chain:
     payload: str
     token: str
     scopes: frozenset[str]
+    over: bool = False
     last: Claims
     signer: str
     kid: str
@@ -96,11 +98,11 @@ def verify(records: Sequence[str], trust: Trust, now: float) -> Chain:
         raise VerificationError(Code.TOO_LARGE, f"{len(records)} records, the cap is {MAX_CHAIN}")
     # Mostly all of it is known (this worker signed it last), or all but the last record.
     whole = prefix_digest(records)
-    chain = trust.known(whole)
+    chain = _known(whole, len(records), trust)
     if chain is not None:
         return chain
     if len(records) > 1:
-        chain = trust.known(prefix_digest(records[:-1])) or _known_prefix(records, trust)
+        chain = _known(prefix_digest(records[:-1]), len(records) - 1, trust) or _known_prefix(records, trust)
     for record in records[0 if chain is None else chain.length :]:
         chain = extend(chain, record, trust, now)
     assert chain is not None
@@ -108,12 +110,18 @@ def verify(records: Sequence[str], trust: Trust, now: float) -> Chain:
     return chain
 
 
+def _known(whole: bytes, length: int, trust: Trust) -> Chain | None:
+    # A digest is of text with newlines between: one "record" with a newline in it has the digest of two.
+    chain = trust.known(whole)
+    return chain if chain is not None and chain.length == length else None
+
+
 def _known_prefix(records: Sequence[str], trust: Trust) -> Chain | None:
     hashed = sha256()
     found = None
     for number, record in enumerate(records):
         hashed.update(b"%b%b" % (b"\n" if number else b"", record.encode("utf-8", "surrogatepass")))
-        found = trust.known(hashed.digest()) or found
+        found = _known(hashed.digest(), number + 1, trust) or found
     return found
 
 
@@ -272,23 +280,26 @@ def _step(chain: Chain, claims: StepDone, signed: Signed) -> Chain:
         raise VerificationError(Code.ROLE, f"{principal.name} is no worker")
     if not principal.may_run(claims.step):
         raise VerificationError(Code.NOT_AUTHORIZED, f"{principal.name} may not run activity {ascii(claims.step)[:80]}")
+    if chain.over:
+        raise VerificationError(Code.ORDER, "its compensation is through, and no step follows")
     slip = chain.slip.copy()
     if slip.current_name() != claims.step or slip.hop != claims.hop:
         raise VerificationError(Code.ORDER, f"not the step to be done: hop {slip.hop}")
     if claims.res != "done" and (claims.ins or claims.fin or claims.out != claims.before):
         raise VerificationError(Code.OP_BODY, "a step that failed or was undone changes nothing")
+    over = False
     if claims.res == "done" and not slip.undoing:
         _insert(chain, slip, claims.ins, principal)
         if claims.fin:
             slip.discard_rest()
         slip.mark_complete(claims.step, claims.att)
-    elif claims.res == "failed" and not slip.undoing:
-        slip.start_undoing()
+    elif claims.res == "failed" and not slip.undoing and slip.on_failure == "compensate":
+        over = not slip.start_undoing()
     elif claims.res == "undone" and slip.undoing:
-        slip.undo_next()
+        over = not slip.undo_next()
     else:
         raise VerificationError(Code.ORDER, f"the step at hop {slip.hop} cannot be {ascii(claims.res)[:40]}")
-    return _following(chain, claims, signed, slip, chain.run)
+    return _following(chain, claims, signed, slip, chain.run, over)
 
 
 def _operation(chain: Chain, claims: Operation, signed: Signed) -> Chain:
@@ -304,22 +315,25 @@ def _operation(chain: Chain, claims: Operation, signed: Signed) -> Chain:
     slip, run = chain.slip.copy(), chain.run
     if claims.ins and claims.op != "insert":
         raise VerificationError(Code.INSERT, f"{ascii(claims.op)[:40]} inserts no steps")
+    over = chain.over and claims.op != "replay"
+    if over and claims.op not in KEEP_SLIP:
+        raise VerificationError(Code.ORDER, "its compensation is through, and only a replay goes on from there")
     if claims.op == "replay":
         # From the hop where these records stand: a replay of an earlier hop takes the records of that hop.
         run += 1
         slip.undoing = 0
     elif claims.op == "skip":
         if slip.undoing:
-            slip.undo_next()
+            over = not slip.undo_next()
         else:
             slip.skip()
     elif claims.op == "compensate":
-        slip.start_undoing()
+        over = not slip.start_undoing()
     elif claims.op == "insert":
         _insert(chain, slip, claims.ins, None)
     elif claims.op not in KEEP_SLIP:
         raise VerificationError(Code.NOT_AUTHORIZED, f"no operation {ascii(claims.op)[:40]}")
-    return _following(chain, claims, signed, slip, run)
+    return _following(chain, claims, signed, slip, run, over)
 
 
 def _insert(chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Principal | None) -> None:
@@ -332,10 +346,15 @@ def _insert(chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Pr
             raise VerificationError(Code.INSERT, f"a step of {by.name} may not insert {step!s}")
         if not chain.scopes.issuperset(step.scopes):
             raise VerificationError(Code.SCOPE, f"inserted step {step!s} needs more than the workflow was started with")
-    slip.insert_next(*steps)
+    try:
+        slip.insert_next(*steps)
+    except InvalidMessage as error:
+        raise VerificationError(Code.INSERT, str(error)) from None
 
 
-def _following(chain: Chain, claims: StepDone | Operation, signed: Signed, slip: RoutingSlip, run: int) -> Chain:
+def _following(
+    chain: Chain, claims: StepDone | Operation, signed: Signed, slip: RoutingSlip, run: int, over: bool
+) -> Chain:
     return replace(
         chain,
         length=chain.length + 1,
@@ -346,6 +365,7 @@ def _following(chain: Chain, claims: StepDone | Operation, signed: Signed, slip:
         at=max(chain.at, claims.iat),
         slip=slip,
         payload=claims.out,
+        over=over,
         last=claims,
         signer=signed.key.principal.name,
         kid=signed.key.kid,

@@ -92,6 +92,9 @@ class Guard:
         """
         chain = verify(message.records, self.trust, now)
         check_message(chain, message, now)
+        if chain.over:
+            # Its last message names the step that failed, for people: whoever publishes it again would have that run.
+            raise VerificationError(Code.ORDER, "its compensation is through, and no step follows")
         return chain
 
     def signed(self, transition: Transition, message: PaigeantMessage, span: Span, body: bytes) -> Transition:

@@ -12,13 +12,14 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
 
 from paigeant_core.errors import MessageTooLarge
+from paigeant_core.limits import MAX_COUNT
 from paigeant_core.security.keys import MAX_RECORD, REGISTRIES, SigningKey
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Trust, TrustedKey
@@ -27,21 +28,27 @@ ORIGIN: Final = "paigeant-origin+jws"
 STEP: Final = "paigeant-step+jws"
 OPERATION: Final = "paigeant-op+jws"
 
+MAX_HEADER: Final = 512
+"""Characters of a protected header: three short members, and what was read is kept for a while."""
+
 _COMPACT: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\Z")
 _LAST: Final = {0: "", 2: "AQgw", 3: "AEIMQUYcgkosw048"}
 """What a segment can end with, by its length modulo 4: base64url has one form for given bytes."""
+
+_Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+"""Not any integer: a time of 400 digits cannot be compared with a clock."""
 
 
 class _Common(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     iss: str
     """The principal."""
-    iat: int
+    iat: _Count
     """When it was signed."""
     wf: str
     """The correlation ID."""
-    n: int
+    n: _Count
     """The place in the chain, 0…."""
-    ep: int
+    ep: _Count
     """The workflow's epoch."""
     out: str
     """Digest of the payload after it."""
@@ -55,7 +62,7 @@ class Origin(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """The environment."""
     slip: msgspec.Raw
     """The routing slip, nothing executed."""
-    exp: int = 0
+    exp: _Count = 0
     """The deadline; 0: none."""
     tok: str = ""
     """Digest of the on-behalf-of token; empty: none."""
@@ -70,8 +77,8 @@ class StepDone(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """Digest of the payload before it."""
     step: str
     """The activity."""
-    hop: int
-    att: int
+    hop: _Count
+    att: _Count
     res: str
     """``done``; ``failed``: its failure began the compensation; ``undone``."""
     ins: list[msgspec.Raw] = []
@@ -155,7 +162,7 @@ def read(record: str, trust: Trust, index: int) -> Signed:
     header, payload, signature = record.split(".")
     if not (_canonical(header) and _canonical(payload) and _canonical(signature)):
         raise VerificationError(Code.MALFORMED, "base64url in another than its one form", index)
-    found = _header(header)
+    found = _header(header) if len(header) <= MAX_HEADER else None
     if found is None:
         raise VerificationError(Code.HEADER, "its header is not exactly alg, typ and kid", index)
     algorithm, typ, kid = found

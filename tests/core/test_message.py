@@ -193,6 +193,7 @@ def test_any_text_as_a_document_is_refused_in_one_way(text: str) -> None:
     ("old", "new"),
     [
         (b'"hop":"1"', b'"hop":"0"'),
+        (b'"epoch":"1"', b'"epoch":"%d"' % 2**53),
         (b'"hop":"1"', b'"hop":"2"'),
         (b'"epoch":"1"', b'"epoch":"-1"'),
         (b'"attempt":"1"', b'"attempt":"x"'),

@@ -430,6 +430,21 @@ class TransportContract:
         assert record.detail["origin"] == "a"
         assert (await self.last(transport, topic, record.headers.correlation_id)).state == State.QUARANTINED
 
+    async def test_a_message_over_the_cap_is_quarantined_unread(
+        self, connect: Connect, put_raw: PutRaw, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("paigeant_core.admission.MAX_MESSAGE", 2000)
+        transport = await connect()
+        message = new_workflow(["a"], {"text": "x" * 2000}, topic=topic, at=transport.clock.now())
+        await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as worker:
+            await worker.finish(await worker.take_one())
+            await put_raw(topic, "a", message.encode())
+            await self.dispatch(transport, topic, "a")
+            await worker.finish(await worker.take_one())
+        (record,) = await transport.parked(topic, Place.QUARANTINE)
+        assert (record.body, record.detail["code"]) == (message.encode(), "too_large")
+
     async def test_a_message_of_a_newer_version_is_put_back_and_not_quarantined(
         self, connect: Connect, put_raw: PutRaw, topic: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -328,6 +328,26 @@ async def test_a_replay_that_nobody_signed_is_not_run(bench: Bench) -> None:
         assert (await quarantined(bench)).detail["code"] == "run"
 
 
+async def test_a_compensated_workflow_that_somebody_publishes_again_is_not_run(bench: Bench) -> None:
+    ran: list[int] = []
+
+    async def handler(ctx: ActivityContext) -> None:
+        ran.append(ctx.message.headers.hop)
+        raise RuntimeError("no")
+
+    last = ActivitySpec(name="charge", retry={"max_attempts": 1})
+    workflow = await dispatch(bench, "notify", last, on_failure="compensate")
+    async with bench.serving(payments(bench, handler)):
+        message = (await bench.reaches(workflow, State.COMPENSATED)).message
+        assert message is not None
+        assert message.headers.activity == "charge"
+        headers(epoch=9)(message)
+        with bench.broker.topic(bench.topic, wake=True) as topic:
+            topic.put("charge", message.encode())
+        assert (await quarantined(bench)).detail["code"] == "order"
+    assert ran == [2]
+
+
 # -- who may sign -----------------------------------------------------------------------
 
 
