@@ -75,7 +75,13 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     headers: dict[str, str] | None = None
 
 
+class _StepTold(msgspec.Struct):
+    step: str = ""
+    duration_s: float | None = None
+
+
 _decode_meta = msgspec.json.Decoder(_Meta).decode
+_decode_step = msgspec.json.Decoder(_StepTold).decode
 
 
 class Record:
@@ -132,6 +138,19 @@ class Record:
                 decoded = {}  # it was skimmed so far; the record stands without it
             self._detail = decoded if isinstance(decoded, dict) else {}
         return self._detail
+
+    def step_told(self) -> tuple[str, float | None]:
+        """The step that was done and the seconds it took, as far as the detail tells; the rest of it is not decoded."""
+        if isinstance(self._detail, dict):
+            step, duration = self._detail.get("step"), self._detail.get("duration_s")
+            return step if isinstance(step, str) else "", duration if isinstance(duration, int | float) else None
+        if self._detail is None:
+            return "", None
+        try:
+            told = _decode_step(self._detail)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return "", None
+        return told.step, told.duration_s
 
     @property
     def message(self) -> PaigeantMessage | None:
@@ -190,7 +209,7 @@ class Record:
             headers,
             state=item.state,
             worker=item.worker,
-            detail=item.detail if bytes(item.detail) not in (b"", b"null") else None,
+            detail=item.detail,
             body=body,
             id=item.id,
             position=position,

@@ -8,9 +8,9 @@ else. What runs right now is not in the journal: workers say it, and
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,12 +21,20 @@ from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.transports.types import Holding, WorkerStatus
 
-MEDIAN_OF = 51
+MEDIAN_OF: Final = 51
 """Durations of an activity that its median is taken of."""
 
+# Looked up once, not with every record: a member of an enumeration is found by its class's __getattr__.
+_ADVANCED, _FINISHED, _DISPATCHED, _RETRYING = Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED, Kind.RETRYING
+_QUARANTINED, _WORKER = Kind.QUARANTINED, Kind.WORKER
+_QUIET: Final = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED})
+"""What goes as it should, and needs no words."""
+_UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATION_FAILED})
+MOST_TEXTS: Final = 100_000
+"""Different texts that rows share; beyond that the sharing begins anew."""
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+
+class Sign(NamedTuple):
     """The last that was seen of a worker that served an activity.
 
     Attributes:
@@ -40,56 +48,12 @@ class Sign:
     event: str = ""
 
 
-class Row:
-    """One workflow, as far as the journal and the workers tell.
+class _Trouble:
+    """What is to be said of a workflow that does not just move on: few do, so only they have one."""
 
-    Attributes:
-        headers: of its last message.
-        base: the state after the last record that named one.
-        at: when that was, seconds since the Unix epoch.
-        token: what the fence knows it by (:attr:`Record.id`).
-        names: all steps in order, done and to do, by name.
-        worker: who wrote the last record; empty: nobody's worker.
-        error: of the last failure, while the workflow stands at it.
-        reason: the journal's word for why it is where it is.
-        due_at: when it comes back from a delay, RFC 3339; empty: no delay.
-        running: what a worker says that it holds of it now.
-        runner: which worker says so.
-        on_deadline: what happens then to one that is held: ``release`` or ``dead_letter``.
-        most: attempts that this hop has, as far as the last failure told; None: unknown.
-        lost: the worker that ran the step and lives no more; empty: none.
-        lost_at: when that worker was heard last.
-        revision: rises with each change.
-    """
+    __slots__ = ("due_at", "error", "held_by", "lost", "lost_at", "most", "on_deadline", "reason", "runner", "running")
 
-    __slots__ = (
-        "at",
-        "base",
-        "due_at",
-        "error",
-        "headers",
-        "held_by",
-        "lost",
-        "lost_at",
-        "most",
-        "names",
-        "on_deadline",
-        "reason",
-        "revision",
-        "runner",
-        "running",
-        "token",
-        "undoing",
-        "worker",
-    )
-
-    def __init__(self, headers: Headers) -> None:
-        self.headers = headers
-        self.base: str = State.QUEUED
-        self.at = 0.0
-        self.token = ""
-        self.names: tuple[str, ...] = ()
-        self.worker = ""
+    def __init__(self) -> None:
         self.error: dict[str, str] | None = None
         self.reason = ""
         self.due_at = ""
@@ -100,30 +64,180 @@ class Row:
         self.most: int | None = None
         self.lost = ""
         self.lost_at = 0.0
+
+
+_CALM: Final = _Trouble()
+"""Shared by all rows that have none; never changed."""
+
+
+class Row:
+    """One workflow, as far as the journal and the workers tell.
+
+    A million of them are kept in memory, so a row holds the values of its headers and not the headers, shares every
+    text that many have, and has what only a workflow in trouble needs in a second object that most do without.
+
+    Attributes:
+        correlation_id: the workflow's ID.
+        name: of the workflow, as its headers have it; likewise the next ones.
+        labels: a JSON object, as text.
+        topic: where it runs.
+        activity: the step to be done, or being undone; empty when finished.
+        created_at: when it was dispatched, RFC 3339.
+        base: the state after the last record that named one.
+        at: when that was, seconds since the Unix epoch.
+        token: what the fence knows it by (:attr:`Record.id`).
+        names: all steps in order, done and to do, by name.
+        worker: who wrote the last record; empty: nobody's worker.
+        undoing: its step is being undone.
+        revision: rises with each change.
+        counted: the state under which whoever counts rows by state has counted it; empty: not yet.
+    """
+
+    __slots__ = (
+        "_trouble",
+        "activity",
+        "at",
+        "attempt",
+        "base",
+        "correlation_id",
+        "counted",
+        "created_at",
+        "epoch",
+        "hop",
+        "labels",
+        "name",
+        "names",
+        "revision",
+        "run",
+        "steps_done",
+        "steps_total",
+        "token",
+        "topic",
+        "undoing",
+        "worker",
+    )
+
+    def __init__(self, correlation_id: str) -> None:
+        self.correlation_id = correlation_id
+        self.name = self.labels = self.topic = self.activity = self.created_at = ""
+        self.hop = self.run = self.epoch = self.attempt = self.steps_done = self.steps_total = 0
+        self.base: str = State.QUEUED
+        self.at = 0.0
+        self.token = ""
+        self.names: tuple[str, ...] = ()
+        self.worker = ""
         self.undoing = False
         self.revision = 0
+        self.counted = ""
+        self._trouble = _CALM
 
     @property
-    def correlation_id(self) -> str:
-        """The workflow's ID."""
-        return self.headers.correlation_id
+    def headers(self) -> Headers:
+        """The headers of its last message, as far as a row keeps them: made anew by each call.
+
+        Without message ID, timestamp and trace context.
+        """
+        return Headers(
+            correlation_id=self.correlation_id,
+            name=self.name,
+            labels=self.labels,
+            topic=self.topic,
+            activity=self.activity,
+            hop=self.hop,
+            run=self.run,
+            epoch=self.epoch,
+            attempt=self.attempt,
+            steps_done=self.steps_done,
+            steps_total=self.steps_total,
+            created_at=self.created_at,
+        )
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """The last failure, while the workflow stands at it."""
+        return self._trouble.error
+
+    @property
+    def reason(self) -> str:
+        """The journal's word for why it is where it is."""
+        return self._trouble.reason
+
+    @property
+    def due_at(self) -> str:
+        """When it comes back from a delay, RFC 3339; empty: no delay."""
+        return self._trouble.due_at
+
+    @property
+    def running(self) -> Holding | None:
+        """What a worker says that it holds of it now."""
+        return self._trouble.running
+
+    @property
+    def runner(self) -> str:
+        """Which worker says so."""
+        return self._trouble.runner
+
+    @property
+    def held_by(self) -> str:
+        """Which operator put it there."""
+        return self._trouble.held_by
+
+    @property
+    def on_deadline(self) -> str:
+        """What happens at its deadline to one that is held: ``release`` or ``dead_letter``."""
+        return self._trouble.on_deadline
+
+    @property
+    def most(self) -> int | None:
+        """Attempts that this hop has, as far as the last failure told; None: unknown."""
+        return self._trouble.most
+
+    @property
+    def lost(self) -> str:
+        """The worker that ran the step and lives no more; empty: none."""
+        return self._trouble.lost
+
+    @property
+    def lost_at(self) -> float:
+        """When that worker was heard last."""
+        return self._trouble.lost_at
 
     @property
     def state(self) -> str:
         """The state as people mean it: ``running`` while a worker says so."""
-        if self.running is not None and self.base in (State.QUEUED, State.RETRYING):
+        if self._trouble.running is not None and self.base in (State.QUEUED, State.RETRYING):
             return State.RUNNING
         return self.base
 
     @property
     def step(self) -> str | None:
         """The step to be done now; None when the workflow is finished."""
-        return self.headers.activity or None
+        return self.activity or None
 
     @property
     def since(self) -> float:
         """When the workflow came to where it stands: its step's start, or the last record."""
-        return self.running.since if self.running is not None else self.at
+        running = self._trouble.running
+        return running.since if running is not None else self.at
+
+    def holds(self, held: Holding) -> bool:
+        """Whether ``held`` is the step at which the workflow stands."""
+        return (held.hop, held.run, held.attempt, held.epoch) == (self.hop, self.run, self.attempt, self.epoch)
+
+    def trouble(self) -> _Trouble:
+        """The object for what only some rows have, the row's own, to write to."""
+        if self._trouble is _CALM:
+            self._trouble = _Trouble()
+        return self._trouble
+
+    def calm(self) -> None:
+        """Nothing is to be said of it but what a worker runs."""
+        trouble = self._trouble
+        if trouble.running is None:
+            self._trouble = _CALM
+            return
+        self._trouble = kept = _Trouble()
+        kept.running, kept.runner = trouble.running, trouble.runner
 
 
 class Fold:
@@ -147,7 +261,8 @@ class Fold:
         self.observed = False
         """Whether workers were asked yet: until then nothing is known of them."""
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._durations: dict[str, list[float]] = {}
+        self._texts: dict[str, str] = {}
+        self._durations: dict[str, deque[float]] = {}
         self._medians: dict[str, float] = {}
         self._running: dict[str, Row] = {}
         self._serves_all = False
@@ -155,9 +270,11 @@ class Fold:
     def apply(self, records: Iterable[Record]) -> set[str]:
         """Fold ``records``; return the IDs of the workflows that changed."""
         changed: set[str] = set()
+        if len(self._texts) > MOST_TEXTS:
+            self._texts.clear()
         for record in records:
             self.records += 1
-            if record.kind == Kind.WORKER:
+            if record.kind == _WORKER:
                 self._told(record)
             elif record.state and self._apply(record):
                 changed.add(record.headers.correlation_id)
@@ -182,58 +299,83 @@ class Fold:
         headers = record.headers
         row = self.rows.get(headers.correlation_id)
         if row is None:
-            row = self.rows[headers.correlation_id] = Row(headers)
-        elif headers.epoch < row.headers.epoch:
+            row = self.rows[headers.correlation_id] = Row(headers.correlation_id)
+        elif headers.epoch < row.epoch:
             # A copy of an older epoch that was late (where the fence is eventual).
             return False
-        kind = record.kind
-        reshaped = not row.names or headers.steps_total != row.headers.steps_total or headers.run != row.headers.run
-        row.headers = headers
-        row.base = record.state
+        kind, state = record.kind, record.state
+        reshaped = not row.names or headers.steps_total != row.steps_total or headers.run != row.run
+        self._copy(headers, row)
+        shared = self._texts.setdefault
+        row.base = shared(state, state)
         row.at = record.at
         row.token = record.id
-        row.worker = record.worker
-        row.lost = ""
-        row.undoing = record.state in (State.COMPENSATING, State.COMPENSATION_FAILED)
-        if kind in (Kind.ADVANCED, Kind.FINISHED):
-            row.error = None
-            row.reason = row.due_at = row.held_by = row.on_deadline = ""
-        elif kind == Kind.DISPATCHED:
-            row.reason = row.due_at = ""
-        else:
+        row.worker = shared(record.worker, record.worker)
+        row.undoing = state in _UNDOING
+        if row._trouble is not _CALM:
+            running = row._trouble.running
+            if running is not None and not row.holds(running):
+                row._trouble.running = None
+                row._trouble.runner = ""
+                self._running.pop(headers.correlation_id, None)
+            self._settle(row, kind)
+        if kind not in _QUIET:
             self._explain(row, record)
-        if kind != Kind.RETRYING:
-            row.most = None
         if record.worker:
             self._time(record)
-        if row.running is not None and not _same_step(row.running, headers):
-            row.running = None
-            row.runner = ""
-            self._running.pop(headers.correlation_id, None)
-        if reshaped and record.body is not None and kind != Kind.QUARANTINED:
+        if reshaped and record.body is not None and kind != _QUARANTINED:
             row.names = self._names(record)
         row.revision += 1
         return True
 
+    def _copy(self, headers: Headers, row: Row) -> None:
+        """Take over what the headers say; what many rows say alike is kept once."""
+        shared = self._texts.setdefault
+        row.name = shared(headers.name, headers.name)
+        row.labels = shared(headers.labels, headers.labels)
+        row.topic = shared(headers.topic, headers.topic)
+        row.activity = shared(headers.activity, headers.activity)
+        if row.created_at != headers.created_at:
+            row.created_at = headers.created_at
+        row.hop = headers.hop
+        row.run = headers.run
+        row.epoch = headers.epoch
+        row.attempt = headers.attempt
+        row.steps_done = headers.steps_done
+        row.steps_total = headers.steps_total
+
+    @staticmethod
+    def _settle(row: Row, kind: str) -> None:
+        """The workflow moved: what was to be said of where it stood does not hold any more."""
+        trouble = row._trouble
+        trouble.lost = ""
+        if kind in (_ADVANCED, _FINISHED):
+            row.calm()
+            return
+        if kind == _DISPATCHED:
+            trouble.reason = trouble.due_at = ""
+        if kind != _RETRYING:
+            trouble.most = None
+
     def _explain(self, row: Row, record: Record) -> None:
-        detail = record.detail
+        detail, trouble = record.detail, row.trouble()
         error = detail.get("error")
         if isinstance(error, dict):
-            row.error = {"type": str(error.get("type", "")), "message": str(error.get("message", ""))}
+            trouble.error = {"type": str(error.get("type", "")), "message": str(error.get("message", ""))}
         elif record.kind == Kind.OPERATED or record.state in ENDED:
             # Somebody acted: what failed before is not what it stands at now.
-            row.error = None
+            trouble.error = None
         reason = detail.get("reason")
-        row.reason = reason if isinstance(reason, str) else ""
+        trouble.reason = reason if isinstance(reason, str) else ""
         due_at, delay = detail.get("due_at") or detail.get("until"), detail.get("delay_s")
         if due_at is None and isinstance(delay, int | float):
             due_at = rfc3339(record.at + delay)
-        row.due_at = due_at if isinstance(due_at, str) else ""
-        row.on_deadline = str(detail.get("on_deadline", ""))
+        trouble.due_at = due_at if isinstance(due_at, str) else ""
+        trouble.on_deadline = str(detail.get("on_deadline", ""))
         most = detail.get("max_attempts")
-        row.most = most if isinstance(most, int) else None
+        trouble.most = most if isinstance(most, int) and record.kind == _RETRYING else None
         operator = detail.get("operator")
-        row.held_by = operator if isinstance(operator, str) else ""
+        trouble.held_by = operator if isinstance(operator, str) else ""
 
     def _names(self, record: Record) -> tuple[str, ...]:
         try:
@@ -247,16 +389,15 @@ class Fold:
 
     def _time(self, record: Record) -> None:
         """Learn how long a step took, and who serves it."""
-        detail = record.detail
-        duration, step = detail.get("duration_s"), detail.get("step")
-        activity = step if isinstance(step, str) else record.headers.activity if record.kind == Kind.RETRYING else ""
+        step, duration = record.step_told()
+        activity = step or (record.headers.activity if record.kind == _RETRYING else "")
         if activity and record.worker:
             self.signs[activity] = Sign(record.worker, record.at)
-        if isinstance(duration, int | float) and isinstance(step, str):
-            known = self._durations.setdefault(step, [])
-            known.append(float(duration))
-            if len(known) > MEDIAN_OF:
-                del known[0]
+        if duration is not None and step:
+            known = self._durations.get(step)
+            if known is None:
+                known = self._durations[step] = deque(maxlen=MEDIAN_OF)
+            known.append(duration)
             self._medians.pop(step, None)
 
     def median(self, activity: str) -> float | None:
@@ -294,22 +435,24 @@ class Fold:
         changed: set[str] = set()
         for correlation_id, row in list(self._running.items()):
             if correlation_id not in running:
-                row.lost = "" if row.runner in alive else row.runner
-                row.lost_at = heard.get(row.runner, 0.0)
-                row.running = None
-                row.runner = ""
+                trouble = row.trouble()
+                trouble.lost = "" if trouble.runner in alive else trouble.runner
+                trouble.lost_at = heard.get(trouble.runner, 0.0)
+                trouble.running = None
+                trouble.runner = ""
                 row.revision += 1
                 del self._running[correlation_id]
                 changed.add(correlation_id)
         for correlation_id, (worker, held) in running.items():
             found = self.rows.get(correlation_id)
             # The report and the journal are not read at one moment: believe it only where they agree.
-            if found is None or not _same_step(held, found.headers) or found.base in ENDED:
+            if found is None or not found.holds(held) or found.base in ENDED:
                 continue
             if found.running != held or found.runner != worker:
-                found.running = held
-                found.lost = ""
-                found.runner = worker
+                trouble = found.trouble()
+                trouble.running = held
+                trouble.lost = ""
+                trouble.runner = worker
                 found.revision += 1
                 self._running[correlation_id] = found
                 changed.add(correlation_id)
@@ -328,7 +471,7 @@ class Fold:
         """
         state = row.state
         if state == State.RUNNING or (state == State.COMPENSATING and row.running is not None):
-            median = self.median(row.headers.activity)
+            median = self.median(row.activity)
             limit = max(SLOW_AT_LEAST, SLOW_FACTOR * median) if median is not None else None
             return "slow" if limit is not None and now - row.since > limit else None
         if row.lost:
@@ -338,7 +481,7 @@ class Fold:
         if state == State.RETRYING:
             return "backoff"
         waits = state in (State.QUEUED, State.COMPENSATING) and now - row.at >= self.no_worker_after
-        if waits and self.observed and not self.serves(row.headers.activity):
+        if waits and self.observed and not self.serves(row.activity):
             return "no_worker"
         return None
 
@@ -434,12 +577,3 @@ def readable(record: Record) -> PaigeantMessage | None:
         return record.message
     except PaigeantError:
         return None
-
-
-def _same_step(held: Holding, headers: Headers) -> bool:
-    return (held.hop, held.run, held.attempt, held.epoch) == (
-        headers.hop,
-        headers.run,
-        headers.attempt,
-        headers.epoch,
-    )

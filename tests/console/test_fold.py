@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.journal_data import journal
 from paigeant_console.model.fold import Fold, Row
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import new_workflow
+from paigeant_core.errors import DecodeError
 from paigeant_core.journal import Record, State
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import RoutingSlip
@@ -224,3 +230,37 @@ def test_batches_do_not_matter(moves_made: list[str], data: st.DataObject) -> No
     parts.apply(story.journal[cut:])
     assert parts.document(parts.rows[row.correlation_id], NOW) == whole.document(row, NOW)
     assert row.headers.steps_done + len(story.message.routing_slip.itinerary) == row.headers.steps_total
+
+
+def test_a_workflow_of_five_hops_takes_at_most_700_bytes_of_memory() -> None:
+    entries = list(journal(2000, 5))
+    fold = Fold()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for number, (meta, body) in enumerate(entries):
+            fold.apply([Record.decode(meta, body, position=str(number), at=NOW + number)])
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {row.state for row in fold.rows.values()} == {State.COMPLETED}
+    assert len(fold.rows) == 2000
+    assert (after - before) / 2000 <= 700
+
+
+@pytest.mark.parametrize(
+    "detail", ["", "null", "[]", '{"step":1}', '{"duration_s":"x","step":"a"}', '{"step":"a"', '{"step":"\\ud800"}']
+)
+def test_a_detail_of_any_kind_is_folded(detail: str) -> None:
+    story = Story("a", "b")
+    message = story.message
+    meta = msgspec.json.encode({"kind": "advanced", "state": "queued", "worker": "w", "at": NOW})[:-1]
+    meta += b',"detail":' + detail.encode() + b"}" if detail else b"}"
+    fold, row = story.fold()
+    try:
+        record = Record.decode(meta, message.encode(), position="2", at=NOW)
+    except DecodeError:
+        return
+    assert fold.apply([record]) == {row.correlation_id}
+    assert record.step_told() in (("", None), ("a", None))
+    assert isinstance(record.detail, dict)
