@@ -29,6 +29,7 @@ from paigeant_core.errors import PaigeantError, TransportError
 from paigeant_core.journal import Record
 from paigeant_core.limits import NO_WORKER_AFTER
 from paigeant_core.operations import Action, Operations, Plan, Report, Result
+from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.types import START, BrokerInfo, QueueStatus, WorkerStatus
@@ -336,7 +337,8 @@ class Feed:
                 # A broken line is the tail's to find and to say.
                 with contextlib.suppress(PaigeantError, OSError, TimeoutError):
                     async with asyncio.timeout(ASK_WITHIN):
-                        self._observe(await transport.workers(self.topic))
+                        workers = await transport.workers(self.topic)
+                        self._observe(workers, await transport.pauses(self.topic))
                         if self._watch_queues:
                             self._show_queues(await transport.queues(self.topic))
             with contextlib.suppress(TimeoutError):
@@ -344,10 +346,12 @@ class Feed:
                     await poke.wait()
             poke.clear()
 
-    def _observe(self, workers: Sequence[WorkerStatus]) -> None:
+    def _observe(self, workers: Sequence[WorkerStatus], paused: Mapping[str, Pause]) -> None:
         with self.lock:
             first = not self.fold.observed
             same = [_busy(status) for status in self.fold.workers] == [_busy(status) for status in workers]
+            same = same and paused == self.fold.paused
+            self.fold.paused = paused
             self._note(self.fold.observe(workers, self.now()))
             if first or not same:
                 self._bump()

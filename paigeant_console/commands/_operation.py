@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from paigeant_console.commands._call import Call, Job, command
+from paigeant_console.commands._confirm import confirmed
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -273,53 +273,9 @@ def _dry_run(call: Call, plan: Plan) -> int:
 
 
 async def _confirmed(call: Call, plan: Plan, order: Order) -> None:
-    """Go on only if somebody said so.
-
-    Raises:
-        Refused: Nobody did, or not in the way that this broker asks for.
-    """
-    from paigeant_core.errors import Refused
-
-    settings = call.settings
-    count = str(len(plan.lines))
-    values = {count, settings.context} - {""}
-    if order.confirm is not None:
-        if order.confirm not in values:
-            raise Refused(f"not confirmed: --confirm must be {' or '.join(sorted(values))}")
-        return
-    on_terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr is not None and sys.stderr.isatty()
-    if settings.production and (order.yes or not on_terminal):
-        raise Refused(f"not confirmed: {settings.context} is production; give --confirm {count} (or its name)")
-    if order.yes:
-        return
-    if not on_terminal:
-        raise Refused("not confirmed: give --yes where nobody can be asked")
+    """Go on only if somebody said so; raises as :func:`confirmed`."""
     what = f"{plan.action.name} {plan.eligible} workflow{'' if plan.eligible == 1 else 's'}"
-    if settings.production:
-        answer = await _ask(f"{what} in {settings.context}, which is production? Type {count} or {settings.context}: ")
-        if answer in values:
-            return
-    elif (await _ask(f"{what}? [y/N] ")).lower() in ("y", "yes"):
-        return
-    raise Refused("not confirmed: nothing was done")
-
-
-async def _ask(question: str) -> str:
-    """Ask on the terminal without holding up the loop, so that the broker's line lives and Ctrl-C works."""
-    import asyncio
-
-    from paigeant_console.safe_text import safe
-
-    sys.stderr.write(safe(question))
-    sys.stderr.flush()
-    loop = asyncio.get_running_loop()
-    answered = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), answered.set)
-    try:
-        await answered.wait()
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
-    return sys.stdin.readline().strip()
+    await confirmed(call, what, str(len(plan.lines)), yes=order.yes, confirm=order.confirm)
 
 
 def _tell(call: Call, result: Result) -> None:

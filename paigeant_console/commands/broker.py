@@ -36,12 +36,13 @@ def queues(call: Call) -> int:
                         "delayed": queue.delayed,
                         "consumers": queue.consumers,
                         "oldest_s": None if queue.oldest_s is None else round(queue.oldest_s, 3),
+                        "paused": None if queue.paused is None else queue.paused.to_document(),
                     }
                 )
         elif found:
             rows = [
                 [
-                    text(queue.activity),
+                    text(queue.activity if queue.paused is None else f"{queue.activity} (paused)"),
                     figure(queue.ready),
                     figure(queue.in_flight),
                     figure(queue.delayed),
@@ -53,6 +54,9 @@ def queues(call: Call) -> int:
             ]
             header = ["ACTIVITY", "READY", "RUNNING", "DELAYED", "WORKERS", "OLDEST"]
             call.out.table(header, rows, right="READY RUNNING DELAYED WORKERS OLDEST")
+            for queue in found:
+                if queue.paused is not None:
+                    note(f"{queue.activity}: {queue.paused.said}")
             if not exact:
                 note("this broker's figures are of some seconds ago")
         return ExitCode.OK

@@ -93,6 +93,7 @@ async def _broker(call: Call) -> dict[str, Any]:
     try:
         async with asyncio.timeout(WITHIN), call.broker() as transport:
             found = await transport.broker_info()
+            paused = await transport.pauses(call.settings.topic)
     except TimeoutError:
         return {**unreachable, "error": f"no answer within {WITHIN:g} s"}
     except PaigeantError as error:
@@ -104,6 +105,7 @@ async def _broker(call: Call) -> dict[str, Any]:
         "broker": found.broker,
         "version": found.version,
         "facts": dict(found.facts),
+        "paused": [f"{name}: {pause.said}" for name, pause in sorted(paused.items())],
         "error": None,
     }
 

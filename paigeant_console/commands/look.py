@@ -139,6 +139,7 @@ def show(
             fold.apply(history)
             workers = await transport.workers(topic)
             now = transport.clock.now()
+            fold.paused = await transport.pauses(topic)
             fold.observe(workers, now)
             if whole in fold.rows and fold.needs_others(fold.rows[whole], now):
                 async for batch in transport.records(topic):

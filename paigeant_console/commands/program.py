@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "workers": ("broker", "workers"),
     "audit": ("broker", "audit"),
     "operations": ("operations", "operations"),
+    "activity": ("activity", "activity"),
     "export": ("capsule", "export"),
     "import": ("capsule", "import_"),
     "verify": ("verify", "verify"),

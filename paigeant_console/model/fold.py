@@ -9,7 +9,7 @@ else. What runs right now is not in the journal: workers say it, and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -19,6 +19,7 @@ from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
 from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.pauses import Pause
 from paigeant_core.transports.types import Holding, WorkerStatus
 
 MEDIAN_OF: Final = 51
@@ -257,6 +258,8 @@ class Fold:
         self.signs: dict[str, Sign] = {}
         """By activity: the last that was seen of a worker for it."""
         self.workers: Sequence[WorkerStatus] = ()
+        self.paused: Mapping[str, Pause] = {}
+        """Activities that an operator paused."""
         self.observed_at = 0.0
         self.observed = False
         """Whether workers were asked yet: until then nothing is known of them."""
@@ -480,6 +483,8 @@ class Fold:
             return row.reason
         if state == State.RETRYING:
             return "backoff"
+        if state in (State.QUEUED, State.COMPENSATING) and row.activity in self.paused:
+            return "paused"
         waits = state in (State.QUEUED, State.COMPENSATING) and now - row.at >= self.no_worker_after
         if waits and self.observed and not self.serves(row.activity):
             return "no_worker"

@@ -104,6 +104,7 @@ STUCK: Final[Mapping[str, SafeText]] = {
     "token_expired": literal("token expired"),
     "version": literal("needs a newer worker"),
     "lost": literal("lost by the broker"),
+    "paused": literal("its activity is paused"),
 }
 """The contract's words for why a workflow does not move, in people's."""
 

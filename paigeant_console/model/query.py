@@ -48,7 +48,9 @@ MAX_LENGTH: Final = 4096
 MAX_DEPTH: Final = 64
 """Parentheses within each other."""
 
-STUCK_WORDS: Final = ("no_worker", "worker_lost", "slow", "backoff", "poison", "token_expired", "version", "lost")
+STUCK_WORDS: Final = (
+    *("no_worker", "worker_lost", "slow", "backoff", "poison", "token_expired", "version", "lost", "paused"),
+)
 
 _TEXT_FIELDS: Final = ("state", "step", "name", "stuck", "error", "worker", "id", "topic", "kind", "trust")
 _NUMBER_FIELDS: Final = ("attempt", "hop", "run", "epoch")

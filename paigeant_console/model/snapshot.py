@@ -84,6 +84,7 @@ async def read_rows(transport: Transport, topic: str, *, payloads: bool = False)
         forgotten = [record for record in parked if record.headers.correlation_id not in snapshot.fold.rows]
         _take(snapshot, forgotten, payloads)
     workers = await transport.workers(topic)
+    snapshot.fold.paused = await transport.pauses(topic)
     snapshot.now = transport.clock.now()
     snapshot.fold.observe(workers, snapshot.now)
     return snapshot

@@ -174,6 +174,20 @@ class _Words:
         at = joined((literal(" at "), self._at(self._row.at)))
         return joined((literal("the broker lost its message for "), self._step(), at, literal("; the journal has it")))
 
+    def paused(self) -> SafeText:
+        """Somebody paused its activity for all workers."""
+        pause = self._fold.paused[self._row.headers.activity]
+        by = [
+            self._name(pause.operator),
+            literal(" paused it at "),
+            self._at(pause.at),
+            _COLON,
+            self._text(pause.reason),
+        ]
+        return joined(
+            (literal("waiting "), spoken(self._now - self._row.at), literal(" for "), self._step(), _COLON, *by)
+        )
+
     def held(self) -> SafeText:
         """Somebody or something parked it."""
         row = self._row
@@ -243,6 +257,7 @@ _SENTENCES: Final[dict[str, Callable[[_Words], SafeText]]] = {
     "poison": _Words.poison,
     "version": _Words.version,
     "lost": _Words.lost,
+    "paused": _Words.paused,
 }
 
 _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
@@ -254,6 +269,7 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     "poison": (_remedy("", "mend the handler, then"), _AGAIN),
     "version": (_remedy("", "roll the workers forward"),),
     "lost": (_remedy("retry", "publishes it again"),),
+    "paused": (_remedy("", "`activity resume` lets its workers go on"), _SKIP, _PARK),
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),
     State.DEAD: (_AGAIN, _MENDED),
     State.COMPENSATION_FAILED: (_remedy("retry", "resumes the undoing"),),

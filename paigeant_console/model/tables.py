@@ -37,6 +37,8 @@ def queue_rows(
         median = fold.median(queue.activity)
         lately = rates.lately(queue.activity, now)
         problem: Span = (literal("nobody serves it"), "error") if unserved else (EMPTY, "")
+        if queue.paused is not None:
+            problem = (literal("paused"), "warn")
         rows.append(
             (
                 queue.activity,

@@ -31,6 +31,7 @@ from paigeant_core.operations.log import (
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.run import Running
 from paigeant_core.operations.standing import Standing, standing_of
+from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, WorkerStatus
@@ -102,8 +103,7 @@ class Operations:
             WorkflowNotFound: none was named.
         """
         self._allow(action)
-        if not reason.strip() or len(reason) > MAX_REASON:
-            raise Refused(f"{action.name}: give a reason of 1 to {MAX_REASON} characters, it is kept in the audit")
+        reason = _checked(action.name, reason)
         ids = list(dict.fromkeys(correlation_ids))
         if not ids:
             raise WorkflowNotFound(f"{action.name}: nothing matched")
@@ -113,7 +113,7 @@ class Operations:
             )
         workers = await self.transport.workers(self.topic)
         lines = [self.line(action, item, await self.standing(item, workers)) for item in ids]
-        return Plan(new_id()[:16], action, reason.strip(), tuple(lines))
+        return Plan(new_id()[:16], action, reason, tuple(lines))
 
     def line(self, action: Action, correlation_id: str, standing: Standing | None) -> Line:
         """What would happen to one workflow.
@@ -240,6 +240,65 @@ class Operations:
             if record.position not in known and record.kind == Kind.OPERATED and who and what:
                 return f"it moved meanwhile: {who} was first, {what} at {rfc3339(record.at)}"
         return "the workflow moved meanwhile: look again"
+
+    async def pause_activity(self, activity: str, *, reason: str) -> Pause | None:
+        """Let no worker begin a step of an activity until it is resumed: no attempt is spent on it.
+
+        What runs is finished; retries that come due, and workflows that come to it, wait.
+        Journalled as ``operated`` of no workflow.
+
+        Args:
+            activity: which.
+            reason: why, for the audit.
+
+        Returns:
+            Who had paused it before, and then nothing is done; None: it is paused now.
+
+        Raises:
+            Refused: read-only, or no reason.
+            WorkflowNotFound: the topic knows no such activity.
+        """
+        return await self._switch(PAUSE, activity, reason)
+
+    async def resume_activity(self, activity: str, *, reason: str) -> Pause | None:
+        """Let workers serve an activity again.
+
+        Args:
+            activity: which.
+            reason: why, for the audit.
+
+        Returns:
+            The pause that is over; None: it was not paused, and nothing is done.
+
+        Raises:
+            Refused: read-only, or no reason.
+            WorkflowNotFound: the topic knows no such activity.
+        """
+        return await self._switch(RESUME, activity, reason)
+
+    async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
+        if self.read_only:
+            raise Refused(f"{action}: this is read-only")
+        reason = _checked(action, reason)
+        known = [queue.activity for queue in await self.transport.queues(self.topic)]
+        if activity not in known:
+            names = "known: " + ", ".join(known[:10]) + (", …" if len(known) > 10 else "") if known else "none yet"
+            raise WorkflowNotFound(f"no activity {ascii(activity)[:80]} in topic {self.topic}; {names}")
+        at, operation_id = self.transport.clock.now(), new_id()[:16]
+        detail = {"operator": self.operator, "reason": reason, "operation_id": operation_id}
+        before = await self.transport.switch(self.topic, switched(self.topic, activity, action, at, detail))
+        done = (before is None) == (action == PAUSE)
+        entry = {
+            "at": rfc3339(at),
+            "operator": self.operator,
+            "action": f"{action} {activity}",
+            "reason": reason,
+            "operation_id": operation_id,
+            "targets": 1,
+            "outcome": "1 done" if done else "1 skipped",
+        }
+        await self.transport.append_audit(self.topic, msgspec.json.encode(entry))
+        return before
 
     async def touched(self, operation_id: str) -> list[str]:
         """The workflows that an operation was done to, as far as the journal goes back; reads all of it.
@@ -382,6 +441,12 @@ class Operations:
     def _allow(self, action: Action) -> None:
         if self.read_only:
             raise Refused(f"{action.name}: this is read-only")
+
+
+def _checked(action: str, reason: str) -> str:
+    if not reason.strip() or len(reason) > MAX_REASON:
+        raise Refused(f"{action}: give a reason of 1 to {MAX_REASON} characters, it is kept in the audit")
+    return reason.strip()
 
 
 def default_operator() -> str:

@@ -14,6 +14,7 @@ from typing import ClassVar, Self
 
 from paigeant_core.clock import Clock, SystemClock
 from paigeant_core.journal import Record
+from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.lowlevel import LowLevel
 from paigeant_core.transports.types import (
@@ -191,6 +192,26 @@ class Transport(LowLevel):
             asked: made by :func:`paigeant_core.handoff.request`.
             expect: as for :meth:`operate`.
         """
+
+    @abstractmethod
+    async def switch(self, topic: str, record: Record) -> Pause | None:
+        """Pause or resume an activity for all its workers, and journal it.
+
+        Workers hear of it within a second or two; what they claimed before runs on. It
+        stands until it is taken back, whatever is restarted.
+
+        Args:
+            topic: where.
+            record: made by :func:`paigeant_core.pauses.switched`.
+
+        Returns:
+            The pause that stood there before. One that pauses then changes nothing; one
+            that resumes ended it, and where there was none changes nothing.
+        """
+
+    @abstractmethod
+    async def pauses(self, topic: str) -> dict[str, Pause]:
+        """The activities that are paused, by name."""
 
     @abstractmethod
     async def append_audit(self, topic: str, entry: bytes) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.pauses import Pause
 from paigeant_core.transition import Transition
 
 START = "start"
@@ -116,6 +117,7 @@ class QueueStatus:
         delayed: waiting for their time.
         consumers: workers that serve it.
         oldest_s: age of the oldest waiting message, in seconds.
+        paused: why workers leave it alone; None: they do not.
     """
 
     activity: str
@@ -124,6 +126,7 @@ class QueueStatus:
     delayed: int | None = None
     consumers: int | None = None
     oldest_s: float | None = None
+    paused: Pause | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,10 +8,11 @@ from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Connect, PutRaw, TransportContract
 from tests.transports.operations import OperationsContract
+from tests.transports.pauses import PausesContract
 from tests.transports.verbs import VerbsContract
 
 
-class TestMemory(TransportContract, OperationsContract, VerbsContract):
+class TestMemory(TransportContract, OperationsContract, VerbsContract, PausesContract):
     """The contracts on the in-memory broker."""
 
     @pytest.fixture

@@ -48,6 +48,7 @@ from paigeant_core.transports.types import START, Delivery, Settled, WorkerInfo
 from tests.servers import RabbitServer, SharedServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
 from tests.transports.operations import OperationsContract
+from tests.transports.pauses import PausesContract
 from tests.transports.verbs import VerbsContract
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -86,7 +87,7 @@ def put_raw(channel: Channel) -> PutRaw:
     return put
 
 
-class TestContract(TransportContract, OperationsContract, VerbsContract):
+class TestContract(TransportContract, OperationsContract, VerbsContract, PausesContract):
     """The contract on RabbitMQ."""
 
     @pytest.fixture
@@ -100,6 +101,10 @@ class TestContract(TransportContract, OperationsContract, VerbsContract):
     async def heard(self, transport: Transport, topic: str) -> None:
         assert isinstance(transport, RabbitTransport)
         await transport.fence(Names(topic)).catch_up()
+
+    async def heeded(self, transport: Transport, topic: str, paused: set[str]) -> None:
+        await self.heard(transport, topic)
+        await asyncio.sleep(0.05)  # the consumer that was cancelled may have been given one more
 
 
 # -- helpers ------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ from paigeant_core.transports.types import Delivery, Settled, WorkerInfo
 from tests.servers import RedisServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
 from tests.transports.operations import OperationsContract
+from tests.transports.pauses import PausesContract
 from tests.transports.verbs import VerbsContract
 
 
@@ -87,7 +88,7 @@ def server() -> Iterator[RedisServer]:
         yield private
 
 
-class TestRedis(TransportContract, OperationsContract, VerbsContract):
+class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesContract):
     """The contract on a Redis server."""
 
     @pytest.fixture
@@ -100,6 +101,15 @@ class TestRedis(TransportContract, OperationsContract, VerbsContract):
             await client.xadd(Keys(topic).work(activity), {"m": body})
 
         return put
+
+    async def heeded(self, transport: Transport, topic: str, paused: set[str]) -> None:
+        assert isinstance(transport, RedisTransport)
+        consumers = transport._consumers
+
+        async def known() -> bool:
+            return all(consumer._pump._paused == paused for consumer in consumers)
+
+        await until(known, "a worker never heard of the pause")
 
 
 async def dispatch(transport: Transport, topic: str, *steps: str, **options: Any) -> str:

@@ -20,6 +20,7 @@ from paigeant_core.errors import DuplicateWorkflow
 from paigeant_core.journal import ENDED, Record
 from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES
 from paigeant_core.message import Headers
+from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transition import Deadline, Place, Transition
 from paigeant_core.transports.types import Delivery, Holding, Settled, WorkerInfo, worker_record
 
@@ -82,6 +83,7 @@ class Topic:
         self.claimants: dict[str, Claimant] = {}
         self.audit: list[bytes] = []
         self.operations: list[bytes] = []
+        self.paused: dict[str, Pause] = {}
         self.max_bytes = JOURNAL_BYTES
         self.max_age: float = JOURNAL_AGE
 
@@ -220,7 +222,7 @@ class Topic:
     def claim(self, claimant: Claimant, slots: int, turn: int) -> list[Delivery]:
         """At most ``slots`` copies, the activities taken in turn."""
         self.tick()
-        names = claimant.info.activities or tuple(self.work)
+        names = self.open_to(claimant.info)
         deliveries: list[Delivery] = []
         empty = 0
         while names and len(deliveries) < slots and empty < len(names):
@@ -235,6 +237,23 @@ class Topic:
             self.claimed.add(entry)
             deliveries.append(Delivery(body=entry.body, activity=entry.activity, deaths=entry.deaths, token=entry))
         return deliveries
+
+    def open_to(self, info: WorkerInfo) -> tuple[str, ...]:
+        """The activities that a worker serves and nobody paused."""
+        return tuple(name for name in info.activities or tuple(self.work) if name not in self.paused)
+
+    def switch(self, record: Record) -> Pause | None:
+        """See :meth:`Transport.switch`."""
+        activity = record.headers.activity
+        before = self.paused.get(activity)
+        pausing = switch_in(record) == PAUSE
+        if pausing == (before is None):
+            self.append(record)
+            if pausing:
+                self.paused[activity] = pause_of(record)
+            else:
+                del self.paused[activity]
+        return before
 
     def give_back(self, entry: Entry) -> None:
         """Queue a claimed copy again, ahead of the others."""

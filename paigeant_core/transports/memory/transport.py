@@ -14,6 +14,7 @@ from paigeant_core.__about__ import __version__
 from paigeant_core.clock import Clock, ManualClock
 from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
+from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.memory.broker import Claimant, Entry, MemoryBroker, Topic, refuse_duplicate
@@ -135,7 +136,7 @@ class MemoryTransport(Transport):
                 if workflow.place is Place.DELAYED:
                     activity = workflow.last.headers.activity
                     delayed[activity] = delayed.get(activity, 0) + 1
-            names = sorted({*state.work, *delayed, *(name for names in served for name in names)})
+            names = sorted({*state.work, *delayed, *state.paused, *(name for names in served for name in names)})
             figures = []
             for name in names:
                 ready = state.work.get(name, ())
@@ -147,6 +148,7 @@ class MemoryTransport(Transport):
                         delayed=delayed.get(name, 0),
                         consumers=sum(name in names or not names for names in served),
                         oldest_s=max((now - entry.put_at for entry in ready), default=0.0) if ready else None,
+                        paused=state.paused.get(name),
                     )
                 )
             return figures
@@ -188,6 +190,16 @@ class MemoryTransport(Transport):
         """See :meth:`Transport.request`."""
         with self.broker.topic(topic, wake=True) as state:
             return state.request(asked, expect)
+
+    async def switch(self, topic: str, record: Record) -> Pause | None:
+        """See :meth:`Transport.switch`."""
+        with self.broker.topic(topic, wake=True) as state:
+            return state.switch(record)
+
+    async def pauses(self, topic: str) -> dict[str, Pause]:
+        """See :meth:`Transport.pauses`."""
+        with self.broker.topic(topic) as state:
+            return dict(state.paused)
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_audit`."""
@@ -296,7 +308,7 @@ class MemoryConsumer(Consumer):
 
     def _has_work(self) -> bool:
         with self._broker.topic(self._topic) as state:
-            names = self._claimant.info.activities or tuple(state.work)
+            names = state.open_to(self._claimant.info)
             return any(state.work.get(name) for name in names) or state.next_time() <= 0.001
 
     async def _crash(self) -> None:

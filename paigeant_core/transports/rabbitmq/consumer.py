@@ -131,6 +131,9 @@ class RabbitConsumer(Consumer):
         taken: list[Delivery] = []
         while self._buffer and len(taken) < slots:
             copy = self._buffer.popleft()
+            if copy.activity in self._desk.fence.paused:
+                self._desk.spawn(self._desk.put_back(copy))
+                continue
             if epoch := self._outdated(copy):
                 self._desk.spawn(self._desk.drop(copy, "fenced", {"epoch": epoch}))
                 continue
@@ -373,7 +376,26 @@ class RabbitConsumer(Consumer):
             if not self._info.activities:
                 await self._learn()
                 desk.spawn(self._refresh())
-        return await self._intake.start(sorted(self._activities))
+        desk.fence.listeners.add(self._switched)
+        return await self._intake.start(sorted(self._activities - desk.fence.paused.keys()))
+
+    def _switched(self) -> None:
+        """An activity was paused or resumed."""
+        paused = self._desk.fence.paused.keys()
+        for activity in sorted(self._activities - paused):
+            self._intake.add(activity)
+        if paused & self._activities:
+            self._desk.spawn(self._leave_paused_alone())
+        self._ask()
+
+    async def _leave_paused_alone(self) -> None:
+        paused = self._desk.fence.paused
+        await self._intake.leave_alone(paused)
+        surplus = [copy for copy in self._buffer if copy.activity in paused]
+        self._buffer = deque(copy for copy in self._buffer if copy.activity not in paused)
+        for copy in surplus:
+            await self._desk.put_back(copy)
+        self._ask()
 
     async def _lost(self, channel: Channel) -> str:
         """Wait until the channel is gone; return why."""
@@ -406,7 +428,8 @@ class RabbitConsumer(Consumer):
     def _serve_also(self, activities: Iterable[str]) -> None:
         for activity in activities:
             self._activities.add(activity)
-            self._intake.add(activity)
+            if activity not in self._desk.fence.paused:
+                self._intake.add(activity)
 
     # -- ending -------------------------------------------------------------------------
 
@@ -441,6 +464,7 @@ class RabbitConsumer(Consumer):
         await desk.publisher.send([wire.plain(self._names, self._own_record("stopped"))])
 
     async def _end(self) -> None:
+        self._desk.fence.listeners.discard(self._switched)
         if self._surplus is not None:
             self._surplus.cancel()
         if self._keeper is not None:

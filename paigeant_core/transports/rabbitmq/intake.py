@@ -107,6 +107,15 @@ class Intake:
         """Serve one more activity."""
         if activity not in self._activities:
             self._activities.append(activity)
+            self._grow = True  # where queues are pushed, it gets its credit at once
+            self._changed.set()
+
+    async def leave_alone(self, activities: Iterable[str]) -> None:
+        """Take nothing more of these until they are added again."""
+        gone = set(activities) & set(self._activities)
+        if gone:
+            self._activities = [activity for activity in self._activities if activity not in gone]
+            await self._cancel([tag for tag, consumer in self._consumers.items() if consumer.activity in gone])
             self._changed.set()
 
     def want(self, slots: int, span: int) -> None:
@@ -195,7 +204,7 @@ class Intake:
     async def _grant(self, lane: Lane) -> None:
         """Push: give the consumers credit for the free slots."""
         await self._cancel([*self._bells.values()])
-        if self._covered():
+        if not self._activities or self._covered():
             return
         if len(self._activities) == 1:
             credit = sum(consumer.credit for consumer in self._consumers.values())

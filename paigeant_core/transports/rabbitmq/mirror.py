@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Record
 from paigeant_core.message import Headers
 from paigeant_core.names import new_id
+from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits
 from paigeant_core.transports.rabbitmq.publisher import Publisher
@@ -137,10 +139,12 @@ class Mirror(ABC):
 
 
 class Fence(Mirror):
-    """The epochs of workflows that somebody intervened in, and when the broker was restarted.
+    """The epochs of workflows that somebody intervened in, what is paused, and when the broker was restarted.
 
     Attributes:
         booted_at: when it was last found that the broker had been restarted.
+        paused: the activities that are paused.
+        listeners: called when one was paused or resumed.
     """
 
     def __init__(self, line: Line, topology: Topology, publisher: Publisher, names: Names) -> None:
@@ -148,6 +152,8 @@ class Fence(Mirror):
         self._last: dict[str, Intervention] = {}
         self._asked: dict[str, Record] = {}
         self.booted_at = 0.0
+        self.paused: dict[str, Pause] = {}
+        self.listeners: set[Callable[[], None]] = set()
 
     async def look_for_restart(self, now: float) -> None:
         """Find out whether the broker was restarted since anybody looked, and let all know.
@@ -189,6 +195,8 @@ class Fence(Mirror):
         """See :meth:`Mirror.reset`."""
         self._last.clear()
         self._asked.clear()
+        self.paused.clear()
+        self._tell()
 
     def note(self, record: Record, timer: str = "", offset: int = -1) -> None:
         """Somebody moved a workflow on, past whatever copies of it there are.
@@ -199,6 +207,13 @@ class Fence(Mirror):
             offset: where in the fence's stream it stands.
         """
         headers = record.headers
+        if action := switch_in(record):
+            if action == PAUSE:
+                self.paused[headers.activity] = pause_of(record)
+            else:
+                self.paused.pop(headers.activity, None)
+            self._tell()
+            return
         if wish_of(record):
             self._asked[headers.correlation_id] = record
             return
@@ -206,6 +221,10 @@ class Fence(Mirror):
         known = self._last.get(headers.correlation_id)
         if known is None or headers.epoch >= known.epoch:
             self._last[headers.correlation_id] = Intervention(headers.epoch, record.id, record.at, timer, offset)
+
+    def _tell(self) -> None:
+        for listener in list(self.listeners):
+            listener()
 
     def met(self, headers: Headers) -> None:
         """A message of this epoch has come: older ones are outdated, whatever the stream has told so far."""

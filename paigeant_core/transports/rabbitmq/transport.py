@@ -17,6 +17,7 @@ from paigeant_core.clock import Clock
 from paigeant_core.errors import ConfigError, ConnectError, DuplicateWorkflow, PublishUnknown
 from paigeant_core.journal import Record
 from paigeant_core.message import PaigeantMessage
+from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.rabbitmq import wire
@@ -318,8 +319,9 @@ class RabbitTransport(Transport):
         index = self.journal_index(names)
         await index.catch_up()
         served = serving(await self.workers(topic))
+        paused = await self.pauses(topic)
         figures = []
-        for activity in sorted({*index.activities, *served}):
+        for activity in sorted({*index.activities, *served, *paused}):
             # The driver's call, not aio-pika's: that one remembers an old count.
             try:
                 async with self._line.borrowed() as channel:
@@ -328,7 +330,14 @@ class RabbitTransport(Transport):
             except Missing:
                 ready = consumers = 0
             # A worker has any number of consumers on a queue, from none to several.
-            figures.append(QueueStatus(activity=activity, ready=ready, consumers=served.get(activity, consumers)))
+            figures.append(
+                QueueStatus(
+                    activity=activity,
+                    ready=ready,
+                    consumers=served.get(activity, consumers),
+                    paused=paused.get(activity),
+                )
+            )
         return figures
 
     async def workers(self, topic: str) -> list[WorkerStatus]:
@@ -403,6 +412,32 @@ class RabbitTransport(Transport):
             await publish()
             fence.note(record)
         return Settled.DONE
+
+    async def switch(self, topic: str, record: Record) -> Pause | None:
+        """See :meth:`Transport.switch`; it stands in the fence, which every worker follows."""
+        names = Names(topic)
+        fence, activity = self.fence(names), record.headers.activity
+        await self._topology.stream(names, "fence")
+        async with self._locks.hold(names.lock("operate")):
+            await fence.catch_up()
+            before = fence.paused.get(activity)
+            if (switch_in(record) == PAUSE) == (before is None):
+                await self._publisher.send([wire.plain(names, record, also=("fence",))])
+                fence.note(record)
+        return before
+
+    async def pauses(self, topic: str) -> dict[str, Pause]:
+        """See :meth:`Transport.pauses`."""
+        names = Names(topic)
+        try:
+            async with self._line.borrowed() as channel:
+                await channel.queue_declare(names.stream("fence"), passive=True)
+        except Missing:
+            # Looking makes no topic.
+            return {}
+        fence = self.fence(names)
+        await fence.catch_up()
+        return dict(fence.paused)
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_audit`."""

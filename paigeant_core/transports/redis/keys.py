@@ -18,6 +18,7 @@ all on a cluster too.
 ``:worker:W``       string       what worker W says of itself
 ``:audit``          stream       ``i`` what an entry is known by, ``e`` the entry
 ``:operations``     stream       the same, of operations in progress and past
+``:paused``         hash         the record by which an activity was paused, by activity
 ``:trimmed``        string       lives as long as nobody need trim again
 =================== ============ =======================================================
 """
@@ -46,6 +47,7 @@ class Keys:
         "held",
         "journal",
         "operations",
+        "paused",
         "prefix",
         "quarantine",
         "trimmed",
@@ -64,6 +66,7 @@ class Keys:
         self.workers = f"{prefix}workers"
         self.audit = f"{prefix}audit"
         self.operations = f"{prefix}operations"
+        self.paused = f"{prefix}paused"
         self.trimmed = f"{prefix}trimmed"
         self._work: dict[str, str] = {}
 

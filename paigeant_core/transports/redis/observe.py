@@ -12,6 +12,7 @@ from redis.exceptions import ResponseError
 from paigeant_core.errors import DecodeError, InvalidMessage
 from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.message import Headers, decode_headers
+from paigeant_core.pauses import Pause, pause_of
 from paigeant_core.transition import Place
 from paigeant_core.transports.redis.connection import Backoff, Line, LineLost, Lines
 from paigeant_core.transports.redis.encoding import at_of, body_of, record_of
@@ -189,8 +190,11 @@ async def _from_copy(lines: Lines, keys: Keys, correlation_id: str, index: dict[
 
 async def queues(lines: Lines, keys: Keys) -> list[QueueStatus]:
     """See :meth:`Transport.queues`."""
-    members, delayed, alive = await asyncio.gather(
-        lines.one(("SMEMBERS", keys.activities)), lines.one(("HGETALL", keys.counts)), workers(lines, keys)
+    members, delayed, alive, paused = await asyncio.gather(
+        lines.one(("SMEMBERS", keys.activities)),
+        lines.one(("HGETALL", keys.counts)),
+        workers(lines, keys),
+        pauses(lines, keys),
     )
     waiting = {name.decode("utf-8", "replace"): int(n) for name, n in zip(delayed[::2], delayed[1::2], strict=True)}
     served = [set(status.info.activities) for status in alive]
@@ -198,6 +202,7 @@ async def queues(lines: Lines, keys: Keys) -> list[QueueStatus]:
         {member.decode("utf-8", "replace") for member in members}
         | {name for name, number in waiting.items() if number > 0}
         | {name for names in served for name in names}
+        | set(paused)
     )
     if not names:
         return []
@@ -223,9 +228,25 @@ async def queues(lines: Lines, keys: Keys) -> list[QueueStatus]:
             delayed=max(0, waiting.get(name, 0)),
             consumers=sum(name in own or not own for own in served),
             oldest_s=max(0.0, now - at_of(first[0][0].decode())) if isinstance(first, list) and first else None,
+            paused=paused.get(name),
         )
         for (name, ready, pending, _), first in zip(figures, firsts, strict=True)
     ]
+
+
+async def pauses(lines: Lines, keys: Keys) -> dict[str, Pause]:
+    """See :meth:`Transport.pauses`."""
+    flat = await lines.one(("HGETALL", keys.paused))
+    found = (pause_in(meta) for meta in flat[1::2])
+    return {pause.activity: pause for pause in found if pause is not None}
+
+
+def pause_in(meta: bytes | None) -> Pause | None:
+    """The pause that is kept as the record that began it; None: there is none, or it cannot be read."""
+    try:
+        return None if meta is None else pause_of(Record.decode(meta, None, position=""))
+    except DecodeError:
+        return None
 
 
 def _group(groups: object) -> tuple[int, str]:

@@ -84,6 +84,9 @@ class Pump:
         self._settler = Settler(endpoint, keys, self.held, self._remember, self._kick)
         self._reading_line = ReadingLine(endpoint)
         self._activities: list[str] = list(dict.fromkeys(info.activities))
+        self._paused: frozenset[str] = frozenset()
+        self._open: list[str] = list(self._activities)
+        """Activities that nobody paused."""
         self._turn = 0
         self._backs: _Backs = []
         self._wake = asyncio.Event()
@@ -233,7 +236,7 @@ class Pump:
             or self._backs
             or self._unblock
             or now >= self._due_at
-            or (self._may_claim and self._activities)
+            or (self._may_claim and self._open)
         )
 
     @property
@@ -245,9 +248,11 @@ class Pump:
     async def _join(self) -> None:
         """Make the queues ready, say that this worker started, and look at the clock."""
         alive = presence(self._keys, self._topic, self._info, self._lease, self._heartbeat.running)
-        answers = await self._line.call(join(self._keys, self._activities), alive)
+        paused = ("HKEYS", self._keys.paused)
+        answers = await self._line.call(join(self._keys, self._activities), paused, alive)
         for answer in answers:
             self._endpoint.check(answer)
+        self._paused_are(answers[1])
         check_clock(self._clock, answers[-1] / 1000)
         self._known.update((self._topic, activity) for activity in self._activities)
         self._joined = True
@@ -271,12 +276,14 @@ class Pump:
             self._due_at = now + DUE_EVERY
             commands.append(DUE(self._keys.moving, [DUE_BATCH]))
             answers.append(self._was_due)
+            commands.append(("HKEYS", self._keys.paused))
+            answers.append(self._paused_are)
             if not self._info.activities:
                 commands.append(("SMEMBERS", self._keys.activities))
                 answers.append(self._activities_are)
         claims = None
         waiter = self.waiter
-        if waiter is not None and self._may_claim and self._activities:
+        if waiter is not None and self._may_claim and self._open:
             names = self._next_turn()
             slots = min(waiter.slots, self._most)
             if self._limbo or now >= self._takeover_at:
@@ -328,7 +335,7 @@ class Pump:
             self._flights = {flight for flight in self._flights if flight is not asyncio.current_task()}
             if claims is not None:
                 self._claims = None
-                if self._problem is None and self.waiter is claims and not claims.future.done():
+                if self._problem is None and self.waiter is claims and not claims.future.done() and self._open:
                     self._read(self._next_turn(), min(claims.slots, self._most))
             self._wake.set()
 
@@ -338,9 +345,9 @@ class Pump:
             await asyncio.wait(self._flights)
 
     def _next_turn(self) -> list[str]:
-        """The activities, another one first each time, so that none starves the others."""
-        self._turn = (self._turn + 1) % len(self._activities)
-        return self._activities[self._turn :] + self._activities[: self._turn]
+        """The activities that are open, another one first each time, so that none starves the others."""
+        self._turn = (self._turn + 1) % len(self._open)
+        return self._open[self._turn :] + self._open[: self._turn]
 
     # -- answers ------------------------------------------------------------------------
 
@@ -392,9 +399,21 @@ class Pump:
         names = sorted(name for name in (item.decode("utf-8", "replace") for item in answer) if is_name(name))
         if names != self._activities:
             self._activities = names
+            self._open = [name for name in names if name not in self._paused]
             self._joined = False
             # The waiting read does not know the new queue.
             self._unblock = True
+
+    def _paused_are(self, answer: Any) -> None:
+        if isinstance(answer, ResponseError) and not is_transient(answer):
+            return  # no settle has to suffer for it
+        self._endpoint.check(answer)
+        paused = frozenset(item.decode("utf-8", "replace") for item in answer)
+        if paused != self._paused:
+            self._paused = paused
+            self._open = [name for name in self._activities if name not in paused]
+            # The waiting read waits for others.
+            self._unblock = self._reader is not None
 
     def _claimed(self, names: list[str], answer: Any) -> None:
         if not self._claim_failed(answer):
@@ -420,10 +439,15 @@ class Pump:
         return True
 
     def _offer(self, found: list[Found]) -> None:
-        """Give what was claimed to whoever waits; what nobody can take goes back."""
+        """Give what was claimed to whoever waits; what nobody can take, or is paused by now, goes back."""
         deliveries = list(map(delivery_of, found))
         for delivery in deliveries:
             self.held[delivery.token] = delivery
+        if self._paused:
+            for delivery in deliveries:
+                if delivery.activity in self._paused:
+                    self.give_back(delivery.token)
+            deliveries = [delivery for delivery in deliveries if delivery.activity not in self._paused]
         waiter = self.waiter
         slots = 0
         if waiter is not None and not waiter.future.done() and deliveries:

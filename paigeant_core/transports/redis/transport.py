@@ -13,6 +13,7 @@ from paigeant_core.clock import Clock
 from paigeant_core.errors import DuplicateWorkflow, PublishUnknown, Unsupported
 from paigeant_core.journal import Record
 from paigeant_core.names import new_id
+from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.redis import observe
@@ -21,7 +22,7 @@ from paigeant_core.transports.redis.consumer import RedisConsumer
 from paigeant_core.transports.redis.encoding import Move, ask, move
 from paigeant_core.transports.redis.examine import examine
 from paigeant_core.transports.redis.keys import Keys
-from paigeant_core.transports.redis.scripts import AUDIT, Command
+from paigeant_core.transports.redis.scripts import AUDIT, SWITCH, Command
 from paigeant_core.transports.types import (
     START,
     BrokerInfo,
@@ -170,6 +171,24 @@ class RedisTransport(Transport):
     async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
         """See :meth:`Transport.request`."""
         return _OPERATED[await self._once(ask(self.keys(topic), asked, expect))]
+
+    async def switch(self, topic: str, record: Record) -> Pause | None:
+        """See :meth:`Transport.switch`."""
+        keys, activity = self.keys(topic), record.headers.activity
+        pausing = int(switch_in(record) == PAUSE)
+        try:
+            answer = await self._lines.one(
+                SWITCH([keys.journal, keys.paused], [pausing, activity, record.encode_meta()])
+            )
+        except LineLost as error:
+            if error.sent:
+                raise PublishUnknown(f"{error}; whether it was done is not known") from None
+            raise
+        return observe.pause_in(answer)
+
+    async def pauses(self, topic: str) -> dict[str, Pause]:
+        """See :meth:`Transport.pauses`."""
+        return await observe.pauses(self._lines, self.keys(topic))
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_audit`."""

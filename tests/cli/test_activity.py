@@ -1,0 +1,49 @@
+"""`activity`: pause and resume an activity for all its workers."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def one(here: Cli) -> Cli:
+    """A workflow that waits for `a`."""
+    here("dispatch", "a", "b", "--id", "w1").ended(0)
+    return here
+
+
+def test_a_paused_activity_is_seen_everywhere(one: Cli) -> None:
+    done = one("activity", "pause", "a", "--reason", "provider is down", "--yes", "--json").ended(0)
+    assert done.document == {"schema": 1, "activity": "a", "order": "pause", "outcome": "done", "reason": None}
+    listed = one("activity", "--json").ended(0).document
+    assert (listed["activity"], listed["reason"]) == ("a", "provider is down")
+    assert one("queues", "--json").documents[0]["paused"]["reason"] == "provider is down"
+    assert "provider is down" in one("queues").err
+    assert one("info", "--json").document["broker"]["paused"][0].startswith("a: ")
+    assert one("list", "--json").document["stuck"] == "paused"
+    assert "paused it at" in one("show", "w1").out
+    assert one("list", "stuck:paused", "--json").document["correlation_id"] == "w1"
+    assert one("audit", "--json").document["action"] == "pause activity a"
+
+    again = one("activity", "pause", "a", "--reason", "x", "--yes", "--json").ended(1).document
+    assert again["outcome"] == "skipped"
+    assert "paused already" in again["reason"]
+    one("activity", "resume", "a", "--reason", "it is back", "--yes").ended(0)
+    one("activity", "resume", "a", "--reason", "x", "--yes").ended(1)
+    assert one("queues", "--json").documents[0]["paused"] is None
+    assert one("list", "--json").document["stuck"] is None
+
+
+def test_what_cannot_be_is_said(one: Cli) -> None:
+    one("activity", "stop", "a").ended(2).said("write pause or resume")
+    one("activity", "pause").ended(2).said("name an activity")
+    one("activity", "pause", "a", "--yes").ended(2).said("--reason")
+    one("activity", "pause", "z", "--reason", "x", "--yes").ended(3).said("no activity 'z'", "known: a")
+    one("activity", "pause", "a", "--reason", "x").ended(5).said("--yes")
+    one("activity", "pause", "a", "--reason", "x", "--yes", "--read-only").ended(5).said("read-only")
+    dry = one("activity", "pause", "a", "--reason", "x", "--dry-run", "--json").ended(0).document
+    assert dry["reason"] == "dry run: would pause"
+    assert one("activity", "--json").ended(0).documents == []
+    assert one("audit", "--json").documents == []
