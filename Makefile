@@ -7,6 +7,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CHAOS_ARGS ?=
+FUZZ_ARGS ?= --minutes 10
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,7 +17,7 @@ CODE := $(wildcard paigeant_core paigeant_console tests benchmarks examples scre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv dev servers demo test lint format bench chaos screenshots clean
+.PHONY: help venv dev servers demo test lint format bench chaos fuzz screenshots clean
 
 help:
 	@echo "make venv         the virtual environment with what the program needs at run time"
@@ -26,6 +27,7 @@ help:
 	@echo "make format       ruff's formatter, and its safe fixes"
 	@echo "make bench        the benchmarks"
 	@echo "make chaos        kill workers, lines and brokers at length, and print what came of it"
+	@echo "make fuzz         give hostile input to all that reads it, ten minutes a reader"
 	@echo "make screenshots  draw the pictures of the documentation anew"
 	@echo "make servers      see that redis-server, rabbitmq-server, tmux and Chromium are there for the tests"
 	@echo "make clean        remove caches and what was built; the virtual environment stays"
@@ -106,6 +108,11 @@ bench: dev servers
 
 chaos: dev servers
 	$(PY) -m tests.chaos $(CHAOS_ARGS)
+
+# Where atheris has no wheel, the targets run on changed seeds.
+fuzz: dev
+	-$(PIP) install --quiet --group fuzz
+	$(PY) -m tests.fuzz $(FUZZ_ARGS)
 
 screenshots: dev
 	$(PY) screenshots/make.py

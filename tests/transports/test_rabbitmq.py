@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -12,6 +13,7 @@ from typing import Any
 import aiormq
 import httpx
 import pytest
+from aiormq.abc import ChannelFrame
 from pamqp.header import ContentHeader
 
 from paigeant_core import ActivityContext, Worker
@@ -267,6 +269,44 @@ async def test_forged_headers_do_not_stop_a_consumer(connect: Any, topic: str, c
         await until(all_there, "not every forged message was quarantined")
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
+
+
+@pytest.mark.parametrize("how", ["nested", "time"])
+async def test_headers_that_the_driver_cannot_read_do_not_end_the_line(
+    connect: Any, topic: str, rabbit_url: str, how: str
+) -> None:
+    """A table in a table in a table…, and a time after the last one; by hand, as no driver writes them."""
+    table = b"\x01t" + b"T" + b"\x7f" * 8
+    if how == "nested":
+        for _ in range(3000):
+            table = b"\x01aF" + len(table).to_bytes(4, "big") + table
+    transport = await connect()
+    await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        await worker.finish(await worker.take_one())
+        publishing = await aiormq.connect(rabbit_url)
+        try:
+            channel = await publishing.channel()
+            for _ in range(2):
+                await _publish_by_hand(channel, f"paigeant.{topic}.work.a", table, b"garbage")
+        finally:
+            await publishing.close()
+        last = await dispatch(transport, topic, "a")
+        delivery = await worker.take_one()
+        assert delivery.message is not None
+        assert delivery.message.correlation_id == last
+        await worker.finish(delivery)
+    assert [record.body for record in await transport.parked(topic, Place.QUARANTINE)] == [b"garbage"] * 2
+
+
+async def _publish_by_hand(channel: Any, queue: str, table: bytes, body: bytes) -> None:
+    head = struct.pack(">HHQH", 60, 0, len(body), 0x2000) + len(table).to_bytes(4, "big") + table
+    method = struct.pack(">HHHB", 60, 40, 0, 0) + bytes((len(queue),)) + queue.encode() + b"\0"
+    data = b""
+    for kind, part in ((1, method), (2, head), (3, body)):
+        data += struct.pack(">BHI", kind, channel.number, len(part)) + part + b"\xce"
+    await channel.connection.write_queue.put(ChannelFrame(payload=data, should_close=False))
+    await channel.basic_qos(prefetch_count=1)  # its answer comes behind
 
 
 async def test_a_message_id_too_long_for_amqp_is_settled_all_the_same(

@@ -123,6 +123,25 @@ def delivery(frame: bytes) -> Basic.Deliver:
 def header(frame: bytes) -> ContentHeader:
     """Of a message: its size and properties; none where they cannot be read, which must not end the line."""
     size, flags = _SIZES.unpack_from(frame)
+    return ContentHeader(body_size=size, properties=_properties(frame, flags) or Basic.Properties())
+
+
+def readable(whole: bytes) -> bytes:
+    """A content header, from kind to end, as the driver can read it.
+
+    Its reader raises at what a publisher may write (tables in tables without end, times after
+    the last one), and the line would end at the same message again and again: of such a one
+    the properties are left out.
+    """
+    head = whole[FRAME.size : FRAME.size + _SIZES.size]
+    size, flags = _SIZES.unpack(head)
+    if _properties(whole[FRAME.size : -1], flags) is not None:
+        return whole
+    _, number, _ = FRAME.unpack_from(whole)
+    return _CONTENT.pack(HEADER, number, _SIZES.size, 60, 0, size, 0) + _END
+
+
+def _properties(frame: bytes, flags: int) -> Basic.Properties | None:
     properties = Basic.Properties()
     at = _SIZES.size
     try:
@@ -130,9 +149,9 @@ def header(frame: bytes) -> ContentHeader:
             if flags & flag:
                 at, value = _DECODERS[kind](frame, at)
                 setattr(properties, name, value)
-    except (ValueError, LookupError, ArithmeticError, OSError, struct.error):
-        properties = Basic.Properties()
-    return ContentHeader(body_size=size, properties=properties)
+    except (ValueError, LookupError, ArithmeticError, OSError, struct.error, RecursionError):
+        return None
+    return properties
 
 
 def _read_short(data: bytes, at: int) -> tuple[int, str]:

@@ -274,6 +274,8 @@ class Tap:
             lane = lanes.get(number)
             if lane is not None and lane.take(kind, data[at + 7 : after - 1]):
                 taken = True
+            elif kind == frames.HEADER:
+                passed += frames.readable(data[at:after])
             else:
                 passed += data[at:after]
             at = after

@@ -213,7 +213,10 @@ def again(message: Message, exchange: str, key: str, headers: FieldTable) -> Out
     """
     old = message.header.properties
     # What the broker itself put in (x-death, x-delivery-count) would grow from round to round.
-    kept = {key: value for key, value in headers_of(message).items() if key in _OWN_FLOW}
+    # Ours are texts and numbers; a foreign publisher's may be what cannot be written again, as bytes that are no text.
+    kept = {
+        key: value for key, value in headers_of(message).items() if key in _OWN_FLOW and isinstance(value, str | int)
+    }
     properties = Properties(
         delivery_mode=2,
         headers={**kept, **headers},

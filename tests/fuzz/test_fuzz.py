@@ -1,0 +1,39 @@
+"""A short run of every fuzz target, the same each time; `make fuzz` runs them at length."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import islice
+
+import pytest
+
+from tests.fuzz.mutate import inputs
+from tests.fuzz.targets import all_targets
+
+TARGETS = all_targets()
+FINDINGS = {
+    # What long runs found, so that it is never found again.
+    "claims": [b'{"iss":"payments","iat":1' + b"0" * 400 + b',"wf":"order-1"}'],
+    "rabbitmq": [b"\x00\x1a\x00<" + bytes(11) + b"\x20\x00" + b"\x00\x00\x00\x08\x01rS\x00\x00\x00\x01\xff"],
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_nothing_that_is_read_breaks_its_reader(name: str) -> None:
+    target = TARGETS[name]
+    for data in [*FINDINGS.get(name, ()), *islice(inputs(target.seeds, target.words, seed=0), 400)]:
+        target.check(data)
+
+
+def test_a_finding_is_told_and_kept() -> None:
+    code = (
+        "import sys; from tests.fuzz import targets, __main__ as run\n"
+        "def check(data): assert data != b'b'\n"
+        "targets.all_targets = lambda: {'x': targets.Target('x', check, [b'a', b'b'])}\n"
+        "sys.argv[1:] = ['--one', '--engine', 'seeds', 'x']\n"
+        "sys.exit(run.main())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "executed 1\nthe input is in " in done.stdout
