@@ -106,7 +106,10 @@ ACTIONS: Final[Sequence[Action]] = (
     _action("view.traffic", "2", "traffic", "Show the journal as it is written.", command="traffic tail"),
     _action("view.queues", "3", "queues", "Show queues and workers.", command="queues workers"),
     _action("view.dead", "4", "dead letters", "Show what is dead, held or quarantined.", command="dead parked"),
-    _action("view.audit", "5", "audit", "Show who did what, and why.", command="audit"),
+    _action(
+        "view.audit", "5", "audit", "Show operations in progress and past, and who did what, and why.",
+        command="audit operations",
+    ),
     _action(
         "table.open", "enter", "open", "Open the workflow under the cursor.",
         where=("workflows", "dead", "traffic"), needs_row=True, hint=1, owner="table",
@@ -125,7 +128,8 @@ ACTIONS: Final[Sequence[Action]] = (
         command="group", hint=12,
     ),
     _action(
-        "panes", "tab shift+tab", "pane", "Go to the next part of the screen.", where=("workflow", "queues"), hint=3,
+        "panes", "tab shift+tab", "pane", "Go to the next part of the screen.",
+        where=("workflow", "queues", "audit"), hint=3,
     ),
     _action(
         "hop.earlier", "left left_square_bracket", "hop before",
@@ -200,10 +204,23 @@ ACTIONS: Final[Sequence[Action]] = (
         "dispatch", "", "dispatch", "Start a workflow: `dispatch validate charge customer_email=ann@example.com`.",
         command="dispatch", writes=True,
     ),
+    _action(
+        "undo", "U", "undo", "Undo the hold, cancel or dead-letter done last; in view 5 for all it was done to.",
+        where=WORKFLOWS | {"audit"}, command="undo", writes=True, needs_row=True, hint=21,
+    ),
+    _action(
+        "operation.pause", "P", "pause/go on",
+        "Pause the operation, or let it go on; one that nobody carries out any more goes on in this console.",
+        where=("audit",), command="operation-pause", writes=True, needs_row=True, hint=4,
+    ),
+    _action(
+        "operation.abort", "A", "abort", "End the operation: what was done stays done, the rest is left alone.",
+        where=("audit",), command="operation-abort", writes=True, needs_row=True, hint=5,
+    ),
     # Taking things along.
     _action(
         "copy", "y", "copy", "Copy the ID (or the payload, where it has the focus) by asking the terminal to.",
-        needs_row=True, where=("workflows", "workflow", "dead", "traffic"), command="copy", hint=10,
+        needs_row=True, where=("workflows", "workflow", "dead", "traffic", "audit"), command="copy", hint=10,
     ),
     _action(
         "copy-command", "Y", "copy command", "Copy the command line that shows or does the same.",
@@ -211,7 +228,7 @@ ACTIONS: Final[Sequence[Action]] = (
     ),
     _action(
         "write", "w", "write", "Write what `y` copies to a file that only you can read.",
-        needs_row=True, where=("workflows", "workflow", "dead", "traffic"), command="write", hint=11,
+        needs_row=True, where=("workflows", "workflow", "dead", "traffic", "audit"), command="write", hint=11,
     ),
     # Leaving.
     _action("command", "colon ctrl+p", "command", "Type a command; Tab completes it.", hint=8),
@@ -270,6 +287,7 @@ class Situation:
         has_row: there is something under the cursor or marked.
         paused: the view is frozen.
         marked: how many rows are marked.
+        operation: how the operation under the cursor stands; None: there is none.
     """
 
     view: str
@@ -277,6 +295,7 @@ class Situation:
     has_row: bool = True
     paused: bool = False
     marked: int = 0
+    operation: str | None = None
 
 
 def by_id(id: str) -> Action:
@@ -298,6 +317,8 @@ def of_view(view: str) -> list[Action]:
 
 def refusal(action: Action, situation: Situation) -> SafeText | None:
     """Why an action cannot be done now; None: it can."""
+    if action.writes and situation.read_only and situation.view not in FORMS:
+        return literal(f"{action.label}: this console is read-only")
     if situation.view not in action.where:
         titles = ", ".join(name for name in ("workflows", "workflow", "traffic", "dead") if name in action.where)
         return literal(f"{action.label}: not in this view{f' (but in: {titles})' if titles else ''}")
@@ -305,6 +326,11 @@ def refusal(action: Action, situation: Situation) -> SafeText | None:
         return literal(f"{action.label}: this console is read-only")
     if action.needs_row and not situation.has_row:
         return literal(f"{action.label}: there is no row under the cursor")
+    if action.id.startswith("operation."):
+        if situation.operation is None:
+            return literal(f"{action.label}: there is no operation under the cursor; Tab goes to them")
+        if situation.operation in ("finished", "aborted"):
+            return literal(f"{action.label}: the operation is {situation.operation}")
     return None
 
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from paigeant_console.deeds import Deeds
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.rates import Rates
@@ -28,7 +29,7 @@ from paigeant_console.model.traffic import without_body
 from paigeant_core.errors import PaigeantError, TransportError
 from paigeant_core.journal import Record
 from paigeant_core.limits import NO_WORKER_AFTER
-from paigeant_core.operations import Action, Operations, Plan, Report, Result
+from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport, get_transport
@@ -171,7 +172,8 @@ class Feed:
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: asyncio.Event | None = None
-        self._deeds: set[asyncio.Task[Report]] = set()
+        self.deeds = Deeds(self)
+        """What the operator began."""
         self._thread: threading.Thread | None = None
 
     # -- life ---------------------------------------------------------------------------
@@ -194,7 +196,7 @@ class Feed:
             return
         with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended by itself
             loop.call_soon_threadsafe(stopping.set)
-        thread.join(patience + (DEED_PATIENCE if self._deeds else 0.0))
+        thread.join(patience + (DEED_PATIENCE if self.deeds.waits else 0.0))
 
     def _run(self, started: threading.Event) -> None:
         try:
@@ -223,8 +225,8 @@ class Feed:
             for task in done & set(tasks):
                 task.result()
         finally:
-            if self._deeds:
-                await asyncio.wait(set(self._deeds), timeout=DEED_PATIENCE)
+            if unfinished := self.deeds.unfinished:
+                await asyncio.wait(unfinished, timeout=DEED_PATIENCE)
             rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in rest:
                 task.cancel()
@@ -374,6 +376,11 @@ class Feed:
         self.version += 1
         self._changed.notify_all()
 
+    def bump(self) -> None:
+        """Something else changed that a screen may show."""
+        with self.lock:
+            self._bump()
+
     # -- looking, from the screen -------------------------------------------------------
 
     def now(self) -> float:
@@ -467,40 +474,26 @@ class Feed:
 
     def plan(self, action: Action, correlation_ids: Sequence[str], reason: str) -> Future[Plan]:
         """See :meth:`Operations.plan`."""
-        return self._ask(lambda operations: operations.plan(action, correlation_ids, reason=reason))
-
-    def execute(self, plan: Plan, progress: Callable[[Result], None] | None = None) -> Future[Report]:
-        """See :meth:`Operations.execute`; ``progress`` is called in the feed's thread.
-
-        Once begun it is done to its end, though nobody waits for it any more: half of an
-        operation, and no word of it in the audit, would be the worst of all.
-        """
-
-        async def deed(operations: Operations) -> Report:
-            task = asyncio.ensure_future(operations.execute(plan, progress=progress))
-            self._deeds.add(task)
-            task.add_done_callback(self._deeds.discard)
-            return await asyncio.shield(task)
-
-        return self._ask(deed)
+        return self.ask(lambda operations: operations.plan(action, correlation_ids, reason=reason))
 
     def history(self, correlation_id: str) -> Future[list[Record]]:
         """All records of one workflow, oldest first."""
-        return self._ask(lambda operations: operations.transport.history(self.topic, correlation_id))
+        return self.ask(lambda operations: operations.transport.history(self.topic, correlation_id))
 
     def audit(self, limit: int = 1000) -> Future[list[bytes]]:
         """The newest audit entries, oldest of them first."""
-        return self._ask(lambda operations: operations.transport.audit(self.topic, limit))
+        return self.ask(lambda operations: operations.transport.audit(self.topic, limit))
 
     def resolve(self, prefix: str) -> Future[str]:
         """The one correlation ID that begins so."""
-        return self._ask(lambda operations: operations.resolve(prefix))
+        return self.ask(lambda operations: operations.resolve(prefix))
 
     def dispatch(self, steps: Sequence[str], variables: Mapping[str, Any]) -> Future[str]:
         """Start a workflow; its correlation ID. See :meth:`Operations.dispatch`."""
-        return self._ask(lambda operations: operations.dispatch(steps, variables))
+        return self.ask(lambda operations: operations.dispatch(steps, variables))
 
-    def _ask(self, question: Callable[[Operations], Coroutine[Any, Any, _T]]) -> Future[_T]:
+    def ask(self, question: Callable[[Operations], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Run what needs the broker on the feed's loop."""
         loop, operations = self._loop, self._operations
         if loop is None or operations is None or loop.is_closed():
             failed: Future[_T] = Future()

@@ -12,11 +12,21 @@ import msgspec
 from paigeant_console.model.looks import ARROW, DONE, look
 from paigeant_console.model.text import Span, plural, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_core.operations import Action, Insert, Line, Plan, Release, Replay, Report
+from paigeant_core.operations import Action, Insert, Line, OperationStatus, Pace, Plan, Release, Replay, Report, Undo
 from paigeant_core.routing import Step
 from paigeant_core.urls import has_password
 
-__all__ = ["Confirmation", "Target", "command_line", "confirmation_of", "effect_of", "report_spans"]
+__all__ = [
+    "Confirmation",
+    "Target",
+    "command_line",
+    "confirmation_of",
+    "effect_of",
+    "pace_of",
+    "pace_words",
+    "report_spans",
+    "stop_confirmation",
+]
 
 PROGRAM: Final = "paigeant-console"
 TYPE_FROM: Final = 11
@@ -52,8 +62,10 @@ def command_line(target: Target, words: Sequence[str]) -> str:
     return shlex.join([PROGRAM, *target.flags(), *words])
 
 
-def action_words(action: Action, ids: Sequence[str], reason: str) -> list[str]:
+def action_words(action: Action, ids: Sequence[str], reason: str, pace: Pace | None = None) -> list[str]:
     """The words of an operation's command."""
+    if isinstance(action, Undo):
+        return [action.name, action.operation_id, "--reason", reason]
     # What begins like a flag has to stand behind the end of the flags.
     behind = any(item.startswith("-") for item in ids)
     if isinstance(action, Insert):
@@ -68,7 +80,24 @@ def action_words(action: Action, ids: Sequence[str], reason: str) -> list[str]:
             words += ["--payload", "payload.json"]
     if isinstance(action, Release):
         words += [f"--var={key}={_json(value)}" for key, value in action.values.items()]
-    return [*words, "--reason", reason, *(("--", *ids) if behind else ())]
+    return [*words, *pace_words(pace), "--reason", reason, *(("--", *ids) if behind else ())]
+
+
+def pace_words(pace: Pace | None) -> list[str]:
+    """The flags that say how fast an operation goes."""
+    if pace is None:
+        return []
+    words = ["--ramp"] if pace.ramp else []
+    words += ["--rate", f"{pace.rate:g}"] if pace.rate is not None else []
+    return words + (["--brake", f"{pace.brake:g}"] if pace.brake is not None else [])
+
+
+def pace_of(pace: Pace) -> SafeText:
+    """How fast an operation goes, in a sentence; empty: as fast as can be."""
+    words = ["begins with 1, 5, 20, and goes on when these came through"] if pace.ramp else []
+    words += [f"at most {pace.rate:g} a second"] if pace.rate is not None else []
+    words += [f"stops when {pace.brake:g} % fail again"] if pace.brake is not None else []
+    return literal("; ".join(words))
 
 
 def _step_word(step: Step) -> str:
@@ -128,10 +157,11 @@ _EFFECTS: Final = {
     "cancel": literal("it ends here, and nothing is undone; a step that runs is finished first"),
     "compensate": literal("the steps that were done are undone, last first; a step that runs is finished before"),
     "restore": literal("it goes back to where it was, at the same attempt"),
+    "undo": literal("what that operation took out of the way goes back to where it was; nothing else is undone"),
 }
 
 
-def confirmation_of(plan: Plan, target: Target, *, ascii_only: bool = False) -> Confirmation:
+def confirmation_of(plan: Plan, target: Target, *, pace: Pace | None = None, ascii_only: bool = False) -> Confirmation:
     """What is to be confirmed of a plan."""
     action = plan.action
     total, eligible = len(plan.lines), plan.eligible
@@ -145,11 +175,14 @@ def confirmation_of(plan: Plan, target: Target, *, ascii_only: bool = False) -> 
         typed = tuple(filter(None, (target.context, str(eligible))))
     elif eligible >= TYPE_FROM:
         typed = (str(eligible),)
-    command = command_line(target, action_words(action, [line.correlation_id for line in plan.lines], plan.reason))
+    ids = [line.correlation_id for line in plan.lines]
+    command = command_line(target, action_words(action, ids, plan.reason, pace))
     facts: list[Sequence[Span]] = [
         [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
         [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
     ]
+    if pace:
+        facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])
     rows = [_row(line, action, ascii_only) for line in sorted(plan.lines, key=lambda line: line.eligible)]
     return Confirmation(title, effect_of(action), rows, facts, eligible, typed, command)
 
@@ -192,12 +225,34 @@ _BECOMES: Final = {
     "cancel": literal("cancelled"),
     "compensate": literal("compensating"),
     "restore": literal("where it was"),
+    "undo": literal("where it was before"),
     "insert": literal("with more steps"),
 }
 
 
-def report_spans(report: Report, name: str, at: SafeText, *, ascii_only: bool = False) -> Sequence[Span]:
-    """The line that says how an operation ended."""
+def stop_confirmation(status: OperationStatus, target: Target, *, ascii_only: bool = False) -> Confirmation:
+    """What is to be confirmed before an operation is aborted."""
+    through, total = status.done + status.skipped + status.failed, len(status.targets)
+    name = shown(str(status.action.get("name", "")), 20, ascii_only=ascii_only)
+    which = joined((literal("abort "), name, literal(" of "), plural(total, "workflow")))
+    title: list[Span] = [(which, "write"), (literal(f"  {through:,} are through"), "")]
+    if target.production:
+        title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
+    command = command_line(target, ["operations", "abort", status.operation_id])
+    facts: list[Sequence[Span]] = [
+        [(literal("begun by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "")],
+        [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
+        [(literal("same as  "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    effect = literal("what was done stays done, the rest is left alone, and nobody can go on with it")
+    typed = tuple(filter(None, (target.context, str(total)))) if target.production else ()
+    return Confirmation(title, effect, (), facts, 1, typed, command)
+
+
+def report_spans(
+    report: Report, name: str, at: SafeText, *, said: str = "", ascii_only: bool = False
+) -> Sequence[Span]:
+    """The line that says how an operation ended; ``said`` is why it did so early."""
     done, skipped, failed = (report.count(outcome) for outcome in ("done", "skipped", "failed"))
     spans: list[Span] = [(joined((at, literal(f" {name}: "))), "dim")]
     parts: list[Span] = [(literal(f"{done:,} done"), "ok" if done else "dim")]
@@ -208,7 +263,9 @@ def report_spans(report: Report, name: str, at: SafeText, *, ascii_only: bool = 
     for index, part in enumerate(parts):
         spans += [(literal(", "), ""), part] if index else [part]
     first = next((result for result in report.results if result.outcome != "done"), None)
-    if first is not None:
+    if said:
+        spans += [(literal("; "), ""), (shown(said, 200, ascii_only=ascii_only), "warn")]
+    elif first is not None:
         spans.append((literal(": "), ""))
         if len(report.results) > 1:
             which = shown(first.correlation_id, ID_CELLS, ascii_only=ascii_only)

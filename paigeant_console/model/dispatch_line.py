@@ -1,4 +1,4 @@
-"""What is typed after `:dispatch`, `:insert` and `:release`: steps and fields."""
+"""What is typed after `:dispatch`, `:insert`, `:release` and the other acts: steps, fields, and how fast."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from paigeant_core.errors import InvalidMessage
+from paigeant_core.operations import Pace
 
 
 def parse_dispatch(typed: str) -> tuple[list[str], dict[str, Any]]:
@@ -48,3 +49,22 @@ def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 variables[name] = value
     return steps, variables
+
+
+def parse_pace(command: str, typed: str) -> Pace:
+    """How fast an operation goes through its workflows, as it stands behind its command: ``ramp rate=50 brake=20``.
+
+    Raises:
+        InvalidMessage: something else stands there.
+        ConfigError: a figure that cannot be.
+    """
+    words, values = parse_words(command, typed)
+    wrong = [word for word in words if word != "ramp"] + [name for name in values if name not in ("rate", "brake")]
+    figures = {name: value for name, value in values.items() if _is_number(value)}
+    if wrong or len(figures) < len(values):
+        raise InvalidMessage(f"{command}: only ramp, rate=N (a second) and brake=PERCENT can stand behind it")
+    return Pace(rate=figures.get("rate"), ramp=bool(words), brake=figures.get("brake"))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

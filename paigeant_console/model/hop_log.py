@@ -9,7 +9,7 @@ from paigeant_console.model.fold import readable
 from paigeant_console.model.times import parsed
 from paigeant_core.journal import Kind, Record, State
 
-__all__ = ["Hop", "Spent", "Try", "hops_of", "number_of", "spent_of"]
+__all__ = ["Hop", "Spent", "Try", "hops_of", "last_operation", "number_of", "spent_of"]
 
 
 @dataclass(slots=True)
@@ -101,3 +101,12 @@ def _tell(hops: list[Hop], record: Record) -> None:
 def number_of(value: object, default: int) -> int:
     """A whole number off the wire, or another where it is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) else default
+
+
+def last_operation(history: Sequence[Record]) -> str:
+    """The ID of the operation that was done to a workflow, or asked for, last; empty: none was."""
+    for record in reversed(history):
+        found = record.detail.get("operation_id")
+        if isinstance(found, str) and found:
+            return found
+    return ""

@@ -15,7 +15,7 @@ from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
 
-__all__ = ["audit_rows", "queue_rows", "worker_rows"]
+__all__ = ["audit_rows", "operation_of", "queue_rows", "worker_rows"]
 
 LIMIT: Final = 200
 
@@ -136,3 +136,12 @@ def audit_rows(entries: Sequence[bytes], now: float, *, ascii_only: bool) -> lis
             )
         )
     return rows
+
+
+def operation_of(entry: bytes) -> str:
+    """The ID of the operation that an entry of the audit tells of; empty: it tells of none."""
+    try:
+        found = msgspec.json.decode(entry)["operation_id"]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation, by_id
-from paigeant_console.model.confirmation import confirmation_of, effect_of, report_spans
-from paigeant_console.model.dispatch_line import parse_words
+from paigeant_console.actions import Situation
+from paigeant_console.deeds import Deed
+from paigeant_console.model.confirmation import Confirmation, confirmation_of, effect_of
+from paigeant_console.model.dispatch_line import parse_pace, parse_words
+from paigeant_console.model.hop_log import last_operation
 from paigeant_console.model.text import plural, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
@@ -25,20 +27,20 @@ from paigeant_core.operations import (
     DeadLetter,
     Hold,
     Insert,
-    Plan,
+    Pace,
     Release,
     Replay,
     Report,
     Restore,
-    Result,
     Retry,
     Skip,
+    Undo,
 )
 from paigeant_core.routing import to_step
 
 __all__ = ["ActingScreen"]
 
-PROGRESS_EVERY: Final = 0.25
+_AT_ONCE: Final = Pace()
 
 
 class ActingScreen(ConsoleScreen):
@@ -46,8 +48,6 @@ class ActingScreen(ConsoleScreen):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
-        self.busy = False
-        """Whether an operation is being done; another one waits for its end."""
         self._typed = ""
         self.replay_form = ReplayForm(shared.edit_text, ascii_only=shared.ascii_only)
 
@@ -76,29 +76,17 @@ class ActingScreen(ConsoleScreen):
         """See :meth:`ConsoleScreen.taker`."""
         return super().taker() or (self.replay_form if self.replay_form.asking == "replay" else None)
 
-    def perform(self, name: str) -> None:
-        """See :meth:`ConsoleScreen.perform`.
-
-        Args:
-            name: the action's ID.
-        """
-        if self.busy and (by_id(name).writes or name in ("back", "escape") or name.startswith("view.")):
-            # Whoever left now would not see what came of it.
-            self.say((literal("an operation is under way; wait for its end"), "warn"))
-            return
-        super().perform(name)
-
     def do_retry(self) -> None:
         """Retry."""
-        self._reason(Retry(), self.targets())
+        self._paced(Retry())
 
     def do_dead_letter(self) -> None:
         """Dead-letter."""
-        self._reason(DeadLetter(), self.targets())
+        self._paced(DeadLetter())
 
     def do_hold(self) -> None:
         """Hold."""
-        self._reason(Hold(), self.targets())
+        self._paced(Hold())
 
     def do_release(self) -> None:
         """Release, with the values that stood behind the command."""
@@ -106,23 +94,46 @@ class ActingScreen(ConsoleScreen):
         if words:
             self.say((literal("release: values are written as name=value"), "warn"))
         elif values is not None:
-            self._reason(Release(values), self.targets())
+            self.act(Release(values), self.targets())
 
     def do_skip(self) -> None:
         """Skip."""
-        self._reason(Skip(), self.targets())
+        self._paced(Skip())
 
     def do_cancel(self) -> None:
         """Cancel."""
-        self._reason(Cancel(), self.targets())
+        self._paced(Cancel())
 
     def do_compensate(self) -> None:
         """Compensate."""
-        self._reason(Compensate(), self.targets())
+        self._paced(Compensate())
 
     def do_restore(self) -> None:
         """Restore."""
-        self._reason(Restore(), self.targets())
+        self._paced(Restore())
+
+    def do_undo(self) -> None:
+        """Undo what was done last to the workflows that are marked, or to the one under the cursor."""
+        ids = self.targets()
+        if ids:
+            self.ask(self._safely(self._undo(ids)))
+
+    async def _undo(self, ids: list[str]) -> None:
+        history = await asyncio.wrap_future(self.feed.history(ids[0]))
+        operation_id = last_operation(history)
+        if operation_id:
+            self.act(Undo(operation_id), ids)
+        else:
+            self.say((literal("undo: no operator has done anything to it"), "warn"))
+
+    def _paced(self, action: Action) -> None:
+        """Act as fast as stood behind the command; see :func:`parse_pace`."""
+        try:
+            pace = parse_pace(action.name, self._typed)
+        except PaigeantError as error:
+            self.say((safe(str(error), 300), "warn"))
+        else:
+            self.act(action, self.targets(), pace)
 
     def do_insert(self) -> None:
         """Insert the steps that stood behind the command."""
@@ -135,7 +146,7 @@ class ActingScreen(ConsoleScreen):
             self.say((safe(str(error), 300), "warn"))
             return
         if steps and not values:
-            self._reason(Insert(steps), self.targets())
+            self.act(Insert(steps), self.targets())
         else:
             self.say((literal("insert: name the steps, e.g. insert check notify"), "warn"))
 
@@ -165,7 +176,7 @@ class ActingScreen(ConsoleScreen):
         if len(ids) == 1:
             self.ask(self._safely(self._offer(ids[0])))
         else:
-            self._reason(Replay(), ids)
+            self._paced(Replay())
 
     async def _safely(self, flow: Coroutine[Any, Any, None]) -> None:
         """Say what went wrong with the broker or the workflow; nothing was done then."""
@@ -200,7 +211,7 @@ class ActingScreen(ConsoleScreen):
                 self.say((literal("nothing was done"), "dim"))
                 self.update_hints()
             else:
-                self._reason(Replay(from_step=choice.from_step, payload=choice.payload), [correlation_id])
+                self.act(Replay(from_step=choice.from_step, payload=choice.payload), [correlation_id])
 
         self.replay_form.ask(source, min(hop, source.reached), chosen)
 
@@ -214,47 +225,61 @@ class ActingScreen(ConsoleScreen):
         )
         return ReplaySource(title, page.names(), reached, stands_at, page.payload_bytes_at)
 
-    async def _act(self, action: Action, ids: list[str], reason: str) -> None:
+    async def _act(self, action: Action, ids: list[str], reason: str, pace: Pace) -> None:
         """Preflight, confirmation, deed."""
         self.say((literal(f"{action.name}: looking at "), "dim"), (plural(len(ids), "workflow"), ""))
         plan = await asyncio.wrap_future(self.feed.plan(action, ids, reason))
-        if not await self._confirmed(plan):
+        confirmation = confirmation_of(plan, self.shared.target, pace=pace, ascii_only=self.shared.ascii_only)
+        if not await self.confirmed(confirmation):
             self.say((literal(f"{action.name}: nothing was done"), "dim"))
             return
         self.confirm_bar.close()
-        report = await self._execute(plan)
-        at = clock(self.feed.now())
-        self.say(*report_spans(report, action.name, at, ascii_only=self.shared.ascii_only))
-        self.acted(report)
+        self.say()
+        self.feed.deeds.begin(plan, pace, told=self._told)
         self.again()
 
+    def _told(self, deed: Deed) -> None:
+        if deed.report is not None and self.built:
+            self.acted(deed.report)
+
     def acted(self, report: Report) -> None:
-        """Something was done.
+        """Something that was begun here is done.
 
         Args:
             report: what came of it.
         """
 
-    def _reason(self, action: Action, ids: list[str], more: str = " because:") -> None:
-        """Ask for the reason, and go on with it."""
+    def act(self, action: Action, ids: list[str], pace: Pace = _AT_ONCE, more: str = " because:") -> None:
+        """Ask for the reason, and go on with it.
+
+        Args:
+            action: what to do.
+            ids: to which workflows.
+            pace: how fast, and when it stops by itself.
+            more: the end of the question.
+        """
         what: SafeText = plural(len(ids), "workflow") if len(ids) != 1 else shown(ids[0], 12)
 
         def given(reason: str | None) -> None:
             if reason is None:
                 self.say((literal("nothing was done"), "dim"))
             elif not reason.strip():
-                self._reason(action, ids, ", a reason is needed (Esc cancels):")
+                self.act(action, ids, pace, ", a reason is needed (Esc cancels):")
             else:
-                self.ask(self._safely(self._act(action, ids, reason)))
+                self.ask(self._safely(self._act(action, ids, reason, pace)))
             self.update_hints()
 
         label = joined((literal(f"{action.name} "), what, literal(more)))
         self.prompt.ask(label, given, placeholder=effect_of(action), remember="reason")
         self.update_hints()
 
-    async def _confirmed(self, plan: Plan) -> bool:
+    async def confirmed(self, confirmation: Confirmation) -> bool:
+        """Ask whether to do it.
+
+        Args:
+            confirmation: what.
+        """
         target = self.shared.target
-        confirmation = confirmation_of(plan, target, ascii_only=self.shared.ascii_only)
         self.shared.last_command = confirmation.command
         bar = self.confirm_bar
         bar.open(confirmation, production=target.production)
@@ -274,24 +299,6 @@ class ActingScreen(ConsoleScreen):
         if not yes:
             self.confirm_bar.close()
             self.focus_view()
-
-    async def _execute(self, plan: Plan) -> Report:
-        done: list[Result] = []
-        # Shielded: once begun it is done to its end, whatever becomes of this screen.
-        future = asyncio.shield(asyncio.wrap_future(self.feed.execute(plan, done.append)))
-        total = len(plan.lines)
-        self.busy, self.pending = True, False
-        self.prompt.hush(False)
-        self.say()
-        try:
-            while True:
-                self.prompt.stand((literal(f"{plan.action.name}: {len(done):,} of {total:,} …"), "info"))
-                finished, _ = await asyncio.wait({future}, timeout=PROGRESS_EVERY)
-                if finished:
-                    return future.result()
-        finally:
-            self.busy = False
-            self.stand()
 
     def stand(self) -> None:
         """Show again what stands in the line above the keys."""

@@ -15,10 +15,12 @@ from textual.widget import Widget
 from paigeant_console.actions import VIEWS, Situation, by_id, commands, refusal
 from paigeant_console.feed import Feed, FeedStatus, Phase
 from paigeant_console.model.confirmation import Target, command_line
+from paigeant_console.model.deeds import deed_spans, progress_spans
 from paigeant_console.model.dispatch_line import parse_dispatch
 from paigeant_console.model.pasted import ids_in
 from paigeant_console.model.status import Place, feed_sentence
 from paigeant_console.model.text import Span
+from paigeant_console.model.times import clock
 from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
 from paigeant_console.terminal import ConsoleAppBase
 from paigeant_console.widgets.confirm_bar import ConfirmBar
@@ -98,6 +100,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.paused = False
         self.pending = False
         """Whether something waits for the broker, so that keys mean nothing."""
+        self._warned = False
         self._seen = -1
         self._looked_at = float("-inf")
         self._status = shared.feed.status()
@@ -171,9 +174,19 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         now = self.feed.now()
         self.status_bar.show(self._status, self._status.counts, now, paused=self.paused)
         self.prompt.trouble(None if self._status.phase is Phase.LIVE else feed_sentence(self._status, now))
+        self._tell_deeds(now)
         if not self.paused:
             self.look(changed)
         self.update_hints()
+
+    def _tell_deeds(self, now: float) -> None:
+        """Say what came of operations that this console carried out, and how far the others are."""
+        deeds = self.feed.deeds
+        for deed in deeds.take_ended():
+            self.say(*deed_spans(deed, clock(now), ascii_only=self.shared.ascii_only))
+            if deed.told is not None:
+                deed.told(deed)
+        self.prompt.progress(*progress_spans(deeds.current, ascii_only=self.shared.ascii_only))
 
     def look(self, changed: bool) -> None:
         """Take up what changed in this view.
@@ -418,6 +431,9 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         """Go back; in a view itself, quit."""
         if len(self.app.screen_stack) > 1:
             self.app.pop_screen()
+        elif self.feed.deeds.current and not self._warned:
+            self._warned = True
+            self.say((literal("an operation is under way; q again leaves, and 5 of another console sees it"), "warn"))
         else:
             self.app.exit(0)
 

@@ -59,6 +59,7 @@ class Prompt(SpanLines):
         super().__init__(ascii_only=ascii_only)
         self._said: Line = ()
         self._standing: Line = ()
+        self._progress: Line = ()
         self._hushed = False
         self._trouble: SafeText | None = None
         self._question: _Question | None = None
@@ -83,6 +84,16 @@ class Prompt(SpanLines):
         """
         if spans != self._standing:
             self._standing = spans
+            self.update_lines()
+
+    def progress(self, *spans: Span) -> None:
+        """Say how far something came, for as long as nothing is said, in place of what stands there.
+
+        Args:
+            spans: what; nothing clears it.
+        """
+        if spans != self._progress:
+            self._progress = spans
             self.update_lines()
 
     def hush(self, on: bool) -> None:
@@ -295,7 +306,7 @@ class Prompt(SpanLines):
         if question is None:
             spans: Line = [(self._trouble, "warn")] if self._trouble is not None else self._said
             if not spans and not self._hushed:
-                spans = self._standing
+                spans = self._progress or self._standing
             return (clip(spans, width, ascii_only=self.ascii_only),)
         note = clip(question.note, max(0, width // 2), ascii_only=self.ascii_only)
         room = width - width_of(question.label) - spans_width(note) - 3

@@ -54,6 +54,10 @@ def _one(story: Story, correlation_id: str, case: Case) -> None:
     entry = {"at": text, "operator": text, "action": text, "reason": text, "targets": text, "outcome": text}
     story._do(story.transport().append_audit(story.topic, json.dumps(entry).encode()))
     story._do(story.transport().append_audit(story.topic, text.encode("utf-8", "surrogatepass")))
+    began = {"operator": text, "action": {"name": text}, "reason": text, "pace": {"rate": 5}, "by": text}
+    for event in ({"event": "started", **began}, {"event": "paused", "said": text}):
+        told = {"operation_id": text or "x", "at": "2026-01-01T10:00:00.000Z", **event}
+        story._do(story.transport().append_operation(story.topic, json.dumps(told).encode()))
     # What no worker of ours would write, but whoever can reach the broker can.
     headers = Headers(correlation_id=said or "x", name=said, activity=said, labels=said, created_at=said, hop=1)
     detail = {"step": said, "error": {"type": said, "message": said}, "reason": said, "due_at": said, "action": said}

@@ -354,10 +354,13 @@ def test_operations_run_on_its_loop() -> None:
         live(feed, story)
         plan = feed.plan(Retry(), [told.DEAD, told.DONE], "the card was mended").result(PATIENCE)
         assert plan.eligible == 1
-        done: list[str] = []
-        report = feed.execute(plan, lambda result: done.append(result.outcome)).result(PATIENCE)
-        assert (report.count("done"), report.count("skipped")) == (1, 1)
-        assert done == ["done", "skipped"]
+        deed = feed.deeds.begin(plan)
+        assert feed.wait(lambda: deed.over, PATIENCE)
+        assert (deed.done, deed.skipped, deed.so_far, deed.total) == (1, 1, 2, 2)
+        assert deed.report is not None
+        assert deed.report.operation_id == plan.operation_id
+        assert feed.deeds.take_ended() == [deed]
+        assert feed.deeds.take_ended() == feed.deeds.current == []
         live(feed, story)
         assert str(feed.fold.rows[told.DEAD].state) == "queued"
         assert len(feed.audit().result(PATIENCE)) == 1

@@ -17,6 +17,8 @@ from textual.pilot import Pilot
 
 from paigeant_console.app import ConsoleApp
 from paigeant_console.feed import Feed
+from paigeant_core.operations import OperationStatus, Pace
+from paigeant_core.operations.log import entry, opening
 from paigeant_core.transports.memory import MemoryTransport
 from tests.console.appkit import Console
 from tests.console.story import Story, sample_story
@@ -70,13 +72,37 @@ async def queues(opened: Console) -> None:
 async def audit(opened: Console) -> None:
     story = opened.story
     for action, outcome in (("retry", "2 done, 0 skipped, 0 failed"), ("replay", "1 done, 0 skipped, 1 failed")):
-        entry = (
+        audited = (
             f'{{"at":"2026-01-01T10:03:12.000Z","operator":"ann@desk","action":"{action}","reason":"card was mended",'
             f'"operation_id":"0badc0de","targets":2,"outcome":"{outcome}"}}'
         )
-        story._do(story.transport().append_audit(story.topic, entry.encode()))
+        story._do(story.transport().append_audit(story.topic, audited.encode()))
+    operations(story)
     await opened.press("5")
     await opened.shows("card was mended")
+    await opened.until(lambda: opened.screen.focused is opened.screen.runs)
+
+
+def operations(story: Story) -> None:
+    """One that runs, one that its brake stopped, and one that nobody carries out any more."""
+    for number, (name, state, said, ago, done, failed) in enumerate(
+        (
+            ("retry", "finished", "", 600, 412, 0),
+            ("replay", "braked", "the brake stopped it: 9 of 40 failed (22 %)", 300, 40, 2),
+            ("hold", "", "", 120, 66, 0),
+            ("retry", "", "", 4, 118, 3),
+        )
+    ):
+        at = story.clock.now()
+        status = OperationStatus(f"0b{number}adc0de", "ann@desk", {"name": name}, "the provider is back", at=at - ago)
+        status.targets, status.by = [f"w{index}" for index in range(412)], "me"
+        status.pace = Pace(rate=50, ramp=True, brake=20)
+        counts = {"done": done, "failed": failed, "skipped": 0, "again": 0}
+        seen = at - ago + (min(ago, 60) if state or name == "hold" else ago)
+        entries = [*opening(status), entry(status.operation_id, "progress", seen, by="me", **counts)]
+        entries += [entry(status.operation_id, state, seen, said=said)] if state else []
+        for data in entries:
+            story._do(story.transport().append_operation(story.topic, data))
 
 
 async def filtering(opened: Console) -> None:

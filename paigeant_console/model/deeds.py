@@ -1,0 +1,149 @@
+"""Operations for people: how far each came, how it stands, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
+
+from paigeant_console.model.confirmation import pace_words, report_spans
+from paigeant_console.model.looks import Look
+from paigeant_console.model.plain_rows import RowCells
+from paigeant_console.model.text import Span, shown
+from paigeant_console.model.times import day_and_time
+from paigeant_console.safe_text import SafeText, joined, literal
+from paigeant_core.operations import OperationState, OperationStatus, Report
+
+__all__ = ["deed_spans", "operation_line", "operation_rows", "progress_bar", "progress_spans"]
+
+BAR: Final = 10
+"""Cells of the bars that show how far an operation came."""
+
+
+class Done(Protocol):
+    """What is told of an operation of this console; see :class:`paigeant_console.deeds.Deed`."""
+
+    @property
+    def action(self) -> str:
+        """The name of what is done."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """How many workflows it is for."""
+        ...
+
+    @property
+    def so_far(self) -> int:
+        """How many it is through with."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """How many could not be done."""
+        ...
+
+    @property
+    def said(self) -> str:
+        """Why it stands still, or ended early."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why it came to nothing."""
+        ...
+
+    @property
+    def report(self) -> Report | None:
+        """What came of it."""
+        ...
+
+
+def deed_spans(deed: Done, at: SafeText, *, ascii_only: bool = False) -> Sequence[Span]:
+    """The line that says what came of an operation."""
+    if deed.report is not None:
+        return report_spans(deed.report, deed.action, at, said=deed.said, ascii_only=ascii_only)
+    name = shown(deed.action, 20, ascii_only=ascii_only)
+    return (joined((at, literal(" "), name, literal(": "))), "dim"), (
+        shown(deed.error, 400, ascii_only=ascii_only),
+        "error",
+    )
+
+
+def progress_spans(deeds: Sequence[Done], *, ascii_only: bool = False) -> Sequence[Span]:
+    """How far the operations of this console are; the newest of them, and how many others there are."""
+    if not deeds:
+        return ()
+    newest = deeds[-1]
+    name = shown(newest.action, 20, ascii_only=ascii_only)
+    so_far = literal(f": {newest.so_far:,} of {newest.total:,}")
+    spans: list[Span] = [(joined((name, so_far)), "info")]
+    if newest.failed:
+        spans.append((literal(f", {newest.failed:,} failed"), "error"))
+    if newest.said:
+        spans.append((joined((literal("; "), shown(newest.said, 120, ascii_only=ascii_only))), "warn"))
+    spans.append((literal(" ..." if ascii_only else " …"), "info"))
+    if len(deeds) > 1:
+        spans.append((literal(f"  and {len(deeds) - 1:,} more"), "info"))
+    spans.append((literal("  5 shows it"), "dim"))
+    return spans
+
+
+_ALONE: Final = Look(literal("‖"), literal("[?]"), "error", literal("alone"))
+_LOOKS: Final = {
+    OperationState.RUNNING: Look(literal("▶"), literal("[>]"), "info", literal("running")),
+    OperationState.PAUSED: Look(literal("‖"), literal("[=]"), "warn", literal("paused")),
+    OperationState.BRAKED: Look(literal("✗"), literal("[!]"), "error", literal("braked")),
+    OperationState.ABORTED: Look(literal("⊖"), literal("[-]"), "dim", literal("aborted")),
+    OperationState.FINISHED: Look(literal("✓"), literal("[x]"), "ok", literal("finished")),
+}
+
+
+def operation_rows(
+    operations: Iterable[OperationStatus], now: float, *, ascii_only: bool = False
+) -> list[tuple[str, RowCells]]:
+    """Rows of operations, newest first: when, by whom, what, how it stands, how far, failures, and why."""
+    rows: list[tuple[str, RowCells]] = []
+    for status in reversed(list(operations)):
+        alone = status.silent(now) and status.state is not OperationState.BRAKED
+        look = _ALONE if alone else _LOOKS[status.state]
+        through, total = status.done + status.skipped + status.failed, len(status.targets)
+        bad = status.failed + status.again
+        failed: Sequence[Span] = [(literal(f"{status.failed:,}"), "error" if status.failed else "dim")]
+        if status.again:
+            failed = [*failed, (literal(f" +{status.again:,}"), "error")]
+        why = status.said or status.reason
+        said = "nobody carries it out any more" if alone and not status.said else why
+        rows.append(
+            (
+                status.operation_id,
+                (
+                    (day_and_time(status.at, now), "dim"),
+                    (shown(status.operator, 60, ascii_only=ascii_only), "strong"),
+                    (shown(str(status.action.get("name", "")), 20, ascii_only=ascii_only), "info"),
+                    look.spans(ascii_only),
+                    (progress_bar(through, total, ascii_only=ascii_only), look.style or "dim"),
+                    (literal(f"{through:,}/{total:,}"), ""),
+                    failed,
+                    (shown(said, 300, ascii_only=ascii_only), "warn" if alone or (bad and status.said) else ""),
+                ),
+            )
+        )
+    return rows
+
+
+def progress_bar(part: int, total: int, *, ascii_only: bool = False) -> SafeText:
+    """How much of a whole, as a bar."""
+    full = BAR * min(part, total) // total if total > 0 else 0
+    done, left = ("#", ".") if ascii_only else ("█", "░")
+    return literal(done * full + left * (BAR - full))
+
+
+def operation_line(status: OperationStatus, *, ascii_only: bool = False) -> SafeText:
+    """What is to be known of an operation beside its row: its reason, how fast it goes, and its ID."""
+    reason = joined((literal("because: "), shown(status.reason, 300, ascii_only=ascii_only)))
+    pace = literal(" ".join(pace_words(status.pace)).replace("--", ""))
+    which = joined((literal("operation "), shown(status.operation_id, 40, ascii_only=ascii_only)))
+    return joined([part for part in (reason, pace, which) if part], _BETWEEN)
+
+
+_BETWEEN: Final = literal("; ")

@@ -1,0 +1,173 @@
+"""Operations on screen: how far they came, pausing, aborting and taking over, and undoing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from paigeant_console.screens.audit import AuditScreen
+from paigeant_core.operations import DeadLetter, Operations, OperationState, Pace, Retry
+from tests.console import story as told
+from tests.console.appkit import Console, ask_for, console
+from tests.console.story import Story, sample_story
+
+
+def many(number: int = 30) -> Story:
+    story = Story()
+    for index in range(number):
+        story.start(f"order-{index:03d}", ("charge",), name="order")
+    return story
+
+
+async def begun(opened: Console, key: str, *, pace: str = "") -> None:
+    """Mark everything, and begin an act on all of it."""
+    await opened.press("g", " ", "G", "ctrl+@")
+    if pace:
+        await opened.press(":")
+        await opened.type(f"{key} {pace}")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.prompt.asking, "the reason")
+        await opened.type("all of them")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.confirmation is not None, "the confirmation")
+        await opened.pilot.pause()
+    else:
+        await ask_for(opened, key, "all of them")
+    await opened.until(lambda: opened.screen.prompt.asking, "the count")
+    number = str(opened.screen.confirm_bar.confirmation.eligible)
+    await opened.type(number)
+    await opened.press("enter")
+
+
+async def test_a_large_operation_is_on_record_while_the_operator_goes_about(tmp_path: Path) -> None:
+    story = many()
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await begun(opened, "d")
+        await opened.shows("dead-letter: 30 done")
+        assert not opened.screen.table.marks, "what was done needs no mark any more"
+        await opened.press("5")
+        await opened.shows("✓ finished")
+        assert "30/30" in opened.text()
+        assert "██████████" in opened.text()
+        await opened.shows("because: all of them; operation ")
+        assert opened.screen.focused is opened.screen.runs, "an operation has the keys"
+        await opened.press("P")
+        assert "pause/go on: the operation is finished" in opened.text()
+        await opened.press("A")
+        assert "abort: the operation is finished" in opened.text()
+    assert {story.state(f"order-{index:03d}") for index in range(30)} == {"dead"}
+
+
+async def test_a_pace_stands_behind_the_command(tmp_path: Path) -> None:
+    story = many(12)
+    async with console(story, tmp_path, size=(120, 40)) as opened:
+        for typed, said in (
+            ("hold fast", "hold: only ramp, rate=N (a second) and brake=PERCENT can stand behind it"),
+            ("hold rate=soon", "hold: only ramp, rate=N"),
+            ("hold rate=0", "rate 0: it must be more than 0"),
+        ):
+            await opened.press(":")
+            await opened.type(typed)
+            await opened.press("enter")
+            assert said in opened.text()
+            assert not opened.screen.prompt.asking
+        await opened.press("g", " ", "G", "ctrl+@", ":")
+        await opened.type("hold ramp rate=500 brake=20")
+        await opened.press("enter")
+        await opened.type("slowly")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.confirmation is not None, "the confirmation")
+        await opened.shows("at most 500 a second; stops when 20 % fail again")
+        assert "--ramp --rate 500 --brake 20 --reason slowly" in opened.screen.confirm_bar.confirmation.command
+        await opened.type("12")
+        await opened.press("enter")
+        await opened.shows("hold: 12 done")
+        found = list((await asyncio.wrap_future(opened.app.feed.deeds.runs())).values())
+        assert [status.pace for status in found] == [Pace(rate=500, ramp=True, brake=20)]
+
+
+async def test_an_operation_is_paused_resumed_and_aborted_by_key(tmp_path: Path) -> None:
+    story = many()
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await begun(opened, "dead-letter", pace="rate=0.001")
+        await opened.shows("dead-letter: 1 of 30 …  5 shows it")
+        await opened.press("5")
+        await opened.shows("▶ running")
+        await opened.press("P")
+        await opened.shows("‖ paused")
+        await opened.press("P")
+        await opened.shows("whoever paused it goes on with it")
+        await opened.shows("▶ running")
+        await opened.press("A")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        assert "abort dead-letter of 30 workflows" in opened.text()
+        assert "the rest is left alone" in opened.text()
+        assert "operations abort " in opened.screen.confirm_bar.confirmation.command
+        await opened.press("n")
+        await opened.shows("it goes on as it was")
+        await opened.press("A")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await opened.press("y")
+        await opened.shows("⊖ aborted")
+        await opened.until(lambda: not opened.app.feed.deeds.current, "the end of it")
+    assert [story.state(f"order-{index:03d}") for index in range(30)].count("dead") == 1
+
+
+async def test_one_that_nobody_carries_out_any_more_goes_on_here(tmp_path: Path) -> None:
+    story = many(3)
+
+    other = Operations(story.transport(), story.topic, operator="bo@desk")
+    plan = await other.plan(DeadLetter(), [f"order-{index:03d}" for index in range(3)], reason="night shift")
+    operation_id = (await other.start(plan)).status.operation_id
+    story.wait(60)
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await opened.press("5")
+        await opened.shows("‖ alone")
+        await opened.shows("nobody carries it out any more")
+        await opened.press("P")
+        await opened.shows("dead-letter: 3 done")
+        await opened.shows("✓ finished")
+        found = await asyncio.wrap_future(opened.app.feed.deeds.runs())
+        assert found[operation_id].state is OperationState.FINISHED
+
+
+async def test_undo_of_a_row_and_of_a_whole_operation(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await opened.press("U")
+        await opened.shows("undo: no operator has done anything to it")
+        await opened.press(" ", "j", " ")
+        await ask_for(opened, "h", "look at these first")
+        await opened.press("y")
+        await opened.shows("hold: 2 done")
+        await opened.press("g")
+        await ask_for(opened, "U", "that one was right")
+        assert "goes back to where it was" in opened.text()
+        await opened.press("y")
+        await opened.shows("undo: 1 done")
+        assert story.state(told.QUEUED) == "queued"
+        # The other one by its entry in the audit.
+        await opened.press("5")
+        await opened.shows("look at these first")
+        assert opened.screen.focused is opened.screen.table
+        await opened.press("G")
+        await ask_for(opened, "U", "the other one too")
+        assert "undo 1 workflow of 2; 1 not eligible" in opened.text()
+        await opened.press("y")
+        await opened.shows("undo: 1 done, 1 skipped")
+    outcomes = [json.loads(entry)["action"] for entry in story._do(story.transport().audit(story.topic))]
+    assert outcomes == ["hold", "undo", "undo"]
+
+
+async def test_what_an_operation_came_to_is_told_on_the_screen_that_is_on_top(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        feed = opened.app.feed
+        plan = await asyncio.wrap_future(feed.plan(Retry(), [told.DEAD], "mended"))
+        await opened.press("3")
+        feed.deeds.begin(plan)
+        await opened.shows("retry: 1 done")
+        await opened.press("5")
+        assert isinstance(opened.screen, AuditScreen)
+        await opened.shows("mended")
