@@ -52,7 +52,7 @@ def cells(verdict: Verdict) -> list[str]:
     """One line of the table."""
     lost = f"{len(verdict.lost)}"
     if verdict.fault == "power":
-        lost += f" (+{verdict.excused} confirmed in the last 2 s)"
+        lost += f" (+{verdict.excused} confirmed in the last {verdict.forgotten:.1f} s)"
     if verdict.unsure:
         lost += f"; {verdict.unsure} unknown, {len(verdict.half_stored)} of them stuck"
     again = "/".join(str(verdict.again[cause]) for cause in ("worker", "broker", "line", "nothing"))

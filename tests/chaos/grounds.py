@@ -8,6 +8,9 @@ from collections import deque
 from pathlib import Path
 from typing import ClassVar, Self
 
+from redis import Redis
+from redis.exceptions import RedisError
+
 from paigeant_core.clock import Clock
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
@@ -33,12 +36,16 @@ class Ground:
     def settle_down(self) -> None:
         """What is needed before a kill, so that the kill finds a broker that has been up for a while."""
 
-    def kill(self, *, power: bool = False) -> None:
+    def kill(self, *, power: bool = False) -> float:
         """SIGKILL.
 
         Args:
             power: and what a failing power supply would take with it.
+
+        Returns:
+            Seconds before it that are forgotten.
         """
+        return 0.0
 
     def revive(self) -> None:
         """Start it again, on the same port with the same data."""
@@ -109,8 +116,9 @@ class RedisGround(Ground):
         self._server.start()
         return self
 
-    def kill(self, *, power: bool = False) -> None:
+    def kill(self, *, power: bool = False) -> float:
         self._server.kill()
+        return 0.0
 
     def revive(self) -> None:
         self._server.start()
@@ -127,7 +135,8 @@ class RedisEverysecGround(RedisGround):
     """Redis with a file that is synced every second.
 
     A SIGKILL takes nothing of it, since the kernel has what was written. A power failure is made by cutting off the
-    file what was written in its last second.
+    file what was written in its last second, and more where Redis had put writing off, as it does while a slow disk
+    still syncs: the file ends where, at some moment, all was written that had been answered until then.
     """
 
     name = "redis-everysec"
@@ -149,20 +158,28 @@ class RedisEverysecGround(RedisGround):
         self._watch.join()
         super().close()
 
-    def kill(self, *, power: bool = False) -> None:
+    def kill(self, *, power: bool = False) -> float:
         at = time.monotonic()
         super().kill()
-        if power:
-            file = self.files()[-1]
-            synced = max((size for when, size in self._sizes.copy() if when <= at - FORGOTTEN), default=0)
-            with file.open("r+b") as tail:
-                tail.truncate(min(synced, file.stat().st_size))
+        if not power:
+            return 0.0
+        sizes = list(self._sizes)
+        whole, size = next((sample for sample in reversed(sizes) if sample[0] <= at - FORGOTTEN), sizes[0])
+        with self.files()[-1].open("r+b") as tail:
+            tail.truncate(size)
+        return at - whole
 
     def _measure(self) -> None:
         while not self._ending.wait(0.02):
-            files = self.files()
-            if files:
-                self._sizes.append((time.monotonic(), files[-1].stat().st_size))
+            try:
+                with Redis.from_url(self.url, decode_responses=True) as redis:
+                    while not self._ending.wait(0.02):
+                        now = time.monotonic()
+                        # Of what was answered before `now` nothing waits to be written.
+                        if redis.info("persistence")["aof_buffer_length"] == 0:
+                            self._sizes.append((now, self.files()[-1].stat().st_size))
+            except (RedisError, OSError):
+                continue  # it is down for the moment
 
 
 class RabbitGround(Ground):
@@ -185,8 +202,9 @@ class RabbitGround(Ground):
         # See RabbitServer.flush: a node that is killed right after a declaration forgets the queue.
         self._server.flush()
 
-    def kill(self, *, power: bool = False) -> None:
+    def kill(self, *, power: bool = False) -> float:
         self._server.kill()
+        return 0.0
 
     def revive(self) -> None:
         self._server.start()

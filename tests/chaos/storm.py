@@ -27,8 +27,6 @@ from tests.chaos.proxy import Proxy, port_of
 from tests.chaos.worker_program import STEPS
 
 TOPIC = "chaos"
-ROLLBACK = 2.0
-"""Seconds before a power failure that Redis may forget where its file is synced every second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,8 @@ class Verdict:
         restarts: of the broker.
         unsure: dispatches that the dispatcher was told to be unknown.
         lost: confirmed, and not run to the end.
-        excused: of those, confirmed in the last seconds before a power failure.
+        excused: of those, confirmed in the seconds that a power failure took.
+        forgotten: the most seconds that one took.
         half_stored: unknown dispatches that are in the journal, and do not run.
         twice: hops that the journal hands on more than once in one epoch.
         again: handlers started again, by what was lost.
@@ -101,6 +100,7 @@ class Verdict:
     unsure: int = 0
     lost: list[str] = field(default_factory=list)
     excused: int = 0
+    forgotten: float = 0.0
     half_stored: list[str] = field(default_factory=list)
     twice: dict[ledger.Hop, int] = field(default_factory=dict)
     again: Counter[str] = field(default_factory=Counter)
@@ -140,6 +140,7 @@ class Storm:
         self._say = say or (lambda _: None)
         self._chance = random.Random(plan.seed)
         self._proxy: Proxy | None = None
+        self._forgotten: list[float] = []
         slots = plan.workers * plan.concurrency
         # The step takes as long as keeps half of the slots busy.
         mean = min(1500.0, 0.5 * slots * plan.seconds / (plan.workflows * len(STEPS)) * 1000)
@@ -260,13 +261,14 @@ class Storm:
             await asyncio.sleep(0.1)
 
     def _excused(self, events: list[ledger.Event]) -> set[str]:
-        """The lost that were confirmed in the last seconds before a power failure."""
+        """The lost that were confirmed in the seconds that a power failure took."""
         if self.plan.fault != "power":
             return set()
         failures = [down for down, _ in ledger.outages(events, ledger.BROKER)]
         since = ledger.confirmed(events)
         lost = ledger.lost(events, len(STEPS))
-        return {key for key in lost if any(down - ROLLBACK <= since[key] <= down for down in failures)}
+        taken = list(zip(failures, self._forgotten, strict=False))
+        return {key for key in lost if any(down - seconds <= since[key] <= down for down, seconds in taken)}
 
     # -- faults
 
@@ -312,7 +314,7 @@ class Storm:
         await asyncio.to_thread(self.ground.settle_down)
         await asyncio.sleep(self._chance.uniform(0.5, 1.0))
         self.book.note(ledger.DOWN, note=ledger.BROKER)
-        await asyncio.to_thread(self.ground.kill, power=self.plan.fault == "power")
+        self._forgotten.append(await asyncio.to_thread(self.ground.kill, power=self.plan.fault == "power"))
         await asyncio.sleep(self._chance.uniform(0.1, 1.0))
         await asyncio.to_thread(self.ground.revive)
         self.book.note(ledger.UP, note=ledger.BROKER)
@@ -385,6 +387,7 @@ class Storm:
             unsure=len(ledger.unsure(events)),
             lost=sorted(lost - excused),
             excused=len(excused),
+            forgotten=max(self._forgotten, default=0.0),
             half_stored=sorted((ledger.unsure(events) & known) - ledger.through(events, len(STEPS))),
             twice=ledger.handed_on_twice(records),
             again=Counter(item.cause or "nothing" for item in again),
