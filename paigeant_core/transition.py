@@ -205,9 +205,10 @@ def hold(
 
 def release(message: PaigeantMessage, at: float, detail: dict[str, Any]) -> Transition:
     """Let a held workflow go on, as ``message``."""
-    if message.routing_slip.finished:
+    slip = message.routing_slip
+    if slip.finished and not slip.undoing:
         return Transition(place=Place.NOWHERE, record=_record(Kind.FINISHED, State.COMPLETED, message, at, detail))
-    state = State.COMPENSATING if message.routing_slip.undoing else State.QUEUED
+    state = State.COMPENSATING if slip.undoing else State.QUEUED
     return Transition(place=Place.WORK, record=_record(Kind.RELEASED, state, message, at, detail))
 
 
