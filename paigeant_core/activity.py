@@ -87,7 +87,11 @@ class ActivityContext:
 
     @property
     def obo_token(self) -> str | None:
-        """The token of the user on whose behalf the workflow runs."""
+        """The token of the user on whose behalf the workflow runs; None: it runs on nobody's.
+
+        Raises:
+            TokenSealed: there is one, and this worker has no key that opens it.
+        """
         return self.message.obo_token
 
     @property

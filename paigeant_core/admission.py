@@ -20,6 +20,7 @@ from paigeant_core.transports.types import Consumer, Delivery
 
 if TYPE_CHECKING:
     from paigeant_core.security.hop import Guard
+    from paigeant_core.tokens import Tokens
 
 
 class Poison(Exception):
@@ -27,7 +28,13 @@ class Poison(Exception):
 
 
 async def admit(
-    consumer: Consumer, delivery: Delivery, topic: str, worker: str, clock: Clock, guard: Guard | None = None
+    consumer: Consumer,
+    delivery: Delivery,
+    topic: str,
+    worker: str,
+    clock: Clock,
+    guard: Guard | None = None,
+    tokens: Tokens | None = None,
 ) -> PaigeantMessage | None:
     """The message to run, or None when the delivery was settled instead.
 
@@ -38,6 +45,7 @@ async def admit(
         worker: who claims, for the journal.
         clock: for the journal's times.
         guard: verifies what is signed; None: nothing need be.
+        tokens: opens what is sealed; None: it stays so.
     """
     now = clock.now()
     try:
@@ -64,6 +72,8 @@ async def admit(
         _check_address(message.headers, delivery, topic)
         if guard is not None:
             guard.verify(message, now)
+        if tokens is not None:
+            tokens.unseal(message)
     except MessageError as malformed:
         parked = moves.quarantine(
             delivery.body,

@@ -204,9 +204,11 @@ def _without_secrets(body: bytes, redacted: set[str]) -> bytes:
         # Nobody can say what is in it.
         redacted.add("undecodable bytes")
         return REDACTED.encode()
-    if message.obo_token is not None:
+    if message.carrier:
         redacted.add("token")
         message.obo_token = None
+        if message.delegation is not None:
+            message.delegation = message.delegation.summary()
     _redact(payload, "", redacted)
     return message.encode()
 

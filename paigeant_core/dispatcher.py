@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,20 +11,29 @@ import msgspec
 
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
+from paigeant_core.delegation import delegation_of
 from paigeant_core.errors import ConfigError, InvalidMessage
 from paigeant_core.limits import MAX_STEPS
 from paigeant_core.message import Headers, PaigeantMessage, check_payload, encode_payload
 from paigeant_core.names import check_correlation_id, check_topic, new_id
+from paigeant_core.permission import check_scopes
 from paigeant_core.routing import OnFailure, RoutingSlip, to_step
+from paigeant_core.secret import SHORTEST, Secret
 from paigeant_core.transports.base import Transport
 
 if TYPE_CHECKING:
     from paigeant_core.security.keys import SigningKey
+    from paigeant_core.tokens import Tokens
 
 logger = logging.getLogger("paigeant")
 
 MAX_NAME = 200
 MAX_LABELS = 32
+
+NEEDS_KEY = (
+    "a broker that stores messages carries an on-behalf-of token only encrypted or in a vault: make a topic key with "
+    "keygen --topic-key and name it in the tokens.toml of PAIGEANT_TOKENS, or in a program give tokens=Tokens([key])"
+)
 
 
 class WorkflowDispatcher:
@@ -32,18 +42,21 @@ class WorkflowDispatcher:
     Args:
         transport: where to.
         signer: the key that what it starts is signed with; None: nothing is signed.
+        tokens: how on-behalf-of tokens ride; None: as they are, on the in-memory broker alone.
     """
 
-    def __init__(self, transport: Transport, *, signer: SigningKey | None = None) -> None:
+    def __init__(self, transport: Transport, *, signer: SigningKey | None = None, tokens: Tokens | None = None) -> None:
         self.transport = transport
         self.signer = signer
+        self.tokens = tokens
 
     async def dispatch_workflow(
         self,
         activities: Sequence[object],
         variables: Mapping[str, Any] | bytes | None = None,
         *,
-        obo_token: str | None = None,
+        obo_token: str | Secret | None = None,
+        obo_scopes: Sequence[str] | None = None,
         topic: str = "workflows",
         correlation_id: str | None = None,
         name: str = "",
@@ -57,6 +70,8 @@ class WorkflowDispatcher:
             activities: its steps, each an :class:`ActivitySpec`, a name or an object.
             variables: its payload, as a mapping or as the bytes of a JSON object.
             obo_token: the token of the user on whose behalf it runs.
+            obo_scopes: what the token permits, where it does not tell (it is no JWT), or less
+                than it tells; what a step needs must be among them.
             topic: where.
             correlation_id: an ID of one's own; the same twice is refused.
             name: what kind of workflow it is, for people.
@@ -69,22 +84,21 @@ class WorkflowDispatcher:
 
         Raises:
             ValueError: an empty itinerary.
-            InvalidMessage: a name, label, step or payload outside the rules.
+            InvalidMessage: a name, label, step or payload outside the rules; a token that has
+                expired, or that does not permit what a step needs.
             MessageTooLarge: a payload over 1 MiB.
             ConfigError: a token, and a broker that would store it in clear.
             DuplicateWorkflow: the correlation ID exists.
             TransportError: the broker did not take it.
         """
-        if obo_token and self.transport.capabilities.durable:
+        if obo_token and self.tokens is None and self.transport.capabilities.durable:
             # It would lie in the journal in clear, for as long as the journal is kept.
-            raise ConfigError(
-                "an on-behalf-of token is carried by the in-memory broker alone: this version cannot encrypt it for "
-                "a broker that stores messages; let the step fetch a token of its own"
-            )
+            raise ConfigError(NEEDS_KEY)
         message = new_workflow(
             activities,
             variables,
             obo_token=obo_token,
+            obo_scopes=obo_scopes,
             topic=topic,
             correlation_id=correlation_id,
             name=name,
@@ -93,6 +107,9 @@ class WorkflowDispatcher:
             traceparent=traceparent,
             at=self.transport.clock.now(),
         )
+        check_scopes(message.routing_slip, message.delegation, strict=self.tokens is not None)
+        if self.tokens is not None and message.delegation is not None:
+            await self._seal(message, self.tokens)
         if self.signer is not None:
             from paigeant_core.security.hop import sign_origin
 
@@ -100,6 +117,18 @@ class WorkflowDispatcher:
         start = moves.dispatch(message, self.transport.clock.now())
         await self.transport.dispatch(topic, start, chosen_id=correlation_id is not None)
         return message.correlation_id
+
+    async def _seal(self, message: PaigeantMessage, tokens: Tokens) -> None:
+        (token,) = message.secrets
+        text = token.reveal().encode()
+        if len(text) >= SHORTEST and text in message.payload_bytes + msgspec.json.encode(
+            message.routing_slip.to_document()
+        ):
+            raise InvalidMessage(
+                "the payload or an argument holds the on-behalf-of token, which is not stored in clear"
+            )
+        assert message.delegation is not None
+        message.delegation = await asyncio.to_thread(tokens.carry, message.correlation_id, token, message.delegation)
 
 
 class EmptyItinerary(InvalidMessage, ValueError):
@@ -114,7 +143,8 @@ def new_workflow(
     *,
     topic: str,
     at: float,
-    obo_token: str | None = None,
+    obo_token: str | Secret | None = None,
+    obo_scopes: Sequence[str] | None = None,
     correlation_id: str | None = None,
     name: str = "",
     labels: Mapping[str, str] | None = None,
@@ -136,9 +166,16 @@ def new_workflow(
     else:
         payload = encode_payload({} if variables is None else variables)
     stamp = rfc3339(at)
-    for what, text in (("obo_token", obo_token or ""), ("traceparent", traceparent)):
+    token = obo_token.reveal() if isinstance(obo_token, Secret) else obo_token or ""
+    for what, text in (("obo_token", token), ("traceparent", traceparent)):
         if not _is_text(text):
             raise InvalidMessage(f"{what} must be text")
+    if obo_scopes is not None and not token:
+        raise InvalidMessage("obo_scopes say what a token permits, and no obo_token was given")
+    secret = Secret(token) if token else None
+    delegation = None if secret is None else delegation_of(secret, obo_scopes)
+    if delegation is not None and delegation.expired(at):
+        raise InvalidMessage(f"the on-behalf-of token expired at {rfc3339(delegation.exp)}")
     headers = Headers(
         message_id=new_id(),
         correlation_id=new_id() if correlation_id is None else check_correlation_id(correlation_id),
@@ -151,7 +188,7 @@ def new_workflow(
         timestamp=stamp,
         traceparent=traceparent,
     )
-    return PaigeantMessage(headers, slip, payload, obo_token=obo_token)
+    return PaigeantMessage(headers, slip, payload, obo_token=secret, delegation=delegation)
 
 
 def _check_name(name: str) -> str:

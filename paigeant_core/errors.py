@@ -25,7 +25,9 @@
     │   └── Refused                 read-only, over the limit, not confirmed
     └── HandlerError                raised by handlers, to say what is to happen
         ├── NonRetryable            dead-letter now, whatever the policy
-        └── RetryAfter              try again in so many seconds
+        ├── RetryAfter              try again in so many seconds
+        ├── TokenExpired            hold the workflow until its user authorised it anew
+        └── TokenSealed             its token cannot be opened here: hold it
 
 Each class has a stable ``code`` for scripts; no message quotes a payload.
 """
@@ -182,6 +184,18 @@ class NonRetryable(HandlerError):
     """Dead-letter the workflow now, whatever the retry policy says."""
 
     code = "non_retryable"
+
+
+class TokenExpired(HandlerError):
+    """The user's token is not good any more: hold the workflow until its user authorised it anew."""
+
+    code = "token_expired"
+
+
+class TokenSealed(HandlerError):
+    """The workflow has a token that this process has no key for: hold it, it is not run without."""
+
+    code = "token_sealed"
 
 
 class RetryAfter(HandlerError):

@@ -117,7 +117,8 @@ def _insert(transition: Transition, asked: Record) -> Transition:
     slip = message.routing_slip.copy()
     if len(slip.executed) + len(slip.itinerary) + len(added) > MAX_STEPS:
         return transition
-    behind = 0 if record.kind in _DONE else 1
+    # A step that was held before it was run is not done, and its record names none.
+    behind = 0 if record.kind in _DONE and "step" in record.detail else 1
     slip.itinerary[behind:behind] = added
     following = message.replaced(slip, timestamp=message.headers.timestamp, attempt=message.headers.attempt)
     detail = {**record.detail, "inserted": [*record.detail.get("inserted", ()), *map(str, added)]}

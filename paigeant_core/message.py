@@ -17,11 +17,13 @@ from typing import Any
 
 import msgspec
 
-from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge, UnsupportedVersion
+from paigeant_core.delegation import Delegation
+from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge, TokenSealed, UnsupportedVersion
 from paigeant_core.json_values import MAX_DEPTH, encode_object
 from paigeant_core.limits import MAX_COUNT, MAX_PAYLOAD, MAX_SLIP, SPEC_VERSION
 from paigeant_core.names import check_correlation_id, is_name, new_id
 from paigeant_core.routing import RoutingSlip, SlipWire
+from paigeant_core.secret import Secret
 
 
 class Headers(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,7 +126,17 @@ class PaigeantMessage:
     ``routing_slip.mark_complete`` and publish them again.
     """
 
-    __slots__ = ("_decoded", "_payload", "delivery", "headers", "obo_token", "records", "routing_slip")
+    __slots__ = (
+        "_decoded",
+        "_granted",
+        "_payload",
+        "_token",
+        "delegation",
+        "delivery",
+        "headers",
+        "records",
+        "routing_slip",
+    )
 
     def __init__(
         self,
@@ -132,13 +144,16 @@ class PaigeantMessage:
         routing_slip: RoutingSlip,
         payload: bytes,
         *,
-        obo_token: str | None = None,
+        obo_token: str | Secret | None = None,
+        delegation: Delegation | None = None,
         records: list[str] | None = None,
     ) -> None:
         self.headers = headers
         self.routing_slip = routing_slip
-        self.obo_token = obo_token
-        """The token of the user on whose behalf the workflow runs."""
+        self._token = Secret(obo_token) if obo_token and not isinstance(obo_token, Secret) else obo_token or None
+        self._granted: Secret | None = None
+        self.delegation = delegation
+        """On whose behalf the workflow runs, and what carries the token where it is not the message itself."""
         self.records: list[str] = records or []
         """Signed records, oldest first."""
         self.delivery: Any = None
@@ -154,6 +169,52 @@ class PaigeantMessage:
     def correlation_id(self) -> str:
         """The workflow's ID."""
         return self.headers.correlation_id
+
+    @property
+    def obo_token(self) -> str | None:
+        """The token of the user on whose behalf the workflow runs.
+
+        In a worker that exchanges tokens it is the one for the step that runs.
+
+        Raises:
+            TokenSealed: there is one, and this process has no key that opens it.
+        """
+        secret = self._granted or self._token
+        if secret is not None:
+            return secret.reveal()
+        if self.delegation is not None:
+            raise TokenSealed("the workflow's token is sealed, and this process has no key that opens it")
+        return None
+
+    @obo_token.setter
+    def obo_token(self, value: str | None) -> None:
+        self._token = None if value is None else Secret(value)
+        self._granted = None
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """The tokens that this process knows of it."""
+        return tuple(secret for secret in (self._token, self._granted) if secret is not None)
+
+    @property
+    def in_clear(self) -> bool:
+        """Whether its token would be written into it as it is."""
+        return self._token is not None and not (self.delegation is not None and self.delegation.carrier)
+
+    @property
+    def carrier(self) -> str:
+        """What rides in it of the token: encrypted, a vault's handle, or itself; empty: nothing."""
+        if self.delegation is not None and self.delegation.carrier:
+            return self.delegation.carrier
+        return "" if self._token is None else self._token.reveal()
+
+    def opened(self, token: Secret) -> None:
+        """Keep the token that its carrier gave; on the wire it stays sealed."""
+        self._token = token
+
+    def granted(self, token: Secret) -> None:
+        """Let :attr:`obo_token` give ``token`` to the step that runs now; the workflow's own stays as it was."""
+        self._granted = token
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -230,7 +291,8 @@ class PaigeantMessage:
             headers,
             slip,
             self.payload_bytes if payload is None else payload,
-            obo_token=self.obo_token,
+            obo_token=self._token,
+            delegation=self.delegation,
             records=self.records,
         )
 
@@ -241,8 +303,10 @@ class PaigeantMessage:
             MessageTooLarge: the slip is over its cap.
         """
         slip = self.routing_slip.to_document()
-        if self.obo_token:
-            slip["token"] = self.obo_token
+        if self.delegation is not None:
+            slip["delegation"] = self.delegation
+        if self.in_clear:
+            slip["token"] = self.carrier
         if self.records:
             slip["records"] = self.records
         encoded = _encode(slip)
@@ -275,7 +339,9 @@ class PaigeantMessage:
         if not payload.startswith(b"{") or not payload.endswith(b"}"):
             raise DecodeError("no message: the payload is no JSON object")
         _check_headers(headers, slip)
-        return cls(headers, slip, payload, obo_token=wire.token or None, records=wire.records)
+        return cls(
+            headers, slip, payload, obo_token=wire.token or None, delegation=wire.delegation, records=wire.records
+        )
 
     def to_json(self) -> str:
         """The whole message in one JSON document, the payload with its exact bytes.
@@ -288,6 +354,8 @@ class PaigeantMessage:
         # A worker hands on a payload it did not read; in one document with others it has to be JSON.
         decode_payload(self.payload_bytes)
         slip = self.routing_slip.to_document()
+        if self.delegation is not None:
+            slip["delegation"] = self.delegation.summary()
         if self.records:
             slip["records"] = self.records
         document = {

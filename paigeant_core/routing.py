@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from paigeant_core.delegation import Delegation
 from paigeant_core.errors import ConfigError, IllegalTransition, InvalidMessage, SlipExhausted
 from paigeant_core.json_values import encode_object
 from paigeant_core.limits import MAX_STEPS
@@ -386,6 +387,7 @@ class SlipWire(msgspec.Struct):
     on_failure: OnFailure = "dead_letter"
     undoing: int = 0
     token: str = ""
+    delegation: Delegation | None = None
     records: list[str] = []
 
 

@@ -228,6 +228,8 @@ def retry(
     }
     if most is not None:
         detail["max_attempts"] = most
+    if message.delegation is not None and message.delegation.exp and not message.delegation.vault:
+        detail["token_expires_at"] = rfc3339(message.delegation.exp)
     record = _record(Kind.RETRYING, State.RETRYING, following, at, detail, span.worker)
     return Transition(place=Place.DELAYED, record=record, delay=delay)
 

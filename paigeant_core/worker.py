@@ -16,10 +16,18 @@ from typing import TYPE_CHECKING, Any
 from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext, Handler
 from paigeant_core.admission import admit
-from paigeant_core.errors import ConfigError, InvalidMessage, MessageTooLarge, TransportError
+from paigeant_core.errors import (
+    ConfigError,
+    InvalidMessage,
+    MessageTooLarge,
+    TokenExpired,
+    TokenSealed,
+    TransportError,
+)
 from paigeant_core.limits import DRAIN, LEASE, PRESENCE_EVERY
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import check_topic, new_id
+from paigeant_core.permission import NotPermitted, permit, silenced, withheld
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.transition import Span, Transition
 from paigeant_core.transports import Transport, get_transport
@@ -30,6 +38,7 @@ if TYPE_CHECKING:
     from paigeant_core.security.hop import Guard
     from paigeant_core.security.keys import SigningKey
     from paigeant_core.security.trust import Trust
+    from paigeant_core.tokens import Tokens
 
 logger = logging.getLogger("paigeant")
 
@@ -48,6 +57,8 @@ class Worker:
         drain: seconds that running steps have to finish when the worker is told to stop.
         signer: the key that it signs its steps with; goes with ``trust``.
         trust: whose signatures count; what is not signed so goes to quarantine unrun.
+        tokens: opens the on-behalf-of tokens that ride sealed, and exchanges them; with it,
+            a step that needs scopes is run only with a token that permits them.
 
     Raises:
         ConfigError: a value that cannot be.
@@ -64,6 +75,7 @@ class Worker:
         drain: float = DRAIN,
         signer: SigningKey | None = None,
         trust: Trust | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise ConfigError(f"concurrency is {concurrency!r}, it must be from 1 to 10000")
@@ -76,6 +88,7 @@ class Worker:
         self.drain = drain
         self.signer = signer
         self.trust = trust
+        self.tokens = tokens
         self._guard: Guard | None = None
         self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:4]}"
         self.activities: dict[str, Activity] = {}
@@ -274,7 +287,7 @@ class Worker:
 
     async def _step(self, transport: Transport, consumer: Consumer, delivery: Delivery) -> None:
         clock = transport.clock
-        message = await admit(consumer, delivery, self.topic, self.name, clock, self._guard)
+        message = await admit(consumer, delivery, self.topic, self.name, clock, self._guard, self.tokens)
         if message is None:
             return
         started_at = clock.now()
@@ -287,6 +300,7 @@ class Worker:
         result: Any = None
         error: BaseException | None = None
         try:
+            await permit(message, activity, self.tokens, _policy(activity, message), started_at)
             result = await self._call(activity, context)
         except asyncio.CancelledError:
             if task.cancelling():
@@ -303,8 +317,10 @@ class Worker:
         span = Span(worker=self.name, started_at=started_at, completed_at=clock.now())
         try:
             transition = decide(activity, message, context, result, error, span, delivery.body)
+            transition = silenced(transition, message, span, delivery.body)
         except Exception as broken:  # noqa: BLE001 - e.g. a mapping that raises when it is read
             transition = moves.failed(message, broken, "internal_error", span, delivery.body)
+            transition = silenced(transition, message, span, delivery.body)
         if self._guard is not None:
             transition = self._guard.signed(transition, message, span, delivery.body)
         self._settling += 1
@@ -374,11 +390,15 @@ def decide(
         body: the message's bytes as they came.
     """
     undoing = bool(message.routing_slip.undoing)
+    if isinstance(error, TokenExpired | TokenSealed):
+        return withheld(message, error, span)
     if error is not None:
         policy = _policy(activity, message)
         delay = policy.next_delay(error, message.headers.attempt)
         if delay is not None:
             return moves.retry(message, error, delay, span, most=policy.max_attempts)
+        if isinstance(error, NotPermitted):
+            return moves.failed(message, error, error.code, span, body)
         exhausted = message.headers.attempt >= policy.max_attempts
         return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
     if undoing:

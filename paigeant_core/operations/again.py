@@ -112,6 +112,9 @@ class Replay(Action):
         if self.as_new:
             fresh = {"correlation_id": new_id(), "run": 1, "epoch": 1, "created_at": rfc3339(at)}
             following.headers = msgspec.structs.replace(following.headers, **fresh)
+            if following.delegation is not None:
+                # What carries the token is bound to the workflow that it was given to.
+                following.delegation = following.delegation.summary()
         return following
 
     def _source(self, standing: Standing) -> PaigeantMessage:

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from paigeant_core.delegation import Delegation, token_digest
 from paigeant_core.errors import InvalidMessage, RoutingError
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import RoutingSlip, SlipWire, Step
@@ -54,7 +55,8 @@ class Chain:
         expires: the deadline; 0: none.
         slip: what is to do and what is done; not to be changed.
         payload: digest of the payload.
-        token: digest of the on-behalf-of token; empty: none.
+        token: digest of what carries the on-behalf-of token; empty: none.
+        delegation: on whose behalf it runs, without the carrier; None: nobody's.
         scopes: permissions that steps may need.
         over: its compensation is through: no step follows, unless a replay is signed.
         last: what the last record says.
@@ -74,6 +76,7 @@ class Chain:
     slip: RoutingSlip
     payload: str
     token: str
+    delegation: Delegation | None
     scopes: frozenset[str]
     over: bool = False
     last: Claims
@@ -182,8 +185,10 @@ def check_message(chain: Chain, message: PaigeantMessage, now: float) -> None:
         raise VerificationError(Code.SLIP, "its routing slip is not the one that its records give")
     if digest(message.payload_bytes) != chain.payload:
         raise VerificationError(Code.BODY_DIGEST, "its payload is not the one that was signed")
-    if token_digest(message.obo_token) != chain.token:
+    if token_digest(message.carrier) != chain.token:
         raise VerificationError(Code.TOKEN_DIGEST, "its token is not the one that was signed")
+    if (None if message.delegation is None else message.delegation.summary()) != chain.delegation:
+        raise VerificationError(Code.TOKEN_DIGEST, "what it says of its token is not what was signed")
     if chain.expires and now > chain.expires:
         raise VerificationError(Code.EXPIRED, "it is past its signed deadline")
 
@@ -204,11 +209,6 @@ def same_slip(one: RoutingSlip, other: RoutingSlip) -> bool:
         a is b or _encode(a.to_document()) == _encode(b.to_document())
         for a, b in zip(one.itinerary, other.itinerary, strict=True)
     )
-
-
-def token_digest(token: str | None) -> str:
-    """What the origin says of an on-behalf-of token; empty: there is none."""
-    return digest(token.encode("utf-8", "surrogatepass")) if token else ""
 
 
 def _check_key(signed: Signed, now: float) -> None:
@@ -248,6 +248,7 @@ def _begin(claims: Origin, signed: Signed, trust: Trust) -> Chain:
         slip=slip,
         payload=claims.out,
         token=claims.tok,
+        delegation=claims.dlg,
         scopes=frozenset(scope for step in slip.itinerary for scope in step.scopes),
         # Without the slip as it was written: it would keep the whole record in memory.
         last=msgspec.structs.replace(claims, slip=msgspec.Raw(b"")),
@@ -333,7 +334,19 @@ def _operation(chain: Chain, claims: Operation, signed: Signed) -> Chain:
         _insert(chain, slip, claims.ins, None)
     elif claims.op not in KEEP_SLIP:
         raise VerificationError(Code.NOT_AUTHORIZED, f"no operation {ascii(claims.op)[:40]}")
+    if claims.tok or claims.dlg is not None:
+        chain = _reauthorized(chain, claims)
     return _following(chain, claims, signed, slip, run, over)
+
+
+def _reauthorized(chain: Chain, claims: Operation) -> Chain:
+    before, after = chain.delegation, claims.dlg
+    if claims.op != "release" or not claims.tok or before is None or after is None:
+        raise VerificationError(Code.NOT_AUTHORIZED, f"{ascii(claims.op)[:40]} hands over no token here")
+    if why := before.narrowed_by(after):
+        wider = (before.iss, before.sub) == (after.iss, after.sub)
+        raise VerificationError(Code.SCOPE if wider else Code.NOT_AUTHORIZED, f"its new token: {why}")
+    return replace(chain, token=claims.tok, delegation=after)
 
 
 def _insert(chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Principal | None) -> None:

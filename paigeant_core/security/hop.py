@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from paigeant_core import transition as moves
+from paigeant_core.delegation import token_digest
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import PaigeantMessage
@@ -18,7 +19,6 @@ from paigeant_core.security.chain import (
     follow,
     prefix_digest,
     same_slip,
-    token_digest,
     verify,
 )
 from paigeant_core.security.keys import SigningKey
@@ -57,7 +57,8 @@ def sign_origin(message: PaigeantMessage, key: SigningKey, at: float, *, expires
         aud=key.audience,
         slip=msgspec.Raw(_encode(message.routing_slip.to_document())),
         exp=expires,
-        tok=token_digest(message.obo_token),
+        tok=token_digest(message.carrier),
+        dlg=None if message.delegation is None else message.delegation.summary(),
     )
     message.records = [sign(key, claims)]
 
@@ -124,6 +125,8 @@ class Guard:
         if chain.length >= MAX_CHAIN:
             raise VerificationError(Code.TOO_LARGE, f"the chain has {chain.length} records, the cap is {MAX_CHAIN}")
         following = PaigeantMessage.decode(record.body)
+        if record.kind == Kind.HELD and same_slip(message.routing_slip, following.routing_slip):
+            return  # held before the step was run: nothing that is signed has changed
         claims = _claims(chain, message, following, key, record)
         signed = sign(key, claims)
         records = [*message.records, signed]

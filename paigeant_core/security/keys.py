@@ -115,17 +115,7 @@ class SigningKey:
         """
         document = self._key.as_dict(private=True)
         document.update(self._about(), name=self.name, audience=self.audience)
-        try:
-            # O_EXCL follows no link, and never writes over a key that something is signed with.
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with os.fdopen(handle, "w", encoding="ascii") as file:
-                file.write(json.dumps(document) + "\n")
-                file.flush()
-                os.fsync(handle)
-        except FileExistsError:
-            raise ConfigError(f"{path}: there is a file already, and a key is never written over") from None
-        except OSError as error:
-            raise ConfigError(f"{path}: it cannot be written: {error.strerror or type(error).__name__}") from None
+        write_private(path, json.dumps(document))
 
     def public_document(self) -> dict[str, Any]:
         """The public half as a JWK."""
@@ -211,6 +201,25 @@ def read_guarded(path: Path, *, most: int, private: bool) -> bytes:
     if len(data) > most:
         raise ConfigError(f"{path}: it is larger than {most} bytes")
     return data
+
+
+def write_private(path: str | Path, text: str) -> None:
+    """Write a line of ASCII to a new file that only its owner can read.
+
+    Raises:
+        ConfigError: the file exists, or cannot be written.
+    """
+    try:
+        # O_EXCL follows no link, and never writes over a key that something is signed with.
+        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(handle, "w", encoding="ascii") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(handle)
+    except FileExistsError:
+        raise ConfigError(f"{path}: there is a file already, and a key is never written over") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: it cannot be written: {error.strerror or type(error).__name__}") from None
 
 
 def check_principal(name: object) -> str:

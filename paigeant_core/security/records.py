@@ -18,6 +18,7 @@ import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
 
+from paigeant_core.delegation import Delegation
 from paigeant_core.errors import MessageTooLarge
 from paigeant_core.limits import MAX_COUNT
 from paigeant_core.security.keys import MAX_RECORD, REGISTRIES, SigningKey
@@ -65,7 +66,9 @@ class Origin(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     exp: _Count = 0
     """The deadline; 0: none."""
     tok: str = ""
-    """Digest of the on-behalf-of token; empty: none."""
+    """Digest of what carries the on-behalf-of token; empty: none."""
+    dlg: Delegation | None = None
+    """On whose behalf it runs, without the carrier."""
 
 
 class StepDone(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -95,6 +98,10 @@ class Operation(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     op: str
     reason: str
     ins: list[msgspec.Raw] = []
+    tok: str = ""
+    """Of a release that hands over another token: digest of what carries it."""
+    dlg: Delegation | None = None
+    """And on whose behalf it goes on: the same user's, for no more."""
 
 
 Claims: TypeAlias = Origin | StepDone | Operation

@@ -13,19 +13,23 @@ import socket
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from paigeant_core import transition as moves
 from paigeant_core.admission import admit
 from paigeant_core.clock import Clock, rfc3339
-from paigeant_core.errors import IllegalTransition, InvalidMessage
+from paigeant_core.errors import ConfigError, IllegalTransition, InvalidMessage
 from paigeant_core.limits import LEASE
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_activity, check_correlation_id, check_topic, new_id
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.transition import Span, Transition
-from paigeant_core.transports.types import Consumer, Delivery, WorkerInfo, holding
+from paigeant_core.transports.types import Capabilities, Consumer, Delivery, WorkerInfo, holding
+
+if TYPE_CHECKING:
+    from paigeant_core.tokens import Tokens
 
 MAX_UNSETTLED = 64
 """Messages that one subscription may hold without settling them."""
@@ -43,6 +47,8 @@ class _Held:
 
 class LowLevel(ABC):
     """Subscribe, publish, ack and nack, on top of a transport's consumer."""
+
+    capabilities: ClassVar[Capabilities]
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -71,7 +77,13 @@ class LowLevel(ABC):
                 in another way than by ``mark_complete``.
             InvalidMessage: its payload was changed to what JSON cannot say.
             DuplicateWorkflow: it has no delivery, and its correlation ID exists.
+            ConfigError: it holds a token that this broker would store in clear.
         """
+        if message.in_clear and self.capabilities.durable:
+            raise ConfigError(
+                "this message holds an on-behalf-of token in clear, and this broker stores messages: dispatch it with "
+                "a WorkflowDispatcher that has tokens"
+            )
         delivery: Delivery | None = message.delivery
         if delivery is None:
             await self._dispatch_message(check_topic(topic), message)
@@ -82,7 +94,7 @@ class LowLevel(ABC):
         await self._settle(delivery, _handed_on(message, held, self.clock.now()))
 
     async def subscribe(
-        self, topic: str, activity: str | None = None
+        self, topic: str, activity: str | None = None, *, tokens: Tokens | None = None
     ) -> AsyncIterator[tuple[Delivery, PaigeantMessage]]:
         """Take messages one by one, each with its delivery, for ever.
 
@@ -91,6 +103,7 @@ class LowLevel(ABC):
         Args:
             topic: where.
             activity: whose queue; None: of every activity known to the topic.
+            tokens: opens the tokens that ride encrypted, for ``message.obo_token``.
 
         Raises:
             IllegalTransition: 64 messages were taken and not settled.
@@ -114,7 +127,7 @@ class LowLevel(ABC):
                         f"{MAX_UNSETTLED} messages were taken and neither published, acked nor nacked"
                     )
                 for delivery in await consumer.claim(1):
-                    message = await admit(consumer, delivery, topic, name, self.clock)
+                    message = await admit(consumer, delivery, topic, name, self.clock, tokens=tokens)
                     if message is None:
                         continue
                     message.delivery = delivery

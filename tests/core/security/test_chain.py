@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jws
 from joserfc.jwk import OctKey
+from msgspec.structs import replace
 
+from paigeant_core.delegation import Delegation
 from paigeant_core.errors import MessageTooLarge
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.routing import RoutingSlip
@@ -456,6 +458,57 @@ def test_a_replay_goes_on_from_a_compensation(story: Story) -> None:
     assert story.started().operate("ann", "compensate").step("desk", "validate", 1, res="undone").verify().over
     assert story.operate("ben", "retry").verify().over
     assert story.operate("ann", "replay").step("payments", "charge", 2).verify().length == 7
+
+
+# -- a token and another in its place ---------------------------------------------------
+
+ANN = Delegation(iss="https://login", sub="ann", scope=("pay", "notify"), exp=AT + 60, tok="a")
+AGAIN = Delegation(iss="https://login", sub="ann", scope=("pay",), exp=AT + 999, tok="b")
+
+
+def test_a_release_hands_over_another_token_of_the_same_user(story: Story) -> None:
+    chain = story.origin(tok="jwe-1", dlg=ANN).operate("ann", "release", tok="jwe-2", dlg=AGAIN).verify()
+    assert (chain.token, chain.delegation) == ("jwe-2", AGAIN)
+    held = message(epoch=2)
+    held.delegation = replace(ANN, jwe="jwe")
+    with pytest.raises(VerificationError, match="its token is not the one"):
+        check_message(chain, held, AT)
+
+
+@pytest.mark.parametrize(
+    ("code", "op", "wrong"),
+    [
+        (Code.NOT_AUTHORIZED, "retry", {}),
+        (Code.NOT_AUTHORIZED, "release", {"tok": ""}),
+        (Code.NOT_AUTHORIZED, "release", {"dlg": None}),
+        (Code.NOT_AUTHORIZED, "release", {"dlg": replace(AGAIN, sub="bob")}),
+        (Code.NOT_AUTHORIZED, "release", {"dlg": replace(AGAIN, iss="https://other")}),
+        (Code.SCOPE, "release", {"dlg": replace(AGAIN, scope=("pay", "admin"))}),
+        (Code.SCOPE, "release", {"dlg": replace(AGAIN, scope=None)}),
+    ],
+)
+def test_no_other_token_takes_its_place(story: Story, code: Code, op: str, wrong: dict[str, Any]) -> None:
+    more = {"tok": "jwe-2", "dlg": AGAIN} | wrong
+    assert refused(story.origin(tok="jwe-1", dlg=ANN).operate("ann", op, **more)) == (code, 1)
+
+
+def test_a_workflow_of_nobodys_is_given_no_token(story: Story) -> None:
+    assert refused(story.origin().operate("ann", "release", tok="jwe-2", dlg=AGAIN)) == (Code.NOT_AUTHORIZED, 1)
+
+
+@pytest.mark.parametrize(
+    "delegation",
+    [None, replace(ANN, exp=ANN.exp + 1), replace(ANN, scope=("pay", "notify", "admin")), replace(ANN, sub="bob")],
+)
+def test_what_a_message_tells_of_its_token_is_what_was_signed(story: Story, delegation: Delegation | None) -> None:
+    chain = story.origin(tok=digest(b"secret"), dlg=ANN).verify()
+    told = message(token="secret")
+    told.delegation = ANN
+    check_message(chain, told, AT)
+    told.delegation = delegation
+    with pytest.raises(VerificationError) as caught:
+        check_message(chain, told, AT)
+    assert caught.value.code == Code.TOKEN_DIGEST
 
 
 # -- a message beside its chain ---------------------------------------------------------
