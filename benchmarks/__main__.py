@@ -1,8 +1,47 @@
-"""Run every benchmark: ``python -m benchmarks``."""
+"""Measure, and write RESULTS.md.
+
+python -m benchmarks                     every section but kill, as `make bench` does; about 25 minutes
+python -m benchmarks hop fold            these sections
+python -m benchmarks --quick             all, one short round each: to see that they work; RESULTS.md stays as it is
+"""
 
 from __future__ import annotations
 
-from benchmarks import hop
+import argparse
+import importlib
+import logging
+import time
+
+from benchmarks import report
+
+SECTIONS = ("hop", "latency")
+ALONE = ()
+"""Measured only where they are named."""
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join((*SECTIONS, *ALONE))}")
+    parser.add_argument("--quick", action="store_true", help="short runs, and nothing is written")
+    parser.add_argument("--keep", action="store_true", help="with --quick: write RESULTS.md all the same")
+    parser.add_argument("--rounds", type=int, help="of each comparison")
+    parser.add_argument("--seconds", type=float, help="of each run of a comparison")
+    given = parser.parse_args()
+    unknown = set(given.sections) - {*SECTIONS, *ALONE}
+    if unknown:
+        parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join((*SECTIONS, *ALONE))}")
+    logging.basicConfig(level=logging.WARNING)
+    options = report.Options(quick=given.quick, rounds=given.rounds, seconds=given.seconds)
+    for name in given.sections or SECTIONS:
+        print(f"== {name}")
+        machine, begun = f"{report.machine()}, {report.server_versions()}", time.perf_counter()
+        section = importlib.import_module(f"benchmarks.{name}").run(options)
+        section.machine, section.took_s = machine, time.perf_counter() - begun
+        print(report.markdown({name: section}).partition("## Targets")[2])
+        if not options.quick or given.keep:
+            report.keep(section)
+
 
 if __name__ == "__main__":
-    hop.main()
+    main()

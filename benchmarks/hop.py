@@ -1,128 +1,226 @@
-"""Hops a second of a 4-step chain of no-op steps, beside the floor in the same run.
-
-    python -m benchmarks.hop [redis] [rabbitmq] [--seconds 10] [--rounds 3] [--concurrency 64]
-
-One worker process, 1 KB payload, durable, journalled, fenced. The floor makes the same
-broker commands without the library. Product and floor are interleaved, and what counts
-is the ratio of their medians: absolute figures depend on the machine and its neighbours.
-"""
+"""The hop: a 4-step chain of no-op steps, durable and journalled, beside its floor and its peers in the same run."""
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import logging
 import statistics
 import sys
-import time
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Sequence
 
-from benchmarks import floor_rabbitmq, floor_redis
-from paigeant_core import Worker, WorkflowDispatcher, get_transport
-from paigeant_core.names import new_id
-from tests.servers import RabbitServer, RedisServer
+from benchmarks import chain
+from benchmarks.chain import Contender, Sample
+from benchmarks.environments import CannotInstall
+from benchmarks.report import Noise, Options, Plot, Section, Series, Table, Target, spread
 
-STEPS = ["one", "two", "three", "four"]
-PAYLOAD = json.dumps({"customer_email": "ann@example.com", "pad": "x" * 980}).encode()
+OURS = {
+    "redis": Contender("paigeant", "paigeant", "", 14_000),
+    "rabbitmq": Contender("paigeant", "paigeant", "", 8_000),
+}
+FLOOR = {
+    "redis": Contender("floor, coalesced", "floor_redis", "", 60_000),
+    "rabbitmq": Contender("floor, aio-pika", "floor_rabbitmq", "", 6_000),
+}
+PEERS = {
+    "redis": [
+        Contender("faststream", "faststream_redis", "faststream", 7_000),
+        Contender("taskiq", "taskiq_chain", "taskiq", 5_000),
+        Contender("saq", "saq_chain", "saq", 5_000),
+        Contender("dramatiq", "dramatiq_chain", "dramatiq", 5_000),
+    ],
+    "rabbitmq": [
+        Contender("faststream", "faststream_rabbitmq", "faststream", 5_000),
+        Contender("taskiq", "taskiq_chain", "taskiq", 5_000),
+        Contender("dramatiq", "dramatiq_chain", "dramatiq", 5_000),
+    ],
+}
+ONCE = {
+    "redis": [
+        Contender("celery, late ack", "celery_chain", "celery", 2_500),
+        Contender("arq", "arq_chain", "arq", 4_000),
+        Contender("rq SimpleWorker", "rq_chain", "rq", 1_500, durable=False),
+    ],
+    "rabbitmq": [Contender("celery, late ack", "celery_chain", "celery", 2_500)],
+}
+"""For the table, one short run each."""
+TITLES = {"redis": "Redis", "rabbitmq": "RabbitMQ"}
+Samples = dict[str, list[Sample]]
 
 
-async def paigeant(url: str, *, seconds: float, concurrency: int) -> float:
-    """Hops a second that one worker makes, with enough workflows waiting all the time."""
-    topic = f"bench-{new_id()[:8]}"
-    worker = Worker(topic=topic, concurrency=concurrency, name="bench")
-    hops = 0
+class Comparison:
+    """Contenders in turns, round after round; one that fails is said to, and left out from then on."""
 
-    def register(name: str) -> None:
-        @worker.activity(name)
-        async def nothing(_: object) -> None:
-            nonlocal hops
-            hops += 1
+    def __init__(self, brokers: chain.Brokers, noise: Noise) -> None:
+        self._brokers = brokers
+        self._noise = noise
+        self.failed: dict[str, str] = {}
 
-    for name in STEPS:
-        register(name)
-    async with get_transport(url) as producing, get_transport(url) as working:
-        dispatcher = WorkflowDispatcher(producing)
-        # Dispatched beforehand, so that what is measured is the hop alone.
-        needed = int(seconds * (12_000 if url.startswith("redis") else floor_rabbitmq.RATE) / len(STEPS)) + concurrency
-        for start in range(0, needed, 200):
-            await asyncio.gather(
-                *(dispatcher.dispatch_workflow(STEPS, PAYLOAD, topic=topic) for _ in range(min(200, needed - start)))
+    def run(
+        self, contenders: Sequence[Contender], rounds: int, seconds: float, *, processes: int = 1, size: int = 1024
+    ) -> Samples:
+        """So many rounds."""
+        found: Samples = {contender.name: [] for contender in contenders}
+        for number in range(rounds):
+            for contender in contenders:
+                if contender.name in self.failed:
+                    continue
+                self._noise.sample()
+                try:
+                    sample = chain.run(self._brokers, contender, seconds=seconds, processes=processes, size=size)
+                except Exception as error:  # noqa: BLE001 - a peer that fails in any way is said to, and the rest goes on
+                    known = isinstance(error, chain.Failed | CannotInstall)
+                    self.failed[contender.name] = str(error) if known else f"{type(error).__name__}: {error}"[:200]
+                    print(f"  {contender.name} failed: {self.failed[contender.name]}", file=sys.stderr)
+                    continue
+                found[contender.name].append(sample)
+                ran_out = "; its workflows ran out" if sample.short else ""
+                print(f"  round {number + 1}: {contender.name} {sample.rate:,.0f} hops/s{ran_out}", file=sys.stderr)
+        return found
+
+
+def rate(samples: Sequence[Sample]) -> float:
+    """The median; 0: nothing was measured."""
+    return statistics.median([sample.rate for sample in samples]) if samples else 0.0
+
+
+def run(options: Options) -> Section:
+    """See the module."""
+    section = Section("hop", "Hop")
+    seconds = options.seconds or (2.0 if options.quick else 10.0)
+    rounds = options.rounds or (1 if options.quick else 5)
+    section.how = (
+        "A chain of four steps that do nothing, 64 at a time in one worker process,"
+        f" {rounds} rounds of {seconds:g} s in turns ({min(rounds, 3)} on RabbitMQ)."
+        " Messages are durable and acknowledged after the work; ours are also journalled and fenced. Redis has its"
+        " append-only file on (everysec). `µs` is processor time of the workers for one hop, `broker` the cores that"
+        " the broker used. Celery, arq and RQ ran once, shorter."
+    )
+    noise = Noise()
+    for broker in ("redis", "rabbitmq"):
+        brokers = chain.Brokers(broker)
+        try:
+            # RabbitMQ's figures vary less from run to run.
+            turns = rounds if broker == "redis" else min(rounds, 3)
+            _measure(section, brokers, Comparison(brokers, noise), turns, seconds)
+        finally:
+            brokers.close()
+    section.noise = str(noise)
+    return section
+
+
+def _measure(section: Section, brokers: chain.Brokers, comparison: Comparison, rounds: int, seconds: float) -> None:
+    broker = brokers.kind
+    ours, floor, peers = OURS[broker], FLOOR[broker], PEERS[broker]
+    title = TITLES[broker]
+    print(f"{title}: 1 KB", file=sys.stderr)
+    found = comparison.run([ours, floor, *peers], rounds, seconds)
+    again, short = min(rounds, 2), min(seconds, 6.0)
+    print(f"{title}: two processes", file=sys.stderr)
+    two = comparison.run([ours, peers[0]], again, short, processes=2)
+    print(f"{title}: 10 KB", file=sys.stderr)
+    large = comparison.run([ours, floor, peers[0]], again, short, size=10_240)
+    print(f"{title}: for the table", file=sys.stderr)
+    once = comparison.run(ONCE[broker], 1, min(seconds, 4.0))
+
+    section.tables.append(_table(f"{title}, 1 KB, one process", {**found, **once}, ours.name, comparison.failed))
+    section.tables.append(_table(f"{title}, 1 KB, two processes", two, ours.name, {}))
+    section.tables.append(_table(f"{title}, 10 KB, one process", large, ours.name, {}))
+    rows = sorted(
+        ((name, samples) for name, samples in {**found, **once}.items() if samples), key=lambda i: -rate(i[1])
+    )
+    section.plots.append(
+        Plot(
+            name=f"hop-{broker}",
+            title=f"{title}: hops a second of one worker process, 1 KB",
+            kind="bars",
+            x_label="hops/s",
+            y_label="",
+            labels=[name for name, _ in rows],
+            series=[
+                Series(
+                    name="hops/s",
+                    x=[],
+                    y=[rate(samples) for _, samples in rows],
+                    low=[min(sample.rate for sample in samples) for _, samples in rows],
+                    high=[max(sample.rate for sample in samples) for _, samples in rows],
+                )
+            ],
+        )
+    )
+    fastest = max(peers, key=lambda peer: rate(found[peer.name]))
+    own, best, least = rate(found[ours.name]), rate(found[fastest.name]), rate(found[floor.name])
+    of_peer = own / best if best else 0.0
+    of_floor = own / least if least else 0.0
+    if broker == "redis":
+        section.targets.append(
+            Target(
+                "Redis, 1 KB: at least 3.5 times the fastest durable peer (aim: 5)",
+                f"{of_peer:.2f} × {fastest.name} ({_ratios(found, ours.name, fastest.name)})",
+                of_peer >= 3.5 if own and best else None,
             )
-        running = asyncio.create_task(worker.run(working))
-        await asyncio.sleep(0.5)
-        first, begun = hops, time.perf_counter()
-        await asyncio.sleep(seconds)
-        made, took = hops - first, time.perf_counter() - begun
-        if first + made >= needed * len(STEPS):
-            print("    the workflows ran out: the figure is too low; ask for fewer seconds", file=sys.stderr)
-        worker.stop()
-        await running
-    return made / took
-
-
-Contender = Callable[[], Awaitable[float]]
-
-
-async def compare(title: str, contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Run each contender in turn, ``rounds`` times, and print a line each."""
-    results: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(rounds):
-        for name, run in contenders.items():
-            figure = await run()
-            results[name].append(figure)
-            print(f"  {title} round {number + 1}: {name} {figure:,.0f} hops/s", file=sys.stderr)
-    medians = {name: statistics.median(figures) for name, figures in results.items()}
-    own = medians["paigeant"]
-    print(f"{title}")
-    for name, figures in results.items():
-        ratio = "" if name == "paigeant" else f"   paigeant is {own / medians[name]:.2f} of it"
-        print(f"  {name:<34} {medians[name]:>9,.0f} hops/s  ({min(figures):,.0f} to {max(figures):,.0f}){ratio}")
-    return results
-
-
-async def redis(options: argparse.Namespace) -> Any:
-    """Redis, private, appendonly everysec."""
-    with RedisServer() as server:
-        own = {"seconds": options.seconds, "concurrency": options.concurrency}
-        return await compare(
-            "Redis Streams",
-            {
-                "paigeant": lambda: paigeant(server.url, **own),
-                "floor, one script call a message": lambda: floor_redis.run(server.url, batch=False, **own),
-                "floor, coalesced with the read": lambda: floor_redis.run(server.url, batch=True, **own),
-            },
-            options.rounds,
         )
-
-
-async def rabbitmq(options: argparse.Namespace) -> Any:
-    """RabbitMQ, private: quorum queues and a stream journal."""
-    with RabbitServer() as server:
-        own = {"seconds": options.seconds, "concurrency": options.concurrency}
-        return await compare(
-            "RabbitMQ",
-            {
-                "paigeant": lambda: paigeant(server.url, **own),
-                "floor, the same publishes (aio-pika)": lambda: floor_rabbitmq.run(server.url, **own),
-            },
-            options.rounds,
+        section.targets.append(
+            Target(
+                "Redis: at least 40 % of the coalesced floor",
+                f"{of_floor:.0%} ({_ratios(found, ours.name, floor.name)})",
+                of_floor >= 0.4 if own and least else None,
+            )
         )
+    else:
+        section.targets.append(
+            Target(
+                "RabbitMQ: at least 85 % of aio-pika's floor",
+                f"{of_floor:.0%} ({_ratios(found, ours.name, floor.name)})",
+                of_floor >= 0.85 if own and least else None,
+            )
+        )
+        section.targets.append(
+            Target(
+                "RabbitMQ: ahead of every peer that confirms and acknowledges late",
+                f"{of_peer:.2f} × {fastest.name}, the fastest",
+                of_peer > 1 if own and best else None,
+            )
+        )
+    reference = peers[0].name
+    at_1k, at_10k = _ratio(found, ours.name, reference), _ratio(large, ours.name, reference)
+    section.targets.append(
+        Target(
+            f"{title}, 10 KB: no worse than half of the ratio to {reference} at 1 KB",
+            f"{at_10k:.2f} × against {at_1k:.2f} ×",
+            at_10k >= at_1k / 2 if at_1k and at_10k else None,
+        )
+    )
+    one_cpu, two_cpu = (
+        statistics.median([sample.cpu_us for sample in samples[ours.name]]) if samples[ours.name] else 0.0
+        for samples in (found, two)
+    )
+    section.targets.append(
+        Target(
+            f"{title}: processor time of a hop with two processes within 10 % of one",
+            f"{two_cpu:.0f} µs against {one_cpu:.0f} µs ({two_cpu / one_cpu - 1:+.0%})" if one_cpu else "–",
+            two_cpu <= one_cpu * 1.1 if one_cpu and two_cpu else None,
+        )
+    )
 
 
-def main() -> None:
-    """Run what was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("brokers", nargs="*", choices=[[], "redis", "rabbitmq"], default=[])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--concurrency", type=int, default=64)
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
-    for broker in options.brokers or ["redis", "rabbitmq"]:
-        asyncio.run({"redis": redis, "rabbitmq": rabbitmq}[broker](options))
+def _ratio(samples: Samples, one: str, other: str) -> float:
+    return rate(samples[one]) / rate(samples[other]) if rate(samples.get(other, [])) else 0.0
 
 
-if __name__ == "__main__":
-    main()
+def _ratios(samples: Samples, one: str, other: str) -> str:
+    """The ratio of each round: its spread."""
+    ratios = [a.rate / b.rate for a, b in zip(samples[one], samples[other], strict=False)]
+    return f"{min(ratios):.2f}–{max(ratios):.2f} by rounds" if ratios else "–"
+
+
+def _table(title: str, samples: Samples, own: str, failed: dict[str, str]) -> Table:
+    ours = rate(samples[own])
+    rows = []
+    for name, runs in samples.items():
+        if not runs:
+            rows.append([name, f"failed: {failed.get(name, 'not run')}", "", "", ""])
+            continue
+        ratio = "" if name == own else f"{ours / rate(runs):.2f} ×"
+        short = " (its workflows ran out: too low)" if any(run.short for run in runs) else ""
+        cpu = f"{statistics.median([run.cpu_us for run in runs]):.0f}"
+        cores = f"{statistics.median([run.broker_cpu for run in runs]):.2f}"
+        rows.append([name, spread([run.rate for run in runs]) + short, ratio, cpu, cores])
+    return Table(title, ["", "hops/s", "paigeant to it", "µs", "broker"], rows)

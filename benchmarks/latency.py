@@ -1,0 +1,224 @@
+"""Latency: from the call that dispatches a workflow to the start of its handler, beside bare round trips."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+from benchmarks.chain import Brokers
+from benchmarks.peers import floor_rabbitmq, floor_redis
+from benchmarks.report import Noise, Options, Section, Table, Target
+from paigeant_core import ActivityContext, Worker, WorkflowDispatcher, get_transport
+
+TOPIC = "bench"
+RATE = 1000.0
+"""Workflows a second that arrive in the loaded run."""
+WARM_UP = 30
+
+Send = Callable[[int], Awaitable[None]]
+"""Sends the message of that number; the time of its arrival is noted elsewhere."""
+
+
+DISPATCH = """
+redis.call('XADD', KEYS[1], '*', 'm', ARGV[2], 'n', ARGV[1])
+redis.call('XADD', KEYS[2], '*', 'r', ARGV[3], 'm', ARGV[2])
+redis.call('HSET', KEYS[3], 'epoch', 1, 'run', 1, 'hop', 1, 'attempt', 1, 'message', ARGV[1])
+"""
+
+
+class Clockwork:
+    """When each message was sent, and when its handler began."""
+
+    def __init__(self) -> None:
+        self.sent: dict[int, float] = {}
+        self.came: dict[int, float] = {}
+        self._arrived = asyncio.Event()
+
+    def arrived(self, number: int) -> None:
+        self.came.setdefault(number, time.perf_counter())
+        self._arrived.set()
+
+    async def _send(self, send: Send, number: int) -> None:
+        self.sent[number] = time.perf_counter()
+        await send(number)
+
+    async def one_by_one(self, send: Send, count: int) -> list[float]:
+        """Seconds that each of ``count`` messages took, each sent when the one before has come and all is quiet."""
+        for number in range(count + WARM_UP):
+            await self._send(send, number)
+            while number not in self.came:
+                self._arrived.clear()
+                await asyncio.wait_for(self._arrived.wait(), 30.0)
+            await asyncio.sleep(0.003)
+        return self._took(WARM_UP)
+
+    async def at_a_rate(self, send: Send, seconds: float) -> list[float]:
+        """Seconds that each message took while :data:`RATE` of them arrive every second."""
+        count, begun = int(seconds * RATE), time.perf_counter()
+        sending: set[asyncio.Task[None]] = set()
+        number = 0
+        while number < count:
+            due = min(count, int((time.perf_counter() - begun) * RATE) + 1)
+            while number < due:
+                task = asyncio.create_task(self._send(send, number))
+                sending.add(task)
+                task.add_done_callback(sending.discard)
+                number += 1
+            await asyncio.sleep(0.001)
+        async with asyncio.timeout(60.0):
+            while len(self.came) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self._took(int(RATE / 2))
+
+    def _took(self, skip: int) -> list[float]:
+        return [self.came[number] - sent for number, sent in self.sent.items() if number >= skip]
+
+
+Measure = Callable[[Clockwork, Send], Awaitable[list[float]]]
+
+
+async def ours(url: str, measure: Measure) -> list[float]:
+    """Paigeant: dispatcher and worker with a connection each."""
+    clockwork = Clockwork()
+    worker = Worker(topic=TOPIC, concurrency=64)
+
+    @worker.activity("one")
+    async def one(ctx: ActivityContext) -> None:
+        clockwork.arrived(ctx.payload["number"])
+
+    async with get_transport(url) as producing, get_transport(url) as working:
+        dispatcher = WorkflowDispatcher(producing)
+
+        async def send(number: int) -> None:
+            payload = {"number": number, "pad": "x" * 980}
+            await dispatcher.dispatch_workflow(["one"], payload, topic=TOPIC)
+
+        serving = asyncio.create_task(worker.run(working))
+        try:
+            return await measure(clockwork, send)
+        finally:
+            worker.stop()
+            await serving
+
+
+async def bare_redis(url: str, measure: Measure) -> list[float]:
+    """One script that writes what a dispatch writes, and a read that waits, by hiredis on bare streams."""
+    clockwork = Clockwork()
+    body, stream, group = floor_redis.body_of(1024), floor_redis.STREAMS[0], floor_redis.GROUP
+    writing, reading = await floor_redis.Bare(url).open(), await floor_redis.Bare(url).open()
+    await writing.call(("XGROUP", "CREATE", stream, group, "0", "MKSTREAM"))
+    (sha,) = await writing.call(("SCRIPT", "LOAD", DISPATCH))
+    turn = asyncio.Lock()
+
+    async def send(number: int) -> None:
+        keys = (stream, f"{floor_redis.PREFIX}journal", f"{floor_redis.PREFIX}wf:{number}")
+        async with turn:
+            await writing.call(("EVALSHA", sha, 3, *keys, number, body, floor_redis.META))
+
+    async def read() -> None:
+        wanted = ("XREADGROUP", "GROUP", group, "bench", "COUNT", 64, "BLOCK", 1000, "STREAMS", stream, ">")
+        done: list[bytes] = []
+        while True:
+            answers = await reading.call(*[("XACK", stream, group, *done)] if done else (), wanted)
+            done = []
+            for _, entries in answers[-1] or ():
+                for entry, fields in entries:
+                    clockwork.arrived(int(fields[3]))
+                    done.append(entry)
+
+    reader = asyncio.create_task(read())
+    try:
+        return await measure(clockwork, send)
+    finally:
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        await writing.close()
+        await reading.close()
+
+
+async def bare_rabbitmq(url: str, measure: Measure) -> list[float]:
+    """A confirmed publish into a quorum queue and a stream, and a consumer."""
+    clockwork = Clockwork()
+    async with await aio_pika.connect(url) as writing, await aio_pika.connect(url) as reading:
+        exchange, _ = await floor_rabbitmq.topology(await writing.channel())
+        channel = await reading.channel()
+        await channel.set_qos(prefetch_count=64)
+        body = b"x" * 1440
+
+        async def took(message: AbstractIncomingMessage) -> None:
+            clockwork.arrived(int(message.correlation_id or 0))
+            await message.ack()
+
+        await (await channel.get_queue(f"{floor_rabbitmq.NAME}.work.0")).consume(took)
+
+        async def send(number: int) -> None:
+            message = aio_pika.Message(
+                body,
+                headers={"r": floor_rabbitmq.RECORD},
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                correlation_id=str(number),
+            )
+            await exchange.publish(message, routing_key="work.0", mandatory=False)
+
+        return await measure(clockwork, send)
+
+
+BARE = {"redis": bare_redis, "rabbitmq": bare_rabbitmq}
+
+
+def run(options: Options) -> Section:
+    """See the module."""
+    section = Section("latency", "Latency")
+    rounds = options.rounds or (1 if options.quick else 3)
+    count, seconds = (60, 1.5) if options.quick else (400, 5.0)
+    section.how = (
+        "From the call of `dispatch_workflow` to the first line of the handler, 1 KB. Bare is what the broker itself"
+        " needs for it: on Redis one script with the same writes and a read that waits, on RabbitMQ a publish to the"
+        f" quorum queue and the stream, and a consumer. {rounds} rounds in turns; unloaded: {count} messages, each alone;"
+        f" loaded: {RATE:,.0f} a second for {seconds:g} s."
+    )
+    noise = Noise()
+    for broker, title in (("redis", "Redis"), ("rabbitmq", "RabbitMQ")):
+        brokers = Brokers(broker)
+        try:
+            _measure(section, brokers, title, noise, rounds, count, seconds)
+        finally:
+            brokers.close()
+    section.noise = str(noise)
+    return section
+
+
+def _measure(
+    section: Section, brokers: Brokers, title: str, noise: Noise, rounds: int, count: int, seconds: float
+) -> None:
+    rows: list[list[str]] = []
+    for load, measure in (
+        ("unloaded", lambda clockwork, send: clockwork.one_by_one(send, count)),
+        (f"{RATE:,.0f}/s", lambda clockwork, send: clockwork.at_a_rate(send, seconds)),
+    ):
+        found: dict[str, list[tuple[float, float]]] = {"paigeant": [], "bare": []}
+        for _ in range(rounds):
+            for name, contender in (("paigeant", ours), ("bare", BARE[brokers.kind])):
+                noise.sample()
+                with brokers.one() as (url, _pid):
+                    took = sorted(asyncio.run(contender(url, measure)))
+                found[name].append((statistics.median(took), took[int(len(took) * 0.99)]))
+        middle, late = ({name: statistics.median(item[at] for item in found[name]) for name in found} for at in (0, 1))
+        rows += [[f"{name}, {load}", f"{middle[name] * 1000:.2f} ms", f"{late[name] * 1000:.2f} ms"] for name in found]
+        ratios = [own[0] / bare[0] for own, bare in zip(found["paigeant"], found["bare"], strict=True)]
+        ratio = middle["paigeant"] / middle["bare"]
+        section.targets.append(
+            Target(
+                f"{title}, {load}: p50 at most 1.5 times the broker's own round trips",
+                f"{ratio:.2f} × ({min(ratios):.2f}–{max(ratios):.2f}); p99 {late['paigeant'] * 1000:.1f} ms,"
+                f" bare {late['bare'] * 1000:.1f} ms",
+                ratio <= 1.5,
+            )
+        )
+    section.tables.append(Table(title, ["", "p50", "p99"], rows))
