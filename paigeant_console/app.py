@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from paigeant_console.terminal import ConsoleAppBase, check_terminal, run_console  # sets Textual's knobs: comes first
 
@@ -39,6 +39,11 @@ from paigeant_console.widgets.keys import PASSING, bindings_of
 from paigeant_console.widgets.prompt import Prompt
 from paigeant_core.transports import Transport
 from paigeant_core.urls import mask_url, parse_url
+
+if TYPE_CHECKING:
+    # Not at run time: a console that signs nothing starts without the cryptography.
+    from paigeant_core.security.keys import Signer
+    from paigeant_core.security.trust import Trust
 
 __all__ = ["ConsoleApp", "run"]
 
@@ -304,6 +309,8 @@ def run(
     context: str = "",
     read_only: bool = False,
     operator: str | None = None,
+    signer: Signer | None = None,
+    trust: Trust | None = None,
     production: bool = False,
     ascii_only: bool = False,
     mouse: bool = False,
@@ -318,6 +325,8 @@ def run(
         context: its name in the configuration; shown, and put into command lines.
         read_only: refuse every operation.
         operator: who acts, for the audit; None: user and host.
+        signer: the key that operations are signed with; the audit then names its owner.
+        trust: the policy of the workers there.
         production: draw a frame that nobody overlooks, and have every operation confirmed by typing.
         ascii_only: write ASCII only.
         mouse: let the terminal report the mouse.
@@ -333,7 +342,16 @@ def run(
     """
     parse_url(url)
     terminal = check_terminal(ascii_only=ascii_only)
-    feed = Feed(url, topic, read_only=read_only, operator=operator, no_worker_after=no_worker_after, connect=connect)
+    feed = Feed(
+        url,
+        topic,
+        read_only=read_only,
+        operator=operator,
+        signer=signer,
+        trust=trust,
+        no_worker_after=no_worker_after,
+        connect=connect,
+    )
     app = ConsoleApp(feed, url=mask_url(url), context=context, production=production, ascii_only=terminal.ascii_only)
     try:
         return run_console(app, mouse=mouse)

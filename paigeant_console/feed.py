@@ -19,7 +19,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paigeant_console.deeds import Deeds
 from paigeant_console.model.bodies import BodyCache
@@ -34,6 +34,11 @@ from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.types import START, BrokerInfo, QueueStatus, WorkerStatus
+
+if TYPE_CHECKING:
+    # Not at run time: a console that signs nothing starts without the cryptography.
+    from paigeant_core.security.keys import Signer
+    from paigeant_core.security.trust import Trust
 
 __all__ = ["RING", "Feed", "FeedStatus", "Phase", "Subscription"]
 
@@ -121,6 +126,8 @@ class Feed:
         topic: the topic.
         read_only: operations refuse.
         operator: who acts; None: user and host.
+        signer: the key that operations are signed with.
+        trust: the policy of the workers there.
         no_worker_after: seconds after which a waiting step that nobody serves is stuck.
         connect: makes the transport, in place of ``get_transport(url)``; called in the thread.
         ring: traffic records to keep.
@@ -133,6 +140,8 @@ class Feed:
         *,
         read_only: bool = False,
         operator: str | None = None,
+        signer: Signer | None = None,
+        trust: Trust | None = None,
         no_worker_after: float | None = None,
         connect: Callable[[], Transport] | None = None,
         ring: int = RING,
@@ -140,6 +149,8 @@ class Feed:
         self.topic = topic
         self.read_only = read_only
         self.operator = operator
+        self.signer = signer
+        self.trust = trust
         self.lock = threading.RLock()
         """Held while the fold or the ring is read or changed; never while anything waits."""
         self.fold = Fold(no_worker_after=NO_WORKER_AFTER if no_worker_after is None else no_worker_after)
@@ -217,7 +228,14 @@ class Feed:
             self._set_phase(Phase.FAILED, str(error))
             await self._stopping.wait()
             return
-        self._operations = Operations(transport, self.topic, operator=self.operator, read_only=self.read_only)
+        self._operations = Operations(
+            transport,
+            self.topic,
+            operator=self.operator,
+            read_only=self.read_only,
+            signer=self.signer,
+            trust=self.trust,
+        )
         tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:

@@ -22,7 +22,7 @@ from paigeant_core.secret import SHORTEST, Secret
 from paigeant_core.transports.base import Transport
 
 if TYPE_CHECKING:
-    from paigeant_core.security.keys import SigningKey
+    from paigeant_core.security.keys import Signer
     from paigeant_core.tokens import Tokens
 
 logger = logging.getLogger("paigeant")
@@ -45,7 +45,7 @@ class WorkflowDispatcher:
         tokens: how on-behalf-of tokens ride; None: as they are, on the in-memory broker alone.
     """
 
-    def __init__(self, transport: Transport, *, signer: SigningKey | None = None, tokens: Tokens | None = None) -> None:
+    def __init__(self, transport: Transport, *, signer: Signer | None = None, tokens: Tokens | None = None) -> None:
         self.transport = transport
         self.signer = signer
         self.tokens = tokens

@@ -60,6 +60,8 @@ def heed(transition: Transition, asked: Record) -> Transition:
         return transition
     if record.detail.get("asked") == asked.id:
         return transition  # it was heeded before, and is settled again
+    if transition.heeds is not None:
+        return transition.heeds(asked)
     wish = wish_of(asked)
     try:
         if wish == "hold" and place in (Place.WORK, Place.DELAYED):

@@ -8,7 +8,7 @@ only knows *how* on its broker, so the three cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -67,6 +67,8 @@ class Transition:
         before: records without a body that are journalled just ahead of it.
         delay: seconds until a DELAYED message is due.
         deadline: for a HELD message with one.
+        heeds: what becomes of it when something was asked of the step meanwhile, where that
+            is to be signed anew; None: see :func:`paigeant_core.handoff.heed`.
     """
 
     place: Place
@@ -74,6 +76,7 @@ class Transition:
     before: Sequence[Record] = ()
     delay: float = 0.0
     deadline: Deadline | None = None
+    heeds: Callable[[Record], Transition] | None = None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -36,7 +36,7 @@ from paigeant_core.transports.types import Consumer, Delivery, Holding, WorkerIn
 if TYPE_CHECKING:
     # Not at run time: a worker that signs nothing starts without the cryptography.
     from paigeant_core.security.hop import Guard
-    from paigeant_core.security.keys import SigningKey
+    from paigeant_core.security.keys import Signer
     from paigeant_core.security.trust import Trust
     from paigeant_core.tokens import Tokens
 
@@ -73,7 +73,7 @@ class Worker:
         concurrency: int = DEFAULT_CONCURRENCY,
         lease: float = LEASE,
         drain: float = DRAIN,
-        signer: SigningKey | None = None,
+        signer: Signer | None = None,
         trust: Trust | None = None,
         tokens: Tokens | None = None,
     ) -> None:

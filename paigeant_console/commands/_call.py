@@ -147,23 +147,34 @@ class Call:
         finally:
             await transport.disconnect()
 
-    def operations(self, transport: Transport, *, limit: int | None = None) -> Operations:
+    def operations(self, transport: Transport, *, limit: int | None = None, acting: bool = False) -> Operations:
         """The command bus of this call's topic.
 
         Args:
             transport: Where.
             limit: Workflows that one operation may touch; None: the default.
+            acting: Something is to be done, and signed with the environment's key.
+
+        Raises:
+            ConfigError: The key or the policy that the environment names cannot be used.
         """
         from paigeant_core.limits import BULK_LIMIT
         from paigeant_core.operations import Operations
 
         settings = self.settings
+        signer = trust = None
+        if acting:
+            from paigeant_console.commands._signing import operators_signing
+
+            signer, trust = operators_signing()
         return Operations(
             transport,
             settings.topic,
             operator=settings.operator,
             read_only=settings.read_only,
             limit=BULK_LIMIT if limit is None else limit,
+            signer=signer,
+            trust=trust,
         )
 
 

@@ -150,7 +150,7 @@ def _operate(call: Call, action: Action, order: Order) -> int:
 
     async def main() -> int:
         async with call.broker() as transport:
-            operations = call.operations(transport, limit=limit)
+            operations = call.operations(transport, limit=limit, acting=True)
             ids = await _targets(call, transport, operations, action, order)
             plan = await operations.plan(action, ids, reason=order.reason or "")
             _preflight(plan)

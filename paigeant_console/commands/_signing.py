@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from paigeant_core.security.keys import SigningKey
     from paigeant_core.security.trust import Trust
 
-__all__ = ["dispatchers_key", "key_of_environment", "trust_of_environment"]
+__all__ = ["dispatchers_key", "key_of_environment", "operators_signing", "trust_of_environment"]
 
 
 def key_of_environment() -> SigningKey | None:
@@ -38,6 +38,15 @@ def trust_of_environment() -> Trust | None:
     from paigeant_core.security.trust import Trust
 
     return Trust.load(path)
+
+
+def operators_signing() -> tuple[SigningKey | None, Trust | None]:
+    """The key that operations are signed with, and the policy that they have to pass; each None: there is none.
+
+    Raises:
+        ConfigError: One of the files cannot be used.
+    """
+    return key_of_environment(), trust_of_environment()
 
 
 def dispatchers_key() -> SigningKey | None:

@@ -44,7 +44,7 @@ def operations(
 
     async def main() -> int:
         async with call.broker() as transport:
-            bus = call.operations(transport)
+            bus = call.operations(transport, acting=order is not None)
             if order is None or operation_id is None:
                 _list(call, list((await bus.runs()).values()), transport.clock.now())
             elif order == "resume":

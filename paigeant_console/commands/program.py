@@ -21,7 +21,6 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("run", "demo"),
     "dev": ("run", "dev"),
     "worker": ("run", "worker"),
-    "serve": ("serve", "serve"),
     "dispatch": ("dispatch", "dispatch"),
     "list": ("look", "list_"),
     "show": ("look", "show"),
@@ -151,7 +150,10 @@ def _program(
 
 
 def _console(call: Call, *, ascii_only: bool, mouse: bool) -> int:
+    from paigeant_console.commands._signing import operators_signing
+
     settings = call.settings
+    signer, trust = operators_signing()
     from paigeant_console.app import run
 
     return run(
@@ -160,6 +162,8 @@ def _console(call: Call, *, ascii_only: bool, mouse: bool) -> int:
         context=settings.context,
         read_only=settings.read_only,
         operator=settings.operator,
+        signer=signer,
+        trust=trust,
         production=settings.production,
         ascii_only=ascii_only,
         mouse=mouse,

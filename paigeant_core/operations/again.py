@@ -97,7 +97,7 @@ class Replay(Action):
         return onward(following, at, detail)
 
     def _prepare(self, standing: Standing, at: float) -> PaigeantMessage:
-        source = self._source(standing)
+        source, now = self._source(standing), standing.message()
         slip = source.routing_slip.copy()
         slip.undoing = 0
         if slip.finished:
@@ -109,12 +109,16 @@ class Replay(Action):
         following = source.replaced(
             slip, timestamp=rfc3339(at), run=current.run + 1, epoch=current.epoch + 1, payload=payload
         )
+        if self.from_step is not None:
+            # The token of an earlier hop may have been renewed since.
+            following.delegation = now.delegation
         if self.as_new:
             fresh = {"correlation_id": new_id(), "run": 1, "epoch": 1, "created_at": rfc3339(at)}
             following.headers = msgspec.structs.replace(following.headers, **fresh)
             if following.delegation is not None:
                 # What carries the token is bound to the workflow that it was given to.
                 following.delegation = following.delegation.summary()
+            following.records = []  # they are of another workflow
         return following
 
     def _source(self, standing: Standing) -> PaigeantMessage:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import getpass
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from paigeant_core import handoff
 from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.errors import AmbiguousID, PaigeantError, Refused, WorkflowNotFound
+from paigeant_core.errors import AmbiguousID, ConfigError, PaigeantError, Refused, WorkflowNotFound
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import BULK_LIMIT
 from paigeant_core.names import new_id
@@ -36,6 +36,12 @@ from paigeant_core.transition import Place, Transition
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, WorkerStatus
 
+if TYPE_CHECKING:
+    # Not at run time: who signs nothing starts without the cryptography.
+    from paigeant_core.security.intervention import Pen
+    from paigeant_core.security.keys import Signer
+    from paigeant_core.security.trust import Trust
+
 MAX_REASON = 1000
 
 
@@ -45,9 +51,11 @@ class Operations:
     Args:
         transport: where.
         topic: the topic.
-        operator: who acts; None: user and host.
+        operator: who acts; None: user and host. With a key it is whose key that is.
         read_only: refuse every operation.
         limit: workflows that one operation may touch.
+        signer: the key that operations are signed with.
+        trust: the policy that workers here go by; what it would refuse is refused here.
     """
 
     def __init__(
@@ -58,12 +66,31 @@ class Operations:
         operator: str | None = None,
         read_only: bool = False,
         limit: int = BULK_LIMIT,
+        signer: Signer | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self.transport = transport
         self.topic = topic
-        self.operator = operator or default_operator()
+        self.operator = (operator or default_operator()) if signer is None else signer.name
         self.read_only = read_only
         self.limit = limit
+        self.signer = signer
+        self.trust = trust
+        self._pen: Pen | None = None
+
+    @property
+    def pen(self) -> Pen:
+        """What signs, and knows what the policy would refuse."""
+        if self._pen is None:
+            from paigeant_core.security.intervention import Pen
+
+            self._pen = Pen(self.signer, self.trust)
+        return self._pen
+
+    @property
+    def _plain(self) -> bool:
+        """Whether there is neither a key nor a policy."""
+        return self.signer is None and self.trust is None
 
     async def resolve(self, prefix: str) -> str:
         """The one correlation ID that ``prefix`` stands for.
@@ -99,7 +126,7 @@ class Operations:
             reason: why, for the audit.
 
         Raises:
-            Refused: read-only, no reason, or more workflows than the limit.
+            Refused: read-only, no reason, more workflows than the limit, or what the policy would refuse.
             WorkflowNotFound: none was named.
         """
         self._allow(action)
@@ -126,7 +153,10 @@ class Operations:
         if standing is None:
             return Line(correlation_id, None, False, "there is no such workflow")
         try:
-            return Line(correlation_id, standing, True, action.check(standing))
+            said = action.check(standing)
+            if standing.state != State.QUARANTINED and _may_be_signed(standing, plain=self._plain):
+                self.pen.look(action, standing, self.transport.clock.now())
+            return Line(correlation_id, standing, True, said)
         except PaigeantError as error:
             return Line(correlation_id, standing, False, str(error))
 
@@ -134,11 +164,19 @@ class Operations:
         """Start a workflow, unless this is read-only; see :meth:`WorkflowDispatcher.dispatch_workflow`.
 
         Raises:
-            Refused: read-only.
+            Refused: read-only, or the policy does not let this operator start workflows.
         """
         if self.read_only:
             raise Refused("dispatch: this is read-only")
-        return await WorkflowDispatcher(self.transport).dispatch_workflow(steps, variables, topic=self.topic)
+        if self.trust is not None:
+            if self.signer is None:
+                raise Refused("dispatch: the trust policy asks for signatures, and there is no key to sign with")
+            try:
+                self.trust.check_signer(self.signer, "dispatcher", self.transport.clock.now())
+            except ConfigError as error:
+                raise Refused(f"dispatch: {error}") from None
+        dispatcher = WorkflowDispatcher(self.transport, signer=self.signer)
+        return await dispatcher.dispatch_workflow(steps, variables, topic=self.topic)
 
     async def execute(self, plan: Plan, *, progress: Callable[[Result], None] | None = None) -> Report:
         """Do what was planned; a workflow that moved since is left alone and reported.
@@ -180,12 +218,14 @@ class Operations:
             "before": standing.before(),
             **action.details(),
         }
+        if self.signer is not None:
+            detail["key"] = self.signer.kid
         if standing.state == State.QUARANTINED:
-            return await self._readmit(line.correlation_id, standing, at, detail)
+            return await self._readmit(line.correlation_id, action, standing, at, detail)
         wish, settled = action.asks(standing), Settled.DONE
         try:
             if not wish:
-                transition = action.apply(standing, at, dict(detail))
+                transition = self._sealed(action.apply(standing, at, dict(detail)), action, standing, detail, at)
                 new = transition.record.headers.correlation_id
                 if new != line.correlation_id:
                     await self.transport.dispatch(self.topic, transition, chosen_id=False)
@@ -197,6 +237,9 @@ class Operations:
                     # A worker has it, and has not said so yet.
                     wish = action.name
             if wish:
+                if wish == action.name and _may_be_signed(standing, plain=self._plain):
+                    record = self.pen.asked(action, standing, reason=plan.reason, operation_id=plan.operation_id, at=at)
+                    detail |= {"signed": record} if record else {}
                 asked = handoff.request(standing.headers, at, wish, detail)
                 settled = await self.transport.request(self.topic, asked, expect=standing.fence)
         except PaigeantError as error:
@@ -210,7 +253,17 @@ class Operations:
             return Result(line.correlation_id, "done", f"asked for: done when {activity} is handed on")
         return Result(line.correlation_id, "done")
 
-    async def _readmit(self, quarantined: str, standing: Standing, at: float, detail: dict[str, Any]) -> Result:
+    def _sealed(
+        self, transition: Transition, action: Action, standing: Standing, detail: Mapping[str, Any], at: float
+    ) -> Transition:
+        if not _may_be_signed(standing, plain=self._plain):
+            return transition
+        reason, operation_id = detail["reason"], detail["operation_id"]
+        return self.pen.sealed(transition, action, standing, reason=reason, operation_id=operation_id, at=at)
+
+    async def _readmit(
+        self, quarantined: str, action: Action, standing: Standing, at: float, detail: dict[str, Any]
+    ) -> Result:
         """Let a workflow go on whose message was quarantined, and take that out of quarantine; in this order."""
         try:
             message = standing.message()
@@ -219,7 +272,7 @@ class Operations:
             if current is None or current.record.id != message.headers.message_id:
                 return Result(quarantined, "failed", f"workflow {workflow} is unknown, or went on without it")
             detail["restored"] = quarantined
-            again = onward(next_epoch(current, at), at, detail)
+            again = self._sealed(onward(next_epoch(current, at), at, detail), action, current, detail, at)
             settled = await self.transport.operate(self.topic, again, expect=current.fence)
             if settled is Settled.SUPERSEDED:
                 return Result(quarantined, "failed", await self._who_was_first(current))
@@ -441,6 +494,13 @@ class Operations:
     def _allow(self, action: Action) -> None:
         if self.read_only:
             raise Refused(f"{action.name}: this is read-only")
+        if self.trust is not None:
+            self.pen.check(action.name, self.transport.clock.now())
+
+
+def _may_be_signed(standing: Standing, *, plain: bool) -> bool:
+    """Whether there is something to look at; without a key and a policy most workflows show by their bytes."""
+    return not plain or (standing.record.body is not None and b'"records":[' in standing.record.body)
 
 
 def _checked(action: str, reason: str) -> str:

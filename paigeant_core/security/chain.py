@@ -31,8 +31,11 @@ CLOCK_SKEW: Final = 120
 CHANGE_PAYLOAD: Final = frozenset({"replay", "release"})
 """Operations that may change the payload."""
 
-KEEP_SLIP: Final = frozenset({"retry", "release", "hold", "cancel", "dead-letter", "restore"})
+KEEP_SLIP: Final = frozenset({"retry", "release", "hold", "cancel", "dead-letter", "restore", "undo"})
 """Operations that leave the routing slip as it is."""
+
+AT_HANDOFF: Final = frozenset({"hold", "cancel", "compensate", "insert"})
+"""Operations that can be asked of a step that runs."""
 
 _decode_slip = msgspec.json.Decoder(SlipWire).decode
 _decode_step = msgspec.json.decode
@@ -54,6 +57,8 @@ class Chain:
         at: when the last one was signed.
         expires: the deadline; 0: none.
         slip: what is to do and what is done; not to be changed.
+        past: the slip as each record left it.
+        asked: what was asked of the step that ran, if that is what the last record says.
         payload: digest of the payload.
         token: digest of what carries the on-behalf-of token; empty: none.
         delegation: on whose behalf it runs, without the carrier; None: nobody's.
@@ -74,6 +79,8 @@ class Chain:
     at: int
     expires: int
     slip: RoutingSlip
+    past: tuple[RoutingSlip, ...]
+    asked: Operation | None = None
     payload: str
     token: str
     delegation: Delegation | None
@@ -233,7 +240,7 @@ def _begin(claims: Origin, signed: Signed, trust: Trust) -> Chain:
     if "dispatcher" not in signed.key.principal.roles:
         raise VerificationError(Code.ROLE, f"{signed.key.principal.name} starts no workflows")
     slip = RoutingSlip.from_wire(_decode_slip(claims.slip))
-    if slip.executed or slip.undoing or slip.finished or claims.ep < 1:
+    if (slip.executed and not claims.parent) or slip.undoing or slip.finished or claims.ep < 1:
         raise VerificationError(Code.MALFORMED, "it is no beginning of a workflow")
     return Chain(
         workflow=claims.wf,
@@ -246,6 +253,7 @@ def _begin(claims: Origin, signed: Signed, trust: Trust) -> Chain:
         at=claims.iat,
         expires=claims.exp,
         slip=slip,
+        past=(slip,),
         payload=claims.out,
         token=claims.tok,
         delegation=claims.dlg,
@@ -266,8 +274,8 @@ def _check_place(chain: Chain, claims: StepDone | Operation) -> None:
         raise VerificationError(Code.LINK, "it does not follow the record before it")
     if claims.before != chain.payload:
         raise VerificationError(Code.INPUT_DIGEST, "it starts from another payload than the record before left")
-    # An operation is what raises the epoch; a step is done in the one that there is.
-    if claims.ep < chain.epoch + isinstance(claims, Operation):
+    # An operation is what raises the epoch; a step is done in the one that there is, and what is asked of it too.
+    if claims.ep < chain.epoch + (isinstance(claims, Operation) and not claims.asks):
         raise VerificationError(Code.EPOCH, f"epoch {claims.ep} after epoch {chain.epoch}")
     if claims.iat < chain.at - CLOCK_SKEW:
         raise VerificationError(
@@ -288,13 +296,18 @@ def _step(chain: Chain, claims: StepDone, signed: Signed) -> Chain:
         raise VerificationError(Code.ORDER, f"not the step to be done: hop {slip.hop}")
     if claims.res != "done" and (claims.ins or claims.fin or claims.out != claims.before):
         raise VerificationError(Code.OP_BODY, "a step that failed or was undone changes nothing")
-    over = False
+    asked, over = chain.asked, False
+    if claims.behind and (asked is None or asked.op != "insert" or claims.behind != len(asked.ins)):
+        raise VerificationError(Code.INSERT, "it leaves steps in front that no operator asked for")
+    compensates = asked is not None and asked.op == "compensate"
     if claims.res == "done" and not slip.undoing:
-        _insert(chain, slip, claims.ins, principal)
+        _insert(chain, slip, claims.ins, principal, claims.behind)
         if claims.fin:
-            slip.discard_rest()
+            del slip.itinerary[1 + claims.behind :]
         slip.mark_complete(claims.step, claims.att)
-    elif claims.res == "failed" and not slip.undoing and slip.on_failure == "compensate":
+        if compensates:
+            over = not slip.start_undoing()
+    elif claims.res == "failed" and not slip.undoing and (compensates or slip.on_failure == "compensate"):
         over = not slip.start_undoing()
     elif claims.res == "undone" and slip.undoing:
         over = not slip.undo_next()
@@ -319,9 +332,21 @@ def _operation(chain: Chain, claims: Operation, signed: Signed) -> Chain:
     over = chain.over and claims.op != "replay"
     if over and claims.op not in KEEP_SLIP:
         raise VerificationError(Code.ORDER, "its compensation is through, and only a replay goes on from there")
+    if claims.back is not None and claims.op != "replay":
+        raise VerificationError(Code.OP_BODY, f"{ascii(claims.op)[:40]} does not go back")
+    if claims.asks:
+        if claims.op not in AT_HANDOFF or slip.finished or over:
+            raise VerificationError(Code.OP_BODY, f"{ascii(claims.op)[:40]} cannot be asked of a step that runs")
+        if claims.op == "insert":
+            _insert(chain, slip, claims.ins, None)
+        # A compensation begins when that step is handed on: with the step's own record.
+        return _following(chain, claims, signed, slip, run, over)
     if claims.op == "replay":
-        # From the hop where these records stand: a replay of an earlier hop takes the records of that hop.
         run += 1
+        if claims.back is not None:
+            if not 0 <= claims.back < chain.length:
+                raise VerificationError(Code.ORDER, "it goes back to a record that is not there")
+            slip = chain.past[claims.back].copy()
         slip.undoing = 0
     elif claims.op == "skip":
         if slip.undoing:
@@ -349,8 +374,13 @@ def _reauthorized(chain: Chain, claims: Operation) -> Chain:
     return replace(chain, token=claims.tok, delegation=after)
 
 
-def _insert(chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Principal | None) -> None:
-    """Put steps behind the head; ``by``: the principal of a step, None: an operator, who may by the operation."""
+def _insert(
+    chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Principal | None, behind: int = 0
+) -> None:
+    """Put steps behind the head, and behind so many more.
+
+    ``by`` is the principal of a step; None: an operator, who may by the operation.
+    """
     if not raws:
         return
     steps = [Step.from_document(_decode_step(raw), decoded=True) for raw in raws]
@@ -359,8 +389,10 @@ def _insert(chain: Chain, slip: RoutingSlip, raws: Sequence[msgspec.Raw], by: Pr
             raise VerificationError(Code.INSERT, f"a step of {by.name} may not insert {step!s}")
         if not chain.scopes.issuperset(step.scopes):
             raise VerificationError(Code.SCOPE, f"inserted step {step!s} needs more than the workflow was started with")
+    front = slip.itinerary[1 : 1 + behind]
+    del slip.itinerary[1 : 1 + behind]
     try:
-        slip.insert_next(*steps)
+        slip.insert_next(*front, *steps)
     except InvalidMessage as error:
         raise VerificationError(Code.INSERT, str(error)) from None
 
@@ -377,6 +409,8 @@ def _following(
         # Never back: else a row of records, each a little older, would get anywhere.
         at=max(chain.at, claims.iat),
         slip=slip,
+        past=(*chain.past, slip),
+        asked=claims if isinstance(claims, Operation) and claims.asks else None,
         payload=claims.out,
         over=over,
         last=claims,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 
 import msgspec
 
 from paigeant_core import transition as moves
 from paigeant_core.delegation import token_digest
 from paigeant_core.errors import PaigeantError
+from paigeant_core.handoff import heed, wish_of
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import RoutingSlip
@@ -16,12 +19,13 @@ from paigeant_core.security.chain import (
     MAX_CHAIN,
     Chain,
     check_message,
+    extend,
     follow,
     prefix_digest,
     same_slip,
     verify,
 )
-from paigeant_core.security.keys import SigningKey
+from paigeant_core.security.keys import Signer
 from paigeant_core.security.records import Origin, Signed, StepDone, digest, link, sign
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Trust
@@ -30,10 +34,12 @@ from paigeant_core.transition import Span, Transition
 _MOVED = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD, Kind.COMPENSATING, Kind.COMPENSATED})
 """Kinds by which a worker changes the slip or the payload."""
 
+_UNDOING = frozenset({Kind.COMPENSATING, Kind.COMPENSATED})
+
 _encode = msgspec.json.encode
 
 
-def sign_origin(message: PaigeantMessage, key: SigningKey, at: float, *, expires: int = 0) -> None:
+def sign_origin(message: PaigeantMessage, key: Signer, at: float, *, expires: int = 0, parent: str = "") -> None:
     """Put the origin record into the first message of a workflow.
 
     Args:
@@ -41,6 +47,7 @@ def sign_origin(message: PaigeantMessage, key: SigningKey, at: float, *, expires
         key: the dispatcher's.
         at: now.
         expires: the deadline, seconds since the Unix epoch; 0: none.
+        parent: of which workflow it is a copy, see :attr:`Origin.parent`; empty: of none.
 
     Raises:
         MessageTooLarge: the steps with their arguments are more than a record holds.
@@ -59,6 +66,7 @@ def sign_origin(message: PaigeantMessage, key: SigningKey, at: float, *, expires
         exp=expires,
         tok=token_digest(message.carrier),
         dlg=None if message.delegation is None else message.delegation.summary(),
+        parent=parent,
     )
     message.records = [sign(key, claims)]
 
@@ -72,7 +80,7 @@ class Guard:
         activities: what it serves.
     """
 
-    def __init__(self, key: SigningKey, trust: Trust, activities: Iterable[str]) -> None:
+    def __init__(self, key: Signer, trust: Trust, activities: Iterable[str]) -> None:
         self.key = key
         self.trust = trust
         self._activities = tuple(activities)
@@ -108,55 +116,141 @@ class Guard:
             body: the message's bytes as they came.
         """
         try:
-            self._sign(transition, message)
+            signed = self._sign(transition, transition, message)
         except PaigeantError as refused:
             if message.routing_slip.undoing:
                 return moves.failed(message, refused, "cannot_sign", span, body)
             at, worker = span.completed_at, span.worker
             return moves.dead_letter(message, at, reason="cannot_sign", body=body, error=refused, worker=worker)
-        return transition
+        if signed is transition:
+            signed = replace(transition)  # what was asked for is heeded by the plain one
+        signed.heeds = partial(self._heed, transition, signed, message)
+        return signed
 
-    def _sign(self, transition: Transition, message: PaigeantMessage) -> None:
-        record = transition.record
-        if record.kind not in _MOVED or record.body is None:
-            return  # a retry and a dead letter change nothing that is signed
+    def _heed(self, plain: Transition, signed: Transition, message: PaigeantMessage, asked: Record) -> Transition:
+        """What becomes of a hand-off, given what an operator asked for; what they did not sign is not heeded.
+
+        Args:
+            plain: what becomes of the workflow, without what this worker signed.
+            signed: the same, signed.
+            message: the message that was run.
+            asked: the request, as it stands in the broker.
+        """
+        try:
+            record = asked.detail.get("signed")
+            if not isinstance(record, str):
+                return signed
+            chain = extend(verify(message.records, self.trust, plain.record.at), record, self.trust, plain.record.at)
+            claims = chain.asked
+            if claims is None or claims.op != wish_of(asked):
+                return signed
+            # Not what stands beside the signature: what was signed.
+            detail = {**asked.detail, "operator": chain.signer, "reason": claims.reason, "operation_id": claims.id}
+            if claims.op == "insert":
+                detail["steps"] = [msgspec.json.decode(step) for step in claims.ins]
+            known = Record(asked.kind, asked.headers, detail=detail, id=asked.id, position=asked.position, at=asked.at)
+            heeded = heed(plain, known)
+            if heeded is plain:
+                return signed
+            heeded = self._sign(plain, heeded, message, record)
+        except PaigeantError:
+            return signed
+        heeded.heeds = signed.heeds
+        return heeded
+
+    def _sign(
+        self, plain: Transition, transition: Transition, message: PaigeantMessage, asked: str | None = None
+    ) -> Transition:
+        """``transition`` with what it takes to follow from ``message``.
+
+        Args:
+            plain: what the step did.
+            transition: what becomes of the workflow: the same, but for what was asked for.
+            message: the message that was run.
+            asked: the operator's record of what was asked for.
+
+        Raises:
+            PaigeantError: others would refuse it.
+        """
+        record, body = transition.record, transition.record.body
+        did = _did(plain, message)
+        begins = record.kind in _UNDOING and not did
+        moved = did or begins
+        if body is None or (not moved and asked is None):
+            return transition  # a retry and a dead letter change nothing that is signed
         key, trust = self.key, self.trust
-        chain = verify(message.records, trust, record.at)
-        if chain.length >= MAX_CHAIN:
-            raise VerificationError(Code.TOO_LARGE, f"the chain has {chain.length} records, the cap is {MAX_CHAIN}")
-        following = PaigeantMessage.decode(record.body)
-        if record.kind == Kind.HELD and same_slip(message.routing_slip, following.routing_slip):
-            return  # held before the step was run: nothing that is signed has changed
-        claims = _claims(chain, message, following, key, record)
-        signed = sign(key, claims)
-        records = [*message.records, signed]
-        # What others would refuse is not handed on; and what was signed here need not be verified here again.
-        next_chain = follow(chain, Signed(claims, trust.keys[key.kid], link(signed)), trust, record.at)
-        if not same_slip(next_chain.slip, following.routing_slip):
+        chain, records = verify(message.records, trust, record.at), [*message.records]
+        if asked is not None:
+            chain = extend(chain, asked, trust, record.at)
+            records.append(asked)
+        if moved:
+            if chain.length >= MAX_CHAIN:
+                raise VerificationError(Code.TOO_LARGE, f"the chain has {chain.length} records, the cap is {MAX_CHAIN}")
+            done = plain.record.body
+            assert done is not None  # who did something hands something on
+            claims = _claims(chain, message, PaigeantMessage.decode(done), key, plain.record, begins=begins)
+            signed = sign(key, claims)
+            records.append(signed)
+            # What others would refuse is not handed on; and what was signed here need not be verified here again.
+            chain = follow(chain, Signed(claims, trust.keys[key.kid], link(signed)), trust, record.at)
+        following = PaigeantMessage.decode(body)
+        if not same_slip(chain.slip, following.routing_slip):
             raise VerificationError(Code.SLIP, "what is handed on is not what a step can make of its routing slip")
-        trust.remember(prefix_digest(records), next_chain)
-        following.records = records
-        record.body = following.encode()
-        if transition.deadline is not None and transition.deadline.record.body is not None:
-            due = PaigeantMessage.decode(transition.deadline.record.body)
-            due.records = records
-            transition.deadline.record.body = due.encode()
+        trust.remember(prefix_digest(records), chain)
+        return with_records(transition, records)
+
+
+def with_records(transition: Transition, records: list[str]) -> Transition:
+    """A transition like ``transition`` whose messages carry ``records``."""
+    deadline = transition.deadline
+    if deadline is not None:
+        deadline = replace(deadline, record=_carrying(deadline.record, records))
+    return replace(transition, record=_carrying(transition.record, records), deadline=deadline)
+
+
+def _carrying(record: Record, records: list[str]) -> Record:
+    if record.body is None:
+        return record
+    message = PaigeantMessage.decode(record.body)
+    message.records = records
+    return Record(
+        record.kind,
+        record.headers,
+        state=record.state,
+        worker=record.worker,
+        detail=record.detail,
+        body=message.encode(),
+        id=record.id,
+        at=record.at,
+    )
+
+
+def _did(plain: Transition, message: PaigeantMessage) -> bool:
+    """Whether the step changed anything that is signed."""
+    record = plain.record
+    if record.kind not in _MOVED or record.body is None:
+        return False
+    # Held before it was run, it did nothing yet.
+    held = record.kind == Kind.HELD
+    return not held or not same_slip(message.routing_slip, PaigeantMessage.decode(record.body).routing_slip)
 
 
 def _claims(
-    chain: Chain, message: PaigeantMessage, following: PaigeantMessage, key: SigningKey, record: Record
+    chain: Chain, message: PaigeantMessage, following: PaigeantMessage, key: Signer, record: Record, *, begins: bool
 ) -> StepDone:
     headers = message.headers
     before, after = message.routing_slip, following.routing_slip
     inserted: list[msgspec.Raw] = []
-    finish = False
+    finish, behind = False, 0
     if before.undoing:
         result = "undone"
-    elif record.kind in (Kind.COMPENSATING, Kind.COMPENSATED):
+    elif begins or record.kind in _UNDOING:
         result = "failed"
     else:
         result = "done"
         inserted, finish = _changes(before, after)
+        if chain.asked is not None and (inserted or finish):
+            behind = len(chain.asked.ins)
     return StepDone(
         iss=key.name,
         iat=int(record.at),
@@ -165,13 +259,14 @@ def _claims(
         ep=headers.epoch,
         prev=chain.head,
         before=chain.payload,
-        out=digest(following.payload_bytes),
+        out=digest(message.payload_bytes if begins else following.payload_bytes),
         step=headers.activity,
         hop=headers.hop,
         att=headers.attempt,
         res=result,
         ins=inserted,
         fin=finish,
+        behind=behind,
     )
 
 

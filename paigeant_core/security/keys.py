@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from joserfc import jws
 from joserfc.errors import JoseError
@@ -38,6 +38,29 @@ REGISTRIES: Final = {algorithm: _registry(algorithm) for algorithm in ALGORITHMS
 """For joserfc: each lets one algorithm pass, and payloads of any record."""
 
 _MEMBERS: Final = frozenset({"kty", "crv", "x", "y", "d", "alg", "use", "kid", "key_ops"})
+
+
+class Signer(Protocol):
+    """Whatever signs: a key in a file, or one that never leaves an agent or a vault."""
+
+    @property
+    def name(self) -> str:
+        """The principal that signs with it."""
+
+    @property
+    def audience(self) -> str:
+        """The environment that it signs for."""
+
+    @property
+    def algorithm(self) -> str:
+        """One of :data:`ALGORITHMS`."""
+
+    @property
+    def kid(self) -> str:
+        """Its RFC 7638 thumbprint."""
+
+    def sign(self, typ: str, payload: bytes) -> str:
+        """``payload`` as a compact JWS of type ``typ``."""
 
 
 class SigningKey:

@@ -21,7 +21,7 @@ from joserfc.errors import JoseError
 from paigeant_core.delegation import Delegation
 from paigeant_core.errors import MessageTooLarge
 from paigeant_core.limits import MAX_COUNT
-from paigeant_core.security.keys import MAX_RECORD, REGISTRIES, SigningKey
+from paigeant_core.security.keys import MAX_RECORD, REGISTRIES, Signer
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Trust, TrustedKey
 
@@ -69,6 +69,8 @@ class Origin(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omi
     """Digest of what carries the on-behalf-of token; empty: none."""
     dlg: Delegation | None = None
     """On whose behalf it runs, without the carrier."""
+    parent: str = msgspec.field(default="", name="par")
+    """Of which workflow it is a copy, and at which of its records: ID, space, digest; empty: of none."""
 
 
 class StepDone(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -88,16 +90,25 @@ class StepDone(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, o
     """Steps inserted behind it."""
     fin: bool = False
     """Whether the rest of the itinerary was left out."""
+    behind: int = msgspec.field(default=0, name="beh")
+    """How many steps, put there by the operation before it, stay in front of those."""
 
 
 class Operation(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Who intervened, how and why."""
+    """Who intervened, how and why; ``prev`` and ``in`` say what the operator saw."""
 
     prev: str
     before: str = msgspec.field(name="in")
     op: str
     reason: str
+    id: str = ""
+    """The operation, as the audit knows it."""
     ins: list[msgspec.Raw] = []
+    """Steps that it inserts."""
+    back: _Count | None = None
+    """Of a replay: the record as of which the workflow goes on; None: as of the last one."""
+    asks: bool = False
+    """Asked of a step that runs, and done when it is handed on."""
     tok: str = ""
     """Of a release that hands over another token: digest of what carries it."""
     dlg: Delegation | None = None
@@ -137,7 +148,7 @@ def link(record: str) -> str:
     return digest(record.rpartition(".")[0].encode())
 
 
-def sign(key: SigningKey, claims: Claims) -> str:
+def sign(key: Signer, claims: Claims) -> str:
     """``claims`` as a record.
 
     Raises:

@@ -47,7 +47,7 @@ from paigeant_core.security.keys import BAD_KEY, algorithm_of, check_audience, c
 
 if TYPE_CHECKING:
     from paigeant_core.security.chain import Chain
-    from paigeant_core.security.keys import SigningKey
+    from paigeant_core.security.keys import Signer
 
 MAX_TRUST_FILE: Final = 1024 * 1024
 """Bytes of a trust.toml or a JWK set."""
@@ -150,7 +150,7 @@ class Trust:
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
-    def check_signer(self, signer: SigningKey, role: str, now: float, activities: Iterable[str] = ()) -> None:
+    def check_signer(self, signer: Signer, role: str, now: float, activities: Iterable[str] = ()) -> None:
         """Look whether what a key is about to sign would count.
 
         Args:

@@ -26,6 +26,12 @@ name = "worker"
 roles = ["worker"]
 activities = ["*"]
 {worker}
+
+[[principal]]
+name = "ann"
+roles = ["operator"]
+operations = ["hold", "release", "skip"]
+{ann}
 """
 
 
@@ -41,7 +47,7 @@ def lines(here: Cli) -> dict[str, str]:
     """What keygen printed for trust.toml, for a key of each."""
     return {
         name: here("keygen", f"{name}.json", "--name", name, "--audience", "test", "--json").document["trust"]
-        for name in ("shop", "worker")
+        for name in ("shop", "worker", "ann")
     }
 
 
@@ -129,3 +135,26 @@ def test_what_is_missing_is_said_before_anything_is_done(
     here("worker", target).ended(2).said("role worker")
     monkeypatch.delenv("PAIGEANT_TRUST")
     here("worker", target).ended(2).said("no trust policy")
+
+
+def test_an_operator_is_whose_key_signs_and_does_what_the_policy_lets_them(
+    here: Cli, trust: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    here("dispatch", "validate", "charge", "--id", "order-1").ended(0)
+    here("skip", "order-1", "--reason", "why", "--yes").ended(5).said("role operator")
+    monkeypatch.delenv("PAIGEANT_KEY")
+    here("skip", "order-1", "--reason", "why", "--yes").ended(5).said("no key to sign with")
+    monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
+    here("replay", "order-1", "--reason", "why", "--yes").ended(5).said("does not let ann")
+    here("skip", "order-1", "--reason", "not needed", "--yes").ended(0)
+    *_, record, summary = here("verify", "order-1", "--json").ended(0).documents
+    assert (record["kind"], record["name"], record["signer"], record["result"]) == (
+        "operation",
+        "skip",
+        "ann",
+        "not needed",
+    )
+    assert summary["status"] == "valid"
+    assert [entry["operator"] for entry in here("audit", "--json").ended(0).documents] == ["ann"]

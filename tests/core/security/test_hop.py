@@ -31,6 +31,7 @@ from paigeant_core.security.chain import Chain, verify
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Principal, Trust
 from paigeant_core.transition import Place
+from paigeant_core.transports.types import Settled
 from tests.core.bench import PATIENCE, Bench
 from tests.core.security.kit import names, trusted
 
@@ -322,9 +323,13 @@ async def test_a_replay_that_nobody_signed_is_not_run(bench: Bench) -> None:
         assert (await operations.execute(await operations.plan(Retry(), [workflow], reason="again"))).count("done") == 1
         record = await bench.reaches(workflow, State.DEAD)
         assert record.headers.epoch == 2
-        assert (await operations.execute(await operations.plan(Replay(), [workflow], reason="again"))).count(
-            "done"
-        ) == 1
+        # No key, no replay; and what somebody publishes all the same is not run.
+        plan = await operations.plan(Replay(), [workflow], reason="again")
+        assert "a key is needed" in plan.lines[0].why
+        standing = await operations.standing(workflow)
+        assert standing is not None
+        forged = Replay().apply(standing, bench.clock.now(), {})
+        assert await bench.transport.operate(bench.topic, forged, expect=standing.fence) is Settled.DONE
         assert (await quarantined(bench)).detail["code"] == "run"
 
 
