@@ -244,7 +244,7 @@ class Comeback:
             if desk.fence.passed(record.headers) or await moved_on(desk.line, desk.names, record):
                 return
             if (transition := published_anew(record, desk.clock.now())) is not None:
-                await self._publish(transition, fence=transition.record is not record)
+                await self.publish(transition, fence=transition.record is not record)
 
     async def _begin_again(self, copy: Copy) -> None:
         """Run a copy one epoch up: an unknown successor of it may be in a work queue."""
@@ -263,7 +263,7 @@ class Comeback:
                         await desk.drop(copy, "fenced")
                         return
                     state = State.COMPENSATING if message.routing_slip.undoing else State.QUEUED
-                    await self._publish(_epoch_up(message, state, desk.clock.now()), fence=True, prev=copy.key)
+                    await self.publish(_epoch_up(message, state, desk.clock.now()), fence=True, prev=copy.key)
                 await desk.done(copy)
                 return
             except (TransportError, Conflict) as error:
@@ -289,12 +289,23 @@ class Comeback:
                 return False
             if message is not None:
                 raise_epoch(transition.record, message)
-            await self._publish(transition, fence=message is not None, prev=copy.key, result=result)
+            await self.publish(transition, fence=message is not None, prev=copy.key, result=result)
         return True
 
-    async def _publish(
+    async def publish(
         self, transition: Transition, *, fence: bool, prev: str = "", result: Result | None = None
     ) -> None:
+        """Publish what goes on one epoch up; the lock of operators must be held.
+
+        Args:
+            transition: what to publish.
+            fence: tell the fence of it.
+            prev: the copy that it settles.
+            result: where it is a step's, and goes where that says.
+
+        Raises:
+            TransportError: it could not be published, or that is not known.
+        """
         desk = self._desk
         queue, copy = (result.queue, result.copy) if result is not None else ("", "")
         also = ("fence",) if fence else ()
@@ -307,12 +318,16 @@ class Comeback:
             desk.fence.note(transition.record)
 
 
-def published_anew(record: Record, now: float) -> Transition | None:
+RESTARTED = "the broker was restarted before it confirmed this hop"
+
+
+def published_anew(record: Record, now: float, reason: str = RESTARTED) -> Transition | None:
     """The transition that publishes the message of a journal record anew; None: it has none.
 
     Args:
         record: the last word on a workflow.
         now: for the new message.
+        reason: for the journal.
     """
     if record.state in PARKED:
         # In its store it does no harm to stand twice.
@@ -324,7 +339,7 @@ def published_anew(record: Record, now: float) -> Transition | None:
         return None
     if message is None:
         return None
-    transition = _epoch_up(message, record.state, now)
+    transition = _epoch_up(message, record.state, now, reason)
     with suppress(ValueError):
         transition.delay = max(0.0, parse_rfc3339(str(record.detail.get("due_at", ""))) - now)
     if transition.delay:
@@ -332,12 +347,12 @@ def published_anew(record: Record, now: float) -> Transition | None:
     return transition
 
 
-def _epoch_up(message: PaigeantMessage, state: str, now: float) -> Transition:
+def _epoch_up(message: PaigeantMessage, state: str, now: float, reason: str = RESTARTED) -> Transition:
     headers = message.headers
     following = message.replaced(
         message.routing_slip, timestamp=rfc3339(now), attempt=headers.attempt, epoch=headers.epoch + 1
     )
-    detail = {"action": "recover", "reason": "the broker was restarted before it confirmed this hop"}
+    detail = {"action": "recover", "reason": reason}
     return Transition(place=Place.WORK, record=moves.operated(following, now, detail, state=state, body=True))
 
 

@@ -39,6 +39,7 @@ from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message,
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
 from paigeant_core.transports.rabbitmq.intake import Intake
 from paigeant_core.transports.rabbitmq.later import delay_on, ring
+from paigeant_core.transports.rabbitmq.lookout import Lookout
 from paigeant_core.transports.rabbitmq.presence import Speaker
 from paigeant_core.transports.rabbitmq.publisher import Refused
 from paigeant_core.transports.rabbitmq.topology import Names
@@ -93,6 +94,7 @@ class RabbitConsumer(Consumer):
         )
         self._up = asyncio.Event()
         self._comeback = Comeback(self._desk, self._up, offer=self._offer, settle=self._settle_kept, ask=self._ask)
+        self._lookout = Lookout(self._desk, self._comeback, self._up)
         self._activities: set[str] = set(info.activities)
         self._buffer: deque[Copy] = deque()
         self._soon = 0
@@ -373,6 +375,7 @@ class RabbitConsumer(Consumer):
         if self._speaker is None:
             await desk.publisher.send([wire.plain(names, self._own_record("started"))])
             self._speaker = self._transport.presence.start(names.stream("workers"), self._info)
+            desk.spawn(self._lookout.run())
             if not self._info.activities:
                 await self._learn()
                 desk.spawn(self._refresh())

@@ -1,0 +1,235 @@
+"""Finding what the broker lost: a hop that the journal has, and no queue.
+
+A confirmed hop can still be lost: a queue that somebody deleted or purged, a policy that
+caps or expires it, a quorum that forgot. The journal is a queue of its own, so it knows
+the hop all the same. One worker, elected by an exclusive queue, reads the journal beside
+its work and keeps in mind what should be in a work queue. Where later messages of that
+queue have overtaken one, or the queue is empty, and no worker holds it, and the same was
+so at the look before, it says so (``lost``) and publishes the message again one epoch up.
+
+That is safe also where it is wrong: the fence drops whichever copy comes second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from contextlib import aclosing
+
+from paigeant_core.clock import parse_rfc3339
+from paigeant_core.errors import Conflict, TransportError
+from paigeant_core.journal import Record, State
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
+from paigeant_core.transports.rabbitmq.connection import Message, Missing
+from paigeant_core.transports.rabbitmq.desk import Desk
+from paigeant_core.transports.rabbitmq.lookup import SKEW
+from paigeant_core.transports.rabbitmq.presence import living
+from paigeant_core.transports.rabbitmq.streams import fetch, up_to_now
+from paigeant_core.transports.types import WorkerStatus
+
+logger = logging.getLogger("paigeant")
+
+EVERY = 20.0
+"""Seconds between two looks."""
+
+GRACE = 60.0
+"""Seconds that a message may be on its way to a worker before it can be missing."""
+
+RATE = 2_000
+"""Records of the journal that are read a second at most: reading takes a share of the worker."""
+
+_AT_ONCE = 100
+"""Messages that one look finds missing at most; the rest are found by the next."""
+
+_FRESH = 5.0
+"""Seconds within which the worker must have heard itself, before it believes that others are silent."""
+
+_WAITING = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
+
+
+class Waiting:
+    """A workflow whose message should be in a work queue, or in a worker's hands.
+
+    Attributes:
+        activity: in whose queue.
+        since: when its message was due there, by its maker's clock.
+        offset: of its record in the journal.
+        copy: the ID of its message.
+        epoch: of its message.
+    """
+
+    __slots__ = ("activity", "copy", "epoch", "offset", "since")
+
+    def __init__(self, activity: str, since: float, offset: int, copy: str, epoch: int) -> None:
+        self.activity = activity
+        self.since = since
+        self.offset = offset
+        self.copy = copy
+        self.epoch = epoch
+
+
+class Lookout:
+    """Looks for lost messages of one topic, for as long as no other worker does.
+
+    Args:
+        desk: the worker's.
+        comeback: publishes anew.
+        up: set while the worker's line stands.
+    """
+
+    def __init__(self, desk: Desk, comeback: Comeback, up: asyncio.Event) -> None:
+        self._desk = desk
+        self._comeback = comeback
+        self._up = up
+        self._next = 0
+        self._missed: dict[str, int] = {}
+        """What was missing at the last look: the offsets of their records."""
+        self.waiting: dict[str, Waiting] = {}
+        self.overtaken: dict[str, float] = {}
+        """By activity: when the latest message that was handed on from its queue was due there."""
+
+    async def run(self) -> None:
+        """Look now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(EVERY * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, protects nothing
+            await self._up.wait()
+            try:
+                if await self._desk.locks.take(self._desk.names.lock("lookout")):
+                    await self.look()
+            except (TransportError, Conflict) as error:
+                # The broker is busy with something else; what is missing stays missing.
+                logger.debug("no look for lost messages: %s", error)
+
+    async def look(self) -> None:
+        """Read what is new, and publish anew what was missing at the last look and is so now.
+
+        Raises:
+            TransportError: the broker cannot be asked.
+            Conflict: an operator is acting all the time.
+        """
+        await self._read_on(RATE)
+        missing = await self._missing()
+        again = [workflow for workflow, offset in missing.items() if self._missed.get(workflow) == offset]
+        self._missed = missing
+        for workflow in again:
+            await self._recover(workflow)
+
+    # -- reading ------------------------------------------------------------------------
+
+    async def _read_on(self, rate: float | None = None) -> None:
+        desk = self._desk
+        try:
+            async with aclosing(up_to_now(desk.line, desk.names.journal, self._next or "first")) as batches:
+                async for batch in batches:
+                    for message in batch:
+                        self.take(message)
+                    if rate is not None:
+                        await asyncio.sleep(len(batch) / rate)
+        except Missing:
+            # The topic was deleted.
+            self._next = 0
+            self.waiting.clear()
+
+    def take(self, message: Message) -> None:
+        """Note what the next message of the journal says."""
+        offset = wire.offset_of(message)
+        self._next = max(self._next, offset + 1)
+        record = wire.record_of(message)
+        if record is None:
+            return
+        workflow = record.headers.correlation_id
+        known = self.waiting.get(workflow)
+        previous = wire.headers_of(message).get(wire.PREVIOUS)
+        if known is not None and previous == known.copy:
+            self.overtaken[known.activity] = max(self.overtaken.get(known.activity, 0.0), known.since)
+        if not record.state or (known is not None and record.headers.epoch < known.epoch):
+            return
+        if record.state in _WAITING:
+            self.waiting[workflow] = Waiting(
+                record.headers.activity, _due(record), offset, wire.copy_of(message), record.headers.epoch
+            )
+        else:
+            self.waiting.pop(workflow, None)
+
+    # -- deciding -----------------------------------------------------------------------
+
+    async def _missing(self) -> dict[str, int]:
+        """The workflows whose messages are in no queue and in nobody's hands, as far as that can be known."""
+        desk = self._desk
+        now = desk.clock.now()
+        old = [(workflow, entry) for workflow, entry in self.waiting.items() if entry.since < now - GRACE]
+        if not old:
+            return {}
+        workers = await living(desk.line, desk.names, now)
+        if not any(status.info.worker == desk.worker and status.last_seen_s < _FRESH for status in workers):
+            # Where not even its own voice comes through, silence says nothing.
+            return {}
+        held = _held(workers)
+        empty: dict[str, bool] = {}
+        missing: dict[str, int] = {}
+        for workflow, entry in sorted(old, key=lambda item: item[1].since):
+            if workflow in held:
+                continue
+            if entry.since + SKEW >= self.overtaken.get(entry.activity, 0.0):
+                if entry.activity not in empty:
+                    empty[entry.activity] = await self._is_empty(entry.activity)
+                if not empty[entry.activity]:
+                    continue
+            missing[workflow] = entry.offset
+            if len(missing) >= _AT_ONCE:
+                break
+        return missing
+
+    async def _is_empty(self, activity: str) -> bool:
+        try:
+            async with self._desk.line.borrowed() as channel:
+                queue = await channel.queue_declare(self._desk.names.work(activity), passive=True)
+        except Missing:
+            return True
+        return not queue.message_count
+
+    # -- acting -------------------------------------------------------------------------
+
+    async def _recover(self, workflow: str) -> None:
+        desk = self._desk
+        async with desk.locks.hold(desk.names.lock("operate")):
+            await desk.fence.catch_up()
+            await self._read_on()
+            entry = self.waiting.get(workflow)
+            if entry is None or entry.offset != self._missed.get(workflow):
+                return  # it moved on
+            if workflow in _held(await living(desk.line, desk.names, desk.clock.now())):
+                return
+            found = await fetch(desk.line, desk.names.journal, [entry.offset])
+            record = wire.record_of(found[0]) if found else None
+            if record is None or desk.fence.passed(record.headers):
+                self.waiting.pop(workflow, None)
+                return
+            transition = published_anew(record, desk.clock.now(), "lost")
+            if transition is None:
+                return
+            await self._comeback.publish(transition, fence=True)
+        headers = record.headers
+        logger.warning(
+            "the broker lost hop %d of %s (%s); it is published again from the journal",
+            headers.hop,
+            headers.correlation_id,
+            headers.activity,
+        )
+
+
+def _held(workers: Sequence[WorkerStatus]) -> set[str]:
+    return {held.correlation_id for status in workers for held in status.running}
+
+
+def _due(record: Record) -> float:
+    """When the message that a record published came to its work queue."""
+    detail = record.detail
+    try:
+        return max(record.at, parse_rfc3339(str(detail.get("due_at", ""))))
+    except ValueError:
+        delay = detail.get("delay_s")
+        return record.at + delay if isinstance(delay, int | float) else record.at

@@ -1,0 +1,184 @@
+"""RabbitMQ: what the broker lost is found by one worker, named and published again; what it did not is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from paigeant_console.model.fold import Fold
+from paigeant_core import ActivityContext, Worker
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.journal import Record, State
+from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout
+from paigeant_core.transports.rabbitmq.lookout import Lookout
+from paigeant_core.transports.rabbitmq.topology import Names
+from paigeant_core.transports.types import holding
+from tests.core.bench import stopped
+from tests.transports.contract import Hands, until
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+
+@pytest.fixture
+async def transport(rabbit_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[RabbitTransport]:
+    # One look after the other, by hand; and what is missing may be so at once.
+    monkeypatch.setattr(lookout, "EVERY", 1e6)
+    monkeypatch.setattr(lookout, "GRACE", 0.0)
+    monkeypatch.setattr(lookout, "SKEW", 0.0)
+    made = RabbitTransport(rabbit_url)
+    await made.connect()
+    yield made
+    await made.disconnect()
+
+
+async def dispatch(transport: RabbitTransport, topic: str, *steps: str) -> str:
+    return await WorkflowDispatcher(transport).dispatch_workflow(list(steps), {}, topic=topic)
+
+
+async def purge(transport: RabbitTransport, topic: str, activity: str) -> None:
+    """Let the broker lose what is in a work queue."""
+    async with transport._line.borrowed() as channel:
+        await channel.queue_purge(Names(topic).work(activity))
+
+
+@asynccontextmanager
+async def looking(transport: RabbitTransport, topic: str, *activities: str) -> AsyncIterator[tuple[Hands, Lookout]]:
+    """A worker that lives and says so, and its lookout."""
+    hands = Hands(transport, topic, *activities)
+    assert isinstance(hands.consumer, RabbitConsumer)
+    claiming = asyncio.create_task(hands.consumer.claim(1))
+
+    async def heard() -> bool:
+        return hands.name in {status.info.worker for status in await transport.workers(topic)}
+
+    await until(heard, "it does not say that it lives")
+    claiming.cancel()
+    await asyncio.wait([claiming])
+    yield hands, hands.consumer._lookout
+    await hands.consumer.close()
+
+
+async def history(transport: RabbitTransport, topic: str, workflow: str) -> list[Record]:
+    return await transport.history(topic, workflow)
+
+
+async def test_a_message_that_the_broker_lost_is_named_lost_and_runs_again_one_epoch_up(
+    transport: RabbitTransport, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with looking(transport, topic, "other") as (_, lookout):
+        workflow = await dispatch(transport, topic, "a", "b")
+        await purge(transport, topic, "a")
+        with caplog.at_level(logging.WARNING):
+            await lookout.look()
+            # One look is no proof: the message may just be on its way.
+            assert [record.kind for record in await history(transport, topic, workflow)] == ["dispatched"]
+            await lookout.look()
+        assert f"the broker lost hop 1 of {workflow} (a)" in caplog.text
+        records = await history(transport, topic, workflow)
+        assert [record.kind for record in records] == ["dispatched", "operated"]
+        assert (records[1].state, records[1].detail["reason"], records[1].headers.epoch) == (State.QUEUED, "lost", 2)
+        fold = Fold()
+        fold.apply(records)
+        assert fold.stuck(fold.rows[workflow], records[1].at) == "lost"
+        # And found once is enough.
+        await lookout.look()
+        await lookout.look()
+        worker = Hands(transport, topic, "a", "b")
+        delivery = await worker.take_one()
+        assert delivery.message is not None
+        assert delivery.message.headers.idempotency_key == f"{workflow}/1/1"
+        await worker.finish(delivery)
+        await worker.finish(await worker.take_one())
+        await worker.consumer.close()
+        kinds = [record.kind for record in await history(transport, topic, workflow)]
+        assert kinds == ["dispatched", "operated", "advanced", "finished"]
+
+
+async def test_one_of_many_is_found_when_later_ones_have_overtaken_it(transport: RabbitTransport, topic: str) -> None:
+    async with looking(transport, topic, "a") as (hands, lookout):
+        lost = await dispatch(transport, topic, "a")
+        await purge(transport, topic, "a")
+        later = [await dispatch(transport, topic, "a") for _ in range(3)]
+        for _ in range(3):
+            await lookout.look()
+        # The queue is not empty, and nothing has come out of it: they all wait.
+        assert not lookout.overtaken
+        delivery = await hands.take_one()
+        assert delivery.message is not None
+        assert delivery.message.correlation_id == later[0]
+        await hands.finish(delivery)
+        for _ in range(3):
+            await lookout.look()
+        kinds = {workflow: [r.kind for r in await history(transport, topic, workflow)] for workflow in (lost, *later)}
+        assert kinds[lost] == ["dispatched", "operated"]
+        assert kinds[later[1]] == kinds[later[2]] == ["dispatched"]
+
+
+async def test_what_a_worker_holds_what_is_delayed_and_what_ended_is_not_missing(
+    transport: RabbitTransport, topic: str
+) -> None:
+    async with looking(transport, topic, "a") as (hands, lookout):
+        for _ in range(3):
+            await dispatch(transport, topic, "a")
+        running, delayed, ended = [(await hands.take())[0] for _ in range(3)]
+        assert running.message is not None
+        hands.consumer.report([holding(running.message.headers, 1.0)])
+        await hands.fail(delayed, 60.0)
+        await hands.finish(ended)
+
+        async def told() -> bool:
+            return any(status.running for status in await transport.workers(topic))
+
+        await until(told, "it does not say what it runs")
+        for _ in range(3):
+            await lookout.look()
+        assert len(lookout.waiting) == 2
+        found = [record.kind for batch in [r async for r in transport.records(topic)] for record in batch]
+        assert "operated" not in found
+        # Whoever is not heard by itself does not believe that all others are silent.
+        lookout._desk.worker = "somebody else"
+        assert await lookout._missing() == {}
+        lookout._desk.worker = hands.name
+        hands.consumer.report([])
+
+        async def silent() -> bool:
+            return not any(status.running for status in await transport.workers(topic))
+
+        await until(silent, "it still says that it runs something")
+        assert list(await lookout._missing()) == [running.message.correlation_id]
+
+
+async def test_one_of_the_workers_looks_and_another_one_when_it_is_gone(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "EVERY", 0.1)
+    looks: list[str] = []
+
+    async def look(self: Lookout) -> None:
+        looks.append(self._desk.worker)
+
+    monkeypatch.setattr(Lookout, "look", look)
+
+    async def nothing(ctx: ActivityContext) -> None: ...
+
+    workers = [Worker(topic, name=name) for name in ("one", "two")]
+    for worker in workers:
+        worker.activity("a")(nothing)
+    tasks = [asyncio.create_task(worker.run(transport)) for worker in workers]
+
+    async def seen(count: int) -> bool:
+        return len(looks) >= count
+
+    await until(lambda: seen(8), "nobody looks")
+    assert len(set(looks)) == 1
+    first = next(worker for worker in workers if worker.name == looks[0])
+    second = next(worker for worker in workers if worker is not first)
+    await stopped(first, tasks[workers.index(first)])
+    looks.clear()
+    await until(lambda: seen(2), "nobody took over")
+    assert set(looks) == {second.name}
+    await stopped(second, tasks[workers.index(second)])
