@@ -187,6 +187,11 @@ def import_jwk(document: dict[str, Any]) -> OKPKey | ECKey:
         raise ValueError("alg is that of another kind of key")
     if document.get("use", "sig") != "sig":
         raise ValueError("use is not sig")
+    operation = "sign" if key.is_private else "verify"
+    if (operations := document.get("key_ops")) is not None and (
+        not isinstance(operations, list) or operation not in operations
+    ):
+        raise ValueError(f"key_ops has no {operation}")
     if document.get("kid", key.thumbprint()) != key.thumbprint():
         raise ValueError("kid is not its RFC 7638 thumbprint")
     return key

@@ -132,6 +132,7 @@ BAD_KEYS = {
     "without a point": ('{ kty = "EC", crv = "P-256" }', "does not count"),
     "another alg": (JWK[:-1] + ', alg = "ES256" }', "alg is that of another kind"),
     "another use": (JWK[:-1] + ', use = "enc" }', "use is not sig"),
+    "other operations": (JWK[:-1] + ', key_ops = ["encrypt"] }', "key_ops has no verify"),
     "another kid": (JWK[:-1] + ', kid = "k1" }', "kid is not its RFC 7638 thumbprint"),
     "a time as text": (JWK[:-1] + ', not_after = "soon" }', "not_after must be a time"),
     "over before it begins": (
