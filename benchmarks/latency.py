@@ -180,8 +180,8 @@ def run(options: Options) -> Section:
     section.how = (
         "From the call of `dispatch_workflow` to the first line of the handler, 1 KB. Bare is what the broker itself"
         " needs for it: on Redis one script with the same writes and a read that waits, on RabbitMQ a publish to the"
-        f" quorum queue and the stream, and a consumer. {rounds} rounds in turns; unloaded: {count} messages, each alone;"
-        f" loaded: {RATE:,.0f} a second for {seconds:g} s."
+        f" quorum queue and the stream, and a consumer. {rounds} rounds in turns; unloaded: {count} messages, each"
+        f" alone; loaded: {RATE:,.0f} a second for {seconds:g} s."
     )
     noise = Noise()
     for broker, title in (("redis", "Redis"), ("rabbitmq", "RabbitMQ")):
