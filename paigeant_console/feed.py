@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from paigeant_console.deeds import Deeds
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.fold import Fold
+from paigeant_console.model.head_start import NEWEST, HeadStart
 from paigeant_console.model.rates import Rates
 from paigeant_console.model.traffic import without_body
 from paigeant_core.errors import PaigeantError, TransportError
@@ -170,7 +171,6 @@ class Feed:
         self._serial = 0
         self._changed = threading.Condition(self.lock)
         self._subscriptions: list[Subscription] = []
-        self._states: dict[str, str] = {}
         self._counts: Counter[str] = Counter()
         self._per_second: dict[int, int] = {}
         self._phase = Phase.CONNECTING
@@ -179,6 +179,7 @@ class Feed:
         self._heard = time.monotonic()
         self._last_at: float | None = None
         self._caught_up = False
+        self._head_start = HeadStart(self.fold)
         self._transport: Transport | None = None
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -285,6 +286,8 @@ class Feed:
             self.info = await transport.broker_info()
         self._heard = time.monotonic()
         self._set_phase(Phase.CATCHING_UP)
+        if position == START:
+            self._take_newest(await transport.newest(self.topic, NEWEST))
         async for batch in transport.records(self.topic, start=position, follow=True):
             self._heard = time.monotonic()
             for start in range(0, len(batch), SLICE):
@@ -293,6 +296,7 @@ class Feed:
             if not batch:
                 if not self._caught_up:
                     self._caught_up = True
+                    self._head_start.end()
                     await self._read_parked(transport)
                 if self._phase is not Phase.LIVE:
                     self._set_phase(Phase.LIVE)
@@ -318,17 +322,25 @@ class Feed:
             unknown = [record for record in found if record.headers.correlation_id not in self.fold.rows]
             self._note(self.fold.apply(unknown))
 
+    def _take_newest(self, records: Sequence[Record]) -> None:
+        """Show the end of the journal before the rest of it is read."""
+        with self.lock:
+            self.bodies.take(records)
+            self._note(self._head_start.take(records))
+            self._bump()
+
     def _take(self, records: Sequence[Record]) -> None:
         light = [without_body(record) for record in records]
         with self.lock:
-            self.bodies.take(records)
-            self._note(self.fold.apply(records))
+            to_fold = self._head_start.rest(records)
+            self.bodies.take(to_fold)
+            self._note(self.fold.apply(to_fold))
             self.rates.note(records)
             self._ring.extend(light)
             self._serial += len(light)
-            for record in light:
-                second = int(record.at)
-                self._per_second[second] = self._per_second.get(second, 0) + 1
+            seconds = Counter([int(record.at) for record in light])
+            for second, number in seconds.items():
+                self._per_second[second] = self._per_second.get(second, 0) + number
             while len(self._per_second) > 2 * RATE_OVER:
                 del self._per_second[min(self._per_second)]
             self._last_at = records[-1].at
@@ -337,13 +349,13 @@ class Feed:
     def _note(self, changed: set[str]) -> None:
         """Workflows changed: count their states anew, and tell who shows them. Under the lock."""
         for key in changed:
-            state = str(self.fold.rows[key].state)
-            before = self._states.get(key)
-            if before != state:
-                self._states[key] = state
-                self._counts[state] += 1
-                if before is not None:
-                    self._counts[before] -= 1
+            row = self.fold.rows[key]
+            state = row.state
+            if row.counted != state:
+                self._counts[str(state)] += 1
+                if row.counted:
+                    self._counts[str(row.counted)] -= 1
+                row.counted = state
         if changed:
             for subscription in self._subscriptions:
                 subscription.changed |= changed

@@ -8,6 +8,7 @@ the headers, which are the first line of the body or, without one, part of the m
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Any
 
@@ -138,6 +139,28 @@ class Record:
                 decoded = {}  # it was skimmed so far; the record stands without it
             self._detail = decoded if isinstance(decoded, dict) else {}
         return self._detail
+
+    @property
+    def detail_size(self) -> int:
+        """Bytes that the detail takes as JSON, where it was not decoded yet; else the most that there are."""
+        return sys.maxsize if isinstance(self._detail, dict) else memoryview(self._detail or b"").nbytes
+
+    def without_body(self, detail: dict[str, Any] | None = None) -> Record:
+        """This record without its message.
+
+        Args:
+            detail: another detail; None: its own.
+        """
+        return Record(
+            self.kind,
+            self.headers,
+            state=self.state,
+            worker=self.worker,
+            detail=self._detail if detail is None else detail,
+            id=self.id,
+            position=self.position,
+            at=self.at,
+        )
 
     def step_told(self) -> tuple[str, float | None]:
         """The step that was done and the seconds it took, as far as the detail tells; the rest of it is not decoded."""

@@ -291,12 +291,28 @@ class Fold:
             elif record.state:
                 self._time(record)
 
+    def before(self, record: Record) -> None:
+        """Take from a record that comes after newer ones of its workflow what they did not tell."""
+        self._time(record)
+        row = self.rows.get(record.headers.correlation_id)
+        if row is not None and not row.names and record.body is not None and record.kind != _QUARANTINED:
+            row.names = self._names(record)
+            row.revision += 1
+
     def _told(self, record: Record) -> None:
         """A worker started, stopped or was lost."""
         activities, event = record.detail.get("activities"), record.detail.get("event")
         if isinstance(activities, list) and isinstance(event, str):
             sign = Sign(record.worker, record.at, event)
-            self.signs.update((activity, sign) for activity in activities if isinstance(activity, str))
+            for activity in activities:
+                if isinstance(activity, str):
+                    self._seen(activity, sign)
+
+    def _seen(self, activity: str, sign: Sign) -> None:
+        # What is filled in behind newer records is older than what is known.
+        known = self.signs.get(activity)
+        if known is None or known.at <= sign.at:
+            self.signs[activity] = sign
 
     def _apply(self, record: Record) -> bool:
         headers = record.headers
@@ -395,7 +411,7 @@ class Fold:
         step, duration = record.step_told()
         activity = step or (record.headers.activity if record.kind == _RETRYING else "")
         if activity and record.worker:
-            self.signs[activity] = Sign(record.worker, record.at)
+            self._seen(activity, Sign(record.worker, record.at))
         if duration is not None and step:
             known = self._durations.get(step)
             if known is None:

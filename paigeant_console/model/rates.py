@@ -18,6 +18,9 @@ SPAN: Final = 5
 _LEVELS: Final = {False: "·▁▂▃▄▅▆▇█", True: "_.:-=+*%#"}
 
 
+_DONE: Final = frozenset({Kind.ADVANCED, Kind.FINISHED})
+
+
 class Rates:
     """Steps done by activity, in the last minute."""
 
@@ -27,7 +30,7 @@ class Rates:
     def note(self, records: Iterable[Record]) -> None:
         """Count the steps that records tell of."""
         for record in records:
-            if record.kind in (Kind.ADVANCED, Kind.FINISHED) and isinstance(step := record.detail.get("step"), str):
+            if record.kind in _DONE and (step := record.step_told()[0]):
                 counts = self._done.setdefault(step, {})
                 span = int(record.at // SPAN)
                 counts[span] = counts.get(span, 0) + 1

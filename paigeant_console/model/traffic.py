@@ -24,22 +24,16 @@ LONGEST: Final = 2000
 
 def without_body(record: Record) -> Record:
     """The record without its message, for keeping many: a body may have a megabyte."""
+    if record.detail_size <= LONGEST:
+        # Most are short, and few of them will ever be looked at: nothing is decoded.
+        return record.without_body()
     detail: dict[str, Any] = record.detail
     if any(isinstance(value, str) and len(value) > LONGEST for value in detail.values()):
         detail = {
             key: value[:LONGEST] if isinstance(value, str) and len(value) > LONGEST else value
             for key, value in detail.items()
         }
-    return Record(
-        record.kind,
-        record.headers,
-        state=record.state,
-        worker=record.worker,
-        detail=detail,
-        id=record.id,
-        position=record.position,
-        at=record.at,
-    )
+    return record.without_body(detail)
 
 
 class TrafficList:

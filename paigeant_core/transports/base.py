@@ -135,6 +135,15 @@ class Transport(LowLevel):
         """
 
     @abstractmethod
+    async def newest(self, topic: str, limit: int) -> list[Record]:
+        """The last records of the journal, oldest of them first: what a screen shows while the rest is read.
+
+        Args:
+            topic: where.
+            limit: at most so many.
+        """
+
+    @abstractmethod
     async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
         """Correlation IDs that begin with ``prefix`` (an exact one alone), at most ``limit``."""
 

@@ -112,6 +112,29 @@ def test_it_reads_the_journal_and_says_when_it_is_live() -> None:
         assert feed.info.broker == "memory"
 
 
+def test_the_newest_workflows_are_there_before_the_journal_is_read() -> None:
+    story = sample_story()
+    go = threading.Event()
+
+    class Slow(MemoryTransport):
+        async def records(
+            self, topic: str, *, start: str | float = "start", follow: bool = False
+        ) -> AsyncIterator[list[Record]]:
+            await asyncio.to_thread(go.wait, PATIENCE)
+            async for batch in super().records(topic, start=start, follow=follow):
+                yield batch
+
+    with running(story, lambda: Slow("story", broker=story.broker)) as feed:
+        assert feed.wait(lambda: feed.status().workflows == 9, PATIENCE)
+        assert (feed.serial, feed.status().phase) == (0, Phase.CATCHING_UP)
+        before = feed.status().counts
+        go.set()
+        live(feed, story)
+        status = feed.status()
+        assert (status.workflows, status.records) == (9, story.records())
+        assert sum(status.counts.values()) == sum(before.values()) == 9
+
+
 def test_it_tells_each_view_what_changed_since_it_looked() -> None:
     story = sample_story()
     with running(story) as feed:

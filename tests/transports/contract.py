@@ -594,6 +594,17 @@ class TransportContract:
         assert [record.headers.correlation_id for record in rest] == workflows[3:]
         assert await self.journal(transport, topic, records[4].position) == []
 
+    async def test_the_end_of_the_journal_can_be_read_without_the_rest(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        assert await transport.newest(topic, 3) == []
+        workflows = [await self.dispatch(transport, topic, "a") for _ in range(5)]
+        records = await self.journal(transport, topic)
+        for limit, expected in ((1, workflows[4:]), (3, workflows[2:]), (50, workflows)):
+            newest = await transport.newest(topic, limit)
+            assert [record.headers.correlation_id for record in newest] == expected
+            assert [record.position for record in newest] == [record.position for record in records[-limit:]]
+            assert newest[-1].body == records[-1].body
+
     async def test_a_follower_sees_what_is_journalled_later(self, connect: Connect, topic: str) -> None:
         transport, other = await connect(), await connect()
         await self.dispatch(transport, topic, "a")

@@ -119,6 +119,11 @@ class Topic:
         start = max(0, position + 1 - self.first)
         return list(itertools.islice(self.journal, start, start + limit))
 
+    def newest(self, limit: int) -> list[Record]:
+        """At most ``limit`` records, the last ones."""
+        found = list(itertools.islice(reversed(self.journal), limit))
+        return found[::-1]
+
     # -- moving -------------------------------------------------------------------------
 
     def apply(self, transition: Transition, expect: str | None) -> Settled:

@@ -106,6 +106,11 @@ class MemoryTransport(Transport):
                 return
             await _changed(self.broker, partial(_has_more, self.broker, topic, position), 1.0)
 
+    async def newest(self, topic: str, limit: int) -> list[Record]:
+        """See :meth:`Transport.newest`."""
+        with self.broker.topic(topic) as state:
+            return state.newest(limit)
+
     async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
         """See :meth:`Transport.find`."""
         with self.broker.topic(topic) as state:

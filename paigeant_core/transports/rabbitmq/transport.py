@@ -267,6 +267,21 @@ class RabbitTransport(Transport):
         finally:
             await reading.close()
 
+    async def newest(self, topic: str, limit: int) -> list[Record]:
+        """See :meth:`Transport.newest`."""
+        queue = Names(topic).journal
+        found: deque[Record] = deque(maxlen=limit)
+        try:
+            end = await last_chunk(self._line, queue)
+            # The broker goes to an offset, but not to so many before the end: the last chunk is where it begins.
+            start = max(0, (end or 0) - limit)
+            async with aclosing(up_to_now(self._line, queue, start)) as batches:
+                async for batch in batches:
+                    found.extend(record for record in map(wire.record_of, batch) if record is not None)
+        except Missing:
+            return []
+        return list(found)
+
     def journal_index(self, names: Names) -> Index:
         """The index of a topic's journal."""
         return self._index(names.journal)

@@ -77,6 +77,20 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
         await line.close()
 
 
+async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
+    """See :meth:`Transport.newest`."""
+    found: list[Record] = []
+    end = "+"
+    while len(found) < limit:
+        # In parts: a message may have a megabyte.
+        entries = await lines.one(("XREVRANGE", keys.journal, end, "-", "COUNT", min(100, limit - len(found))))
+        if not entries:
+            break
+        end = f"({entries[-1][0].decode()}"
+        found += [record for record in map(record_of, entries) if record is not None]
+    return found[::-1]
+
+
 async def _first(line: Line, keys: Keys, start: str | float) -> str:
     """The stream ID behind which reading starts."""
     if start == START:

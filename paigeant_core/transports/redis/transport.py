@@ -138,6 +138,10 @@ class RedisTransport(Transport):
         """See :meth:`Transport.records`."""
         return observe.records(self._lines, self.keys(topic), start, follow)
 
+    async def newest(self, topic: str, limit: int) -> list[Record]:
+        """See :meth:`Transport.newest`."""
+        return await observe.newest(self._lines, self.keys(topic), limit)
+
     async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
         """See :meth:`Transport.find`."""
         return await observe.find(self._lines, self.keys(topic), prefix, limit)

@@ -1,0 +1,67 @@
+"""A head start: the journal's newest records are folded at once, and what lies before them is filled in behind.
+
+A long journal takes a while to read, and what somebody wants to see first stands at its end. Of a workflow that the
+head start told of, an older record then changes nothing but what it alone can tell: its steps' names, and how long
+steps take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from paigeant_console.model.fold import Fold
+from paigeant_core.journal import Record
+
+__all__ = ["NEWEST", "HeadStart"]
+
+NEWEST: Final = 500
+"""Records that are read first: more than fit on a screen."""
+
+
+class HeadStart:
+    """See the module.
+
+    Args:
+        fold: what the records are folded into.
+    """
+
+    def __init__(self, fold: Fold) -> None:
+        self._fold = fold
+        self._ahead: set[str] = set()
+        """Workflows that stand further on than the reader is."""
+        self._folded: set[str] = set()
+        """Positions of records that were folded, and that the reader has still to come to."""
+
+    @property
+    def under_way(self) -> bool:
+        """Whether the reader is still behind it."""
+        return bool(self._folded)
+
+    def take(self, newest: Sequence[Record]) -> set[str]:
+        """Fold the newest records, oldest of them first; return the IDs of the workflows that changed."""
+        changed = self._fold.apply(newest)
+        self._ahead = set(changed)
+        self._folded = {record.position for record in newest}
+        return changed
+
+    def rest(self, records: Sequence[Record]) -> Sequence[Record]:
+        """Those of ``records`` that are to be folded: not the ones of workflows that the head start is ahead with."""
+        if not self._folded:
+            return records
+        left: list[Record] = []
+        for record in records:
+            if record.position in self._folded:
+                self._folded.discard(record.position)
+            elif record.state and record.headers.correlation_id in self._ahead:
+                self._fold.before(record)
+            else:
+                left.append(record)
+        if not self._folded:
+            self.end()
+        return left
+
+    def end(self) -> None:
+        """The reader has come to the end of the journal: nothing is behind any more."""
+        self._ahead.clear()
+        self._folded.clear()

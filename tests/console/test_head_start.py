@@ -1,0 +1,74 @@
+"""The head start: whatever the journal, reading its end first comes to the same as reading it in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.head_start import HeadStart
+from paigeant_core.journal import Record
+from tests.console.test_fold import NOW, Story
+
+MOVES = ("done", "fails", "dies", "operated")
+
+
+def journal(moves: list[tuple[int, str]]) -> list[Record]:
+    """The records of three workflows of four steps, as these moves in this order make them."""
+    stories = [Story("a", "b", "c", "d", at=NOW + number) for number in range(3)]
+    records: list[Record] = []
+    for story in stories:
+        records += story.journal
+    for number, move in moves:
+        story = stories[number]
+        if story.message.routing_slip.finished:
+            continue
+        before = len(story.journal)
+        epoch = (story.message.headers.epoch + 1,) if move == "operated" else ()
+        getattr(story, move)(*epoch)
+        records += story.journal[before:]
+    for position, record in enumerate(records):
+        record.position = str(position)
+    return records
+
+
+def shown(fold: Fold) -> dict[str, Any]:
+    return {
+        key: (fold.document(row, NOW), row.names, row.token, row.due_at, row.reason, row.worker, row.error)
+        for key, row in fold.rows.items()
+    }
+
+
+@given(
+    moves=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(MOVES)), max_size=20),
+    newest=st.integers(0, 30),
+    batch=st.integers(1, 7),
+)
+def test_the_end_first_comes_to_the_same_as_all_in_order(moves: list[tuple[int, str]], newest: int, batch: int) -> None:
+    records = journal(moves)
+    plain, fold = Fold(), Fold()
+    plain.apply(records)
+    start = HeadStart(fold)
+    start.take(records[-newest:] if newest else [])
+    ahead = {key: row.state for key, row in fold.rows.items()}
+    for at in range(0, len(records), batch):
+        fold.apply(start.rest(records[at : at + batch]))
+        # What the head start showed does not go back to what it was before.
+        assert {key: fold.rows[key].state for key in ahead} == ahead
+    assert not start.under_way
+    assert shown(fold) == shown(plain)
+    assert fold.signs == plain.signs
+
+
+def test_what_was_trimmed_before_it_was_read_keeps_nothing_back() -> None:
+    records = journal([(0, "done"), (1, "done"), (0, "done")])
+    fold = Fold()
+    start = HeadStart(fold)
+    start.take(records[-2:])
+    assert start.under_way
+    # The reader finds the end at once: what the head start saw is gone from the journal.
+    start.end()
+    later = journal([(0, "done"), (1, "done"), (0, "done"), (1, "done")])[-1:]
+    assert list(start.rest(later)) == later
