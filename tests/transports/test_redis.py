@@ -1087,6 +1087,37 @@ async def test_a_machine_whose_clock_is_off_claims_nothing(
     await transport.disconnect()
 
 
+async def test_a_machine_whose_clock_is_set_while_it_works_claims_nothing_until_it_is_right(
+    redis_url: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Settable(SystemClock):
+        off = 0.0
+
+        def now(self) -> float:
+            return time.time() + self.off
+
+    transport = RedisTransport(redis_url, clock=(clock := Settable()))
+    hands = Hands(transport, topic, "a")
+    await hands.nothing(0.1)
+    clock.off = -300.0
+
+    async def said(what: str) -> bool:
+        return what in caplog.text
+
+    with caplog.at_level(logging.WARNING, "paigeant"):
+        claiming = asyncio.create_task(hands.take_one())
+        await until(lambda: said("clock was set, and is 300 s off"), "it does not notice")
+        await dispatch(transport, topic, "a")
+        await asyncio.wait([claiming], timeout=0.3)
+        assert not claiming.done()
+        clock.off = 1.0
+        delivery = await claiming
+        assert "claims again" in caplog.text
+    await hands.finish(delivery)
+    await hands.consumer.close()
+    await transport.disconnect()
+
+
 async def test_a_half_open_line_is_noticed(redis_url: str) -> None:
     """Something takes the connection and never says a word."""
     with socket.socket() as mute:

@@ -34,6 +34,7 @@ from paigeant_core.message import decode_headers
 from paigeant_core.names import new_id
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.clocks import ClockCheck
 from paigeant_core.transports.rabbitmq.comeback import REGAIN, Comeback, Result
 from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
@@ -95,6 +96,7 @@ class RabbitConsumer(Consumer):
         self._up = asyncio.Event()
         self._comeback = Comeback(self._desk, self._up, offer=self._offer, settle=self._settle_kept, ask=self._ask)
         self._lookout = Lookout(self._desk, self._comeback, self._up)
+        self._clocks = ClockCheck(line, self._desk.publisher, names.stream("fence"), transport.clock)
         self._activities: set[str] = set(info.activities)
         self._buffer: deque[Copy] = deque()
         self._soon = 0
@@ -117,6 +119,9 @@ class RabbitConsumer(Consumer):
         self._slots = slots
         try:
             while True:
+                if self._clocks.due:
+                    await self._agree()
+                    self._slots = slots
                 if self._fatal is not None:
                     raise self._fatal
                 if taken := self._take(slots):
@@ -128,6 +133,13 @@ class RabbitConsumer(Consumer):
             self._slots = 0
             self._ask()
             self._watch_surplus()
+
+    async def _agree(self) -> None:
+        """Ask for nothing until the machine's clock agrees with the broker's."""
+        self._slots = 0
+        self._ask()
+        self._watch_surplus()
+        await self._clocks.wait(self._info.worker, self._up, lambda: self._fatal is not None)
 
     def _take(self, slots: int) -> list[Delivery]:
         taken: list[Delivery] = []

@@ -36,7 +36,7 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat, presence
 from paigeant_core.transports.redis.scripts import DUE, Command
 from paigeant_core.transports.redis.settling import Answer, Settler, Settling
-from paigeant_core.transports.redis.waiting import ReadingLine, Waiter, check_clock
+from paigeant_core.transports.redis.waiting import ClockWatch, ReadingLine, Waiter
 from paigeant_core.transports.types import Delivery, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")
@@ -77,7 +77,7 @@ class Pump:
         # In halves, so that one half is run here while the server hands the other on.
         self._most = -(-info.concurrency // 2)
         self._lease = lease
-        self._clock = clock
+        self._clock = ClockWatch(clock, info.worker)
         self._known = known
         self._heartbeat = heartbeat
         self._line = Line(endpoint)
@@ -242,8 +242,8 @@ class Pump:
     @property
     def _may_claim(self) -> bool:
         """Whether somebody waits for work whom no claim is under way for."""
-        waiter = self.waiter
-        return waiter is not None and not waiter.future.done() and self._reader is None and self._claims is None
+        waiter, busy = self.waiter, self._reader is not None or self._claims is not None or self._clock.off
+        return waiter is not None and not waiter.future.done() and not busy
 
     async def _join(self) -> None:
         """Make the queues ready, say that this worker started, and look at the clock."""
@@ -253,7 +253,7 @@ class Pump:
         for answer in answers:
             self._endpoint.check(answer)
         self._paused_are(answers[1])
-        check_clock(self._clock, answers[-1] / 1000)
+        self._clock.check(answers[-1] / 1000)
         self._known.update((self._topic, activity) for activity in self._activities)
         self._joined = True
         self._heartbeat.start()
@@ -378,13 +378,12 @@ class Pump:
             logger.error("worker %s cannot move what is due: %s", self._name, self._endpoint.refused(answer))
             return
         self._endpoint.check(answer)
-        moved, following, stuck = answer
+        moved, following, stuck, server_time = answer
+        self._unblock = self._clock.told(server_time / 1000) or self._unblock
         if stuck:
             logger.error("worker %s: %d messages that are due cannot be moved: %s", self._name, *stuck)
-        if moved >= DUE_BATCH:
-            self._due_within(0.0)
-        elif following >= 0:
-            self._due_within(following / 1000)
+        if moved >= DUE_BATCH or following >= 0:
+            self._due_within(0.0 if moved >= DUE_BATCH else following / 1000)
 
     def _due_within(self, seconds: float) -> None:
         # A millisecond more: the server's are whole ones.

@@ -1,8 +1,8 @@
 -- Moves what has come due: a delayed message to its queue, a held one to where its deadline says.
 -- KEYS: journal, delayed, delayed counts, dead, held, quarantine, activities
 -- ARGV: how many at most
--- Answers how many were due, the ms until the next one (-1: there is none), and, where some could
--- not be moved, how many and why. Those stay, and do not keep the others.
+-- Answers how many were due, the ms until the next one (-1: there is none), where some could not be
+-- moved how many and why, and the time. Those stay, and do not keep the others.
 local delayed, counts, activities = KEYS[2], KEYS[3], KEYS[7]
 local parked = {dead = KEYS[4], held = KEYS[5], quarantine = KEYS[6]}
 
@@ -68,10 +68,10 @@ for _, id in ipairs(due) do
 end
 local following = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
 if #following == 0 then
-  return {#due, -1, false}
+  return {#due, -1, false, clock()}
 end
 if stuck > 0 then
   -- Not at once again: the next turn is soon enough for what cannot be moved.
-  return {0, -1, {stuck, why}}
+  return {0, -1, {stuck, why}, clock()}
 end
-return {#due, math.max(0, tonumber(following[2]) - clock()), false}
+return {#due, math.max(0, tonumber(following[2]) - clock()), false, clock()}
