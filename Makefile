@@ -7,6 +7,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CHAOS_ARGS ?=
+OUTAGE_ARGS ?= --workflows 5000
 FUZZ_ARGS ?= --minutes 10
 
 VENV := .venv
@@ -17,7 +18,7 @@ CODE := $(wildcard paigeant_core paigeant_console tests benchmarks examples scre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv dev servers demo test lint format bench chaos fuzz screenshots clean
+.PHONY: help venv dev servers demo test lint format bench chaos outage fuzz screenshots clean
 
 help:
 	@echo "make venv         the virtual environment with what the program needs at run time"
@@ -28,6 +29,7 @@ help:
 	@echo "make bench        the benchmarks"
 	@echo "make chaos        kill workers, lines and brokers at length, and print what came of it"
 	@echo "make fuzz         give hostile input to all that reads it, ten minutes a reader"
+	@echo "make outage       5 000 workflows dead of three causes, brought back by operators, on both brokers"
 	@echo "make screenshots  draw the pictures of the documentation anew"
 	@echo "make servers      see that redis-server, rabbitmq-server and tmux are there for the tests"
 	@echo "make clean        remove caches and what was built; the virtual environment stays"
@@ -108,6 +110,10 @@ bench: dev servers
 
 chaos: dev servers
 	$(PY) -m tests.chaos $(CHAOS_ARGS)
+
+outage: dev servers
+	$(PY) -m tests.outage redis $(OUTAGE_ARGS)
+	$(PY) -m tests.outage rabbitmq $(OUTAGE_ARGS)
 
 # Where atheris has no wheel, the targets run on changed seeds.
 fuzz: dev

@@ -59,16 +59,16 @@ class Commands:
             "PAIGEANT_CONFIG": os.devnull,
             "STEP_MS": "20",
         }
-        self._program = [sys.executable, "-m", "paigeant_console"]
+        self.program = [sys.executable, "-m", "paigeant_console"]
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a command and leave it running."""
-        return subprocess.Popen([*self._program, *arguments], cwd=ROOT, env=self.environment)
+        return subprocess.Popen([*self.program, *arguments], cwd=ROOT, env=self.environment)
 
     def run(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
         """Run a command with --json; its lines. Raises where the exit code is another."""
         done = subprocess.run(
-            [*self._program, *arguments, "--json"],
+            [*self.program, *arguments, "--json"],
             cwd=ROOT,
             env=self.environment,
             capture_output=True,

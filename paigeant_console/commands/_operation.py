@@ -53,6 +53,13 @@ _SHARED: Final[Mapping[str, tuple[Any, Any]]] = {
         Annotated[str | None, typer.Option("--brake", metavar="PERCENT", help="Stop when so many of them fail again.")],
         None,
     ),
+    "delay": (
+        Annotated[
+            str | None,
+            typer.Option("--delay", metavar="TIME", help="Begin after it (90s, 10m); until then abort calls it off."),
+        ],
+        None,
+    ),
     "confirm": (
         Annotated[
             str | None,
@@ -79,6 +86,7 @@ class Order:
     rate: str | None
     ramp: bool
     brake: str | None
+    delay: str | None
     confirm: str | None
 
 
@@ -152,12 +160,14 @@ def _operate(call: Call, action: Action, order: Order) -> int:
         async with call.broker() as transport:
             operations = call.operations(transport, limit=limit, acting=True)
             ids = await _targets(call, transport, operations, action, order)
-            plan = await operations.plan(action, ids, reason=order.reason or "")
+            plan = await operations.plan(
+                action, ids, reason=order.reason or "", selection=order.where or "", trial=order.dry_run
+            )
             _preflight(plan)
             if order.dry_run:
                 return _dry_run(call, plan)
             if plan.eligible:
-                await _confirmed(call, plan, order)
+                await _confirmed(call, operations, plan, order)
             if pace or len(plan.lines) > AT_ONCE:
                 return await carry_out(call, await operations.start(plan, pace))
             report = await operations.execute(plan, progress=lambda result: _tell(call, result))
@@ -176,6 +186,11 @@ async def carry_out(call: Call, running: Running) -> int:
     """
     status = running.status
     note(f"operation {status.operation_id}: {len(status.targets)} workflows; others see it with: operations")
+    if status.pace.delay:
+        from paigeant_core.clock import rfc3339
+
+        begins = rfc3339(status.begins_at)
+        note(f"it begins at {begins}; until then this calls it off: operations abort {status.operation_id}")
     report = await running.go(lambda result: _tell(call, result))
     if status.said:
         left = len(status.targets) - len(report.results)
@@ -187,7 +202,22 @@ async def carry_out(call: Call, running: Running) -> int:
 def _pace(order: Order) -> Pace:
     from paigeant_core.operations import Pace
 
-    return Pace(rate=_number(order.rate, "--rate"), ramp=order.ramp, brake=_number(order.brake, "--brake"))
+    return Pace(
+        rate=_number(order.rate, "--rate"),
+        ramp=order.ramp,
+        brake=_number(order.brake, "--brake"),
+        delay=_seconds(order.delay),
+    )
+
+
+def _seconds(given: str | None) -> float:
+    from paigeant_console.model.query import duration
+    from paigeant_core.errors import ConfigError
+
+    seconds = 0.0 if given is None else duration(given)
+    if seconds is None:
+        raise ConfigError(f"--delay {ascii(given)[:40]}: write a time such as 90s, 10m or 1h30m")
+    return seconds
 
 
 def _number(given: str | None, option: str) -> float | None:
@@ -272,10 +302,19 @@ def _dry_run(call: Call, plan: Plan) -> int:
     return ExitCode.FAILED if skipped else ExitCode.OK
 
 
-async def _confirmed(call: Call, plan: Plan, order: Order) -> None:
-    """Go on only if somebody said so; raises as :func:`confirmed`."""
-    what = f"{plan.action.name} {plan.eligible} workflow{'' if plan.eligible == 1 else 's'}"
-    await confirmed(call, what, str(len(plan.lines)), yes=order.yes, confirm=order.confirm)
+async def _confirmed(call: Call, operations: Operations, plan: Plan, order: Order) -> None:
+    """Go on only if somebody said so, and put it on record if not; raises as :func:`confirmed`."""
+    from paigeant_core.errors import Refused
+
+    name, matched = plan.action.name, len(plan.lines)
+    what = f"{name} {plan.eligible} workflow{'' if plan.eligible == 1 else 's'}"
+    try:
+        await confirmed(call, what, str(matched), yes=order.yes, confirm=order.confirm)
+    except Refused as refused:
+        if call.settings.production or order.confirm is not None:
+            why = str(refused)
+            await operations.denied(name, why, reason=plan.reason, targets=matched, selection=plan.selection)
+        raise
 
 
 def _tell(call: Call, result: Result) -> None:

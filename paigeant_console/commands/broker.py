@@ -14,6 +14,7 @@ from paigeant_console.output import note
 __all__ = ["audit", "queues", "workers"]
 
 AUDIT_FIELDS = ("at", "operator", "action", "reason", "operation_id", "targets", "outcome")
+FULL_FIELDS = (*AUDIT_FIELDS, "allowed", "from", "selection", "before", "after", "workflows")
 
 
 @command
@@ -28,6 +29,7 @@ def queues(call: Call) -> int:
             exact = transport.capabilities.exact_counts
         if call.out.as_json:
             for queue in found:
+                paused = {} if queue.paused is None else {"paused": queue.paused.to_document()}
                 call.out.document(
                     {
                         "activity": queue.activity,
@@ -36,7 +38,7 @@ def queues(call: Call) -> int:
                         "delayed": queue.delayed,
                         "consumers": queue.consumers,
                         "oldest_s": None if queue.oldest_s is None else round(queue.oldest_s, 3),
-                        "paused": None if queue.paused is None else queue.paused.to_document(),
+                        **paused,
                     }
                 )
         elif found:
@@ -121,8 +123,12 @@ def workers(call: Call) -> int:
 def audit(
     call: Call,
     limit: Annotated[str, typer.Option("--limit", metavar="N", help="The newest so many.")] = "1000",
+    full: Annotated[
+        bool,
+        typer.Option("--full", help="Also from where, by which selection, and each workflow before and after."),
+    ] = False,
 ) -> int:
-    """Show what operators did, the newest last."""
+    """Show what operators did, and what was refused to them, the newest last."""
     from paigeant_console.commands._values import count
     from paigeant_console.human import moment, text
     from paigeant_console.runner import run
@@ -131,7 +137,8 @@ def audit(
 
     async def main() -> int:
         async with call.broker() as transport:
-            entries = list(_entries(await transport.audit(call.settings.topic, most)))
+            fields = FULL_FIELDS if full else AUDIT_FIELDS
+            entries = list(_entries(await transport.audit(call.settings.topic, most), fields))
         if call.out.as_json:
             for entry in entries:
                 call.out.document(entry)
@@ -144,13 +151,24 @@ def audit(
                 for entry in entries
             ]
             header = ["AT", "OPERATOR", "ACTION", "TARGETS", "OUTCOME", "REASON"]
+            if full:
+                header += ["FROM", "SELECTION", "BEFORE", "AFTER"]
+                for row, entry in zip(rows, entries, strict=True):
+                    row += [text(_words(entry[name]), 120) for name in ("from", "selection", "before", "after")]
             call.out.table(header, rows, right="TARGETS")
         return ExitCode.OK
 
     return run(main())
 
 
-def _entries(found: Sequence[bytes]) -> Iterator[dict[str, Any]]:
+def _words(value: object) -> str:
+    """What a field holds, in words: `dead 12, held 1`."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {inner}" for key, inner in value.items())
+    return "" if value is None else str(value)
+
+
+def _entries(found: Sequence[bytes], fields: Sequence[str]) -> Iterator[dict[str, Any]]:
     import msgspec
 
     unread = 0
@@ -160,6 +178,6 @@ def _entries(found: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         except (msgspec.MsgspecError, ValueError, RecursionError):
             unread += 1
             continue
-        yield {name: document.get(name) for name in AUDIT_FIELDS}
+        yield {name: document.get(name) for name in fields}
     if unread:
         note(f"{unread} audit entries cannot be read and are left out")

@@ -12,7 +12,8 @@ anew, and the old copy dies at the fence. Read-only is looked at before anything
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.again import Replay, Retry
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold, Release, Restore, Undo
-from paigeant_core.operations.bus import MAX_REASON, Operations, default_operator
+from paigeant_core.operations.audit import MAX_REASON, default_operator
+from paigeant_core.operations.bus import Operations
 from paigeant_core.operations.log import OperationState, OperationStatus, Pace
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.run import Running

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from paigeant_core import handoff
 from paigeant_core.clock import rfc3339
@@ -17,21 +14,10 @@ from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import BULK_LIMIT
 from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward, said
-from paigeant_core.operations.log import (
-    OVER,
-    OperationState,
-    OperationStatus,
-    Pace,
-    entry,
-    from_document,
-    opening,
-    read,
-    to_document,
-)
+from paigeant_core.operations.audit import checked, default_operator
+from paigeant_core.operations.control import Control
 from paigeant_core.operations.plan import Line, Plan, Report, Result
-from paigeant_core.operations.run import Running
 from paigeant_core.operations.standing import Standing, standing_of
-from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, WorkerStatus
@@ -42,10 +28,8 @@ if TYPE_CHECKING:
     from paigeant_core.security.keys import Signer
     from paigeant_core.security.trust import Trust
 
-MAX_REASON = 1000
 
-
-class Operations:
+class Operations(Control):
     """Acts on the workflows of one topic, on behalf of one operator.
 
     Args:
@@ -117,30 +101,41 @@ class Operations:
         history = await self.transport.history(self.topic, correlation_id)
         return standing_of(history, await self.transport.workers(self.topic) if workers is None else workers)
 
-    async def plan(self, action: Action, correlation_ids: Sequence[str], *, reason: str) -> Plan:
+    async def plan(
+        self, action: Action, correlation_ids: Sequence[str], *, reason: str, selection: str = "", trial: bool = False
+    ) -> Plan:
         """Look at each workflow and say what would happen; nothing is done.
 
         Args:
             action: what to do.
             correlation_ids: whole IDs; twice the same counts once.
             reason: why, for the audit.
+            selection: by what they were selected, as it was written; for the audit.
+            trial: nobody means to do it, so that it is refused goes to no audit.
 
         Raises:
             Refused: read-only, no reason, more workflows than the limit, or what the policy would refuse.
             WorkflowNotFound: none was named.
         """
-        self._allow(action)
-        reason = _checked(action.name, reason)
+        try:
+            self._allow(action.name)
+        except Refused as refused:
+            if not trial:
+                targets = len(correlation_ids)
+                await self.denied(action.name, str(refused), reason=reason, targets=targets, selection=selection)
+            raise
+        reason = checked(action.name, reason)
         ids = list(dict.fromkeys(correlation_ids))
         if not ids:
             raise WorkflowNotFound(f"{action.name}: nothing matched")
         if len(ids) > self.limit:
-            raise Refused(
-                f"{action.name}: {len(ids)} workflows matched, the limit is {self.limit}; raise it with --limit"
-            )
+            why = f"{len(ids)} workflows matched, the limit is {self.limit}"
+            if not trial:
+                await self.denied(action.name, why, reason=reason, targets=len(ids), selection=selection)
+            raise Refused(f"{action.name}: {why}; raise it with --limit")
         workers = await self.transport.workers(self.topic)
         lines = [self.line(action, item, await self.standing(item, workers)) for item in ids]
-        return Plan(new_id()[:16], action, reason, tuple(lines))
+        return Plan(new_id()[:16], action, reason, tuple(lines), selection)
 
     def line(self, action: Action, correlation_id: str, standing: Standing | None) -> Line:
         """What would happen to one workflow.
@@ -188,7 +183,7 @@ class Operations:
         Raises:
             Refused: read-only.
         """
-        self._allow(plan.action)
+        self._allow(plan.action.name)
         results = []
         for line in plan.lines:
             result = await self.act(plan, line)
@@ -206,9 +201,15 @@ class Operations:
             plan: of the operation.
             line: of the workflow.
         """
-        standing, action = line.standing, plan.action
-        if not line.eligible or standing is None:
+        standing = line.standing
+        if standing is None:
             return Result(line.correlation_id, "skipped", line.why)
+        if not line.eligible:
+            return Result(line.correlation_id, "skipped", line.why, before=standing.state)
+        return replace(await self._act(plan, line, standing), before=standing.state)
+
+    async def _act(self, plan: Plan, line: Line, standing: Standing) -> Result:
+        action = plan.action
         at = self.transport.clock.now()
         detail: dict[str, Any] = {
             "action": action.name,
@@ -222,14 +223,14 @@ class Operations:
             detail["key"] = self.signer.kid
         if standing.state == State.QUARANTINED:
             return await self._readmit(line.correlation_id, action, standing, at, detail)
-        wish, settled = action.asks(standing), Settled.DONE
+        wish, settled, after = action.asks(standing), Settled.DONE, ""
         try:
             if not wish:
                 transition = self._sealed(action.apply(standing, at, dict(detail)), action, standing, detail, at)
-                new = transition.record.headers.correlation_id
+                new, after = transition.record.headers.correlation_id, transition.record.state
                 if new != line.correlation_id:
                     await self.transport.dispatch(self.topic, transition, chosen_id=False)
-                    return Result(line.correlation_id, "done", f"started as {new}", new)
+                    return Result(line.correlation_id, "done", f"started as {new}", new, after=State.QUEUED)
                 settled = await self.transport.operate(
                     self.topic, transition, expect=standing.fence, unless_claimed=action.at_handoff
                 )
@@ -251,7 +252,7 @@ class Operations:
         if wish:
             activity = standing.headers.activity
             return Result(line.correlation_id, "done", f"asked for: done when {activity} is handed on")
-        return Result(line.correlation_id, "done")
+        return Result(line.correlation_id, "done", after=after)
 
     def _sealed(
         self, transition: Transition, action: Action, standing: Standing, detail: Mapping[str, Any], at: float
@@ -284,7 +285,7 @@ class Operations:
             )
         except PaigeantError as error:
             return Result(quarantined, "failed", str(error))
-        return Result(quarantined, "done", f"workflow {workflow} goes on")
+        return Result(quarantined, "done", f"workflow {workflow} goes on", after=State.CANCELLED)
 
     async def _who_was_first(self, standing: Standing) -> str:
         known = {record.position for record in standing.history}
@@ -293,65 +294,6 @@ class Operations:
             if record.position not in known and record.kind == Kind.OPERATED and who and what:
                 return f"it moved meanwhile: {who} was first, {what} at {rfc3339(record.at)}"
         return "the workflow moved meanwhile: look again"
-
-    async def pause_activity(self, activity: str, *, reason: str) -> Pause | None:
-        """Let no worker begin a step of an activity until it is resumed: no attempt is spent on it.
-
-        What runs is finished; retries that come due, and workflows that come to it, wait.
-        Journalled as ``operated`` of no workflow.
-
-        Args:
-            activity: which.
-            reason: why, for the audit.
-
-        Returns:
-            Who had paused it before, and then nothing is done; None: it is paused now.
-
-        Raises:
-            Refused: read-only, or no reason.
-            WorkflowNotFound: the topic knows no such activity.
-        """
-        return await self._switch(PAUSE, activity, reason)
-
-    async def resume_activity(self, activity: str, *, reason: str) -> Pause | None:
-        """Let workers serve an activity again.
-
-        Args:
-            activity: which.
-            reason: why, for the audit.
-
-        Returns:
-            The pause that is over; None: it was not paused, and nothing is done.
-
-        Raises:
-            Refused: read-only, or no reason.
-            WorkflowNotFound: the topic knows no such activity.
-        """
-        return await self._switch(RESUME, activity, reason)
-
-    async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
-        if self.read_only:
-            raise Refused(f"{action}: this is read-only")
-        reason = _checked(action, reason)
-        known = [queue.activity for queue in await self.transport.queues(self.topic)]
-        if activity not in known:
-            names = "known: " + ", ".join(known[:10]) + (", …" if len(known) > 10 else "") if known else "none yet"
-            raise WorkflowNotFound(f"no activity {ascii(activity)[:80]} in topic {self.topic}; {names}")
-        at, operation_id = self.transport.clock.now(), new_id()[:16]
-        detail = {"operator": self.operator, "reason": reason, "operation_id": operation_id}
-        before = await self.transport.switch(self.topic, switched(self.topic, activity, action, at, detail))
-        done = (before is None) == (action == PAUSE)
-        entry = {
-            "at": rfc3339(at),
-            "operator": self.operator,
-            "action": f"{action} {activity}",
-            "reason": reason,
-            "operation_id": operation_id,
-            "targets": 1,
-            "outcome": "1 done" if done else "1 skipped",
-        }
-        await self.transport.append_audit(self.topic, msgspec.json.encode(entry))
-        return before
 
     async def touched(self, operation_id: str) -> list[str]:
         """The workflows that an operation was done to, as far as the journal goes back; reads all of it.
@@ -368,151 +310,13 @@ class Operations:
             raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in the journal of topic {self.topic}")
         return list(found)
 
-    async def audit(self, plan: Plan, report: Report, *, targets: int, said: str = "") -> None:
-        """Put it on record that an operation was done.
-
-        Args:
-            plan: what was planned.
-            report: what came of it.
-            targets: how many workflows were selected.
-            said: how it ended, where it did not come to its end.
-        """
-        entry = {
-            "at": rfc3339(self.transport.clock.now()),
-            "operator": self.operator,
-            "action": plan.action.name,
-            "reason": plan.reason,
-            "operation_id": plan.operation_id,
-            "targets": targets,
-            "outcome": ", ".join(
-                [f"{report.count(item)} {item}" for item in ("done", "skipped", "failed")] + ([said] if said else [])
-            ),
-        }
-        await self.transport.append_audit(self.topic, msgspec.json.encode(entry))
-
-    # -- operations that take their time --------------------------------------------------
-
-    async def runs(self, limit: int = 5_000) -> dict[str, OperationStatus]:
-        """Operations that take, or took, their time, by ID, the oldest first.
-
-        Args:
-            limit: entries of their log that are read, the newest.
-        """
-        return read(await self.transport.operation_entries(self.topic, limit))
-
-    async def start(self, plan: Plan, pace: Pace | None = None) -> Running:
-        """Begin an operation that another console can see, pause and go on with.
-
-        Args:
-            plan: from :meth:`plan`; its workflows are frozen with this.
-            pace: how fast, and when it stops by itself.
-
-        Raises:
-            Refused: read-only.
-        """
-        self._allow(plan.action)
-        now = self.transport.clock.now()
-        status = OperationStatus(
-            plan.operation_id,
-            operator=self.operator,
-            action=to_document(plan.action),
-            reason=plan.reason,
-            pace=pace or Pace(),
-            at=now,
-            updated_at=now,
-            targets=[line.correlation_id for line in plan.lines],
-            by=new_id(),
-        )
-        for data in opening(status):
-            await self.transport.append_operation(self.topic, data)
-        return Running(self, status, plan.action)
-
-    async def pause(self, operation_id: str) -> OperationStatus:
-        """Let whoever carries an operation out wait; raises as :meth:`abort`."""
-        return await self._order(operation_id, "paused")
-
-    async def abort(self, operation_id: str) -> OperationStatus:
-        """End an operation: what was done stays done, and the rest is left alone.
-
-        Args:
-            operation_id: its ID, or the beginning of it.
-
-        Raises:
-            Refused: read-only, or it is over.
-            WorkflowNotFound: there is no such operation.
-            AmbiguousID: there is more than one.
-        """
-        return await self._order(operation_id, "aborted")
-
-    async def resume(self, operation_id: str) -> Running | None:
-        """Go on with an operation that was paused, that braked, or that nobody carries out any more.
-
-        Returns:
-            What carries it out here; None: whoever paused goes on with it.
-
-        Raises:
-            Refused: read-only, it is over, or somebody carries it out.
-            WorkflowNotFound: there is no such operation.
-            AmbiguousID: there is more than one.
-        """
-        status = await self._known(operation_id, "resume")
-        now = self.transport.clock.now()
-        alone = status.silent(now) or status.state is OperationState.BRAKED
-        if not alone and status.state is not OperationState.PAUSED:
-            raise Refused(f"operation {status.operation_id}: {status.operator} carries it out now")
-        more = {"by": new_id()} if alone else {}
-        data = entry(status.operation_id, "resumed", now, operator=self.operator, **more)
-        await self.transport.append_operation(self.topic, data)
-        if not alone:
-            return None
-        status.by, status.state, status.said = more["by"], OperationState.RUNNING, ""
-        return Running(self, status, from_document(status.action))
-
-    async def _order(self, operation_id: str, event: str) -> OperationStatus:
-        status = await self._known(operation_id, event.removesuffix("d"))
-        now = self.transport.clock.now()
-        said = f"{event} by {self.operator}"
-        data = entry(status.operation_id, event, now, operator=self.operator, said=said)
-        await self.transport.append_operation(self.topic, data)
-        status.state, status.said = OperationState(event), said
-        return status
-
-    async def _known(self, operation_id: str, what: str) -> OperationStatus:
+    def _allow(self, what: str) -> None:
         if self.read_only:
             raise Refused(f"{what}: this is read-only")
-        known = await self.runs()
-        found = [key for key in known if key == operation_id] or [key for key in known if key.startswith(operation_id)]
-        if not found:
-            raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in topic {self.topic}")
-        if len(found) > 1:
-            raise AmbiguousID(f"{ascii(operation_id)[:60]} is the beginning of more than one operation")
-        status = known[found[0]]
-        if status.state in OVER:
-            raise Refused(f"operation {status.operation_id} is {status.state.value}")
-        return status
-
-    def _allow(self, action: Action) -> None:
-        if self.read_only:
-            raise Refused(f"{action.name}: this is read-only")
         if self.trust is not None:
-            self.pen.check(action.name, self.transport.clock.now())
+            self.pen.check(what, self.transport.clock.now())
 
 
 def _may_be_signed(standing: Standing, *, plain: bool) -> bool:
     """Whether there is something to look at; without a key and a policy most workflows show by their bytes."""
     return not plain or (standing.record.body is not None and b'"records":[' in standing.record.body)
-
-
-def _checked(action: str, reason: str) -> str:
-    if not reason.strip() or len(reason) > MAX_REASON:
-        raise Refused(f"{action}: give a reason of 1 to {MAX_REASON} characters, it is kept in the audit")
-    return reason.strip()
-
-
-def default_operator() -> str:
-    """User and host of this process: a claim, not a proof."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"

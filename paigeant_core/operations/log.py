@@ -21,6 +21,7 @@ from paigeant_core.errors import ConfigError, InvalidMessage, PaigeantError
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.again import Replay, Retry
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold, Release, Restore, Undo
+from paigeant_core.operations.plan import Plan
 from paigeant_core.operations.slip import Compensate, Insert, Skip
 from paigeant_core.routing import Step, to_step
 
@@ -29,6 +30,9 @@ HEARTBEAT = 2.0
 
 SILENCE = 10.0
 """Seconds without one after which nobody carries it out any more."""
+
+MAX_DELAY = 86_400.0
+"""Seconds for which an operation can be armed."""
 
 CHUNK = 2_000
 """Workflows in one entry."""
@@ -42,6 +46,8 @@ _ACTIONS: Mapping[str, type[Action]] = {
 class OperationState(StrEnum):
     """How an operation stands."""
 
+    ARMED = "armed"
+    """It begins when its delay is over; until then it can be called off, and nothing was done."""
     RUNNING = "running"
     PAUSED = "paused"
     BRAKED = "braked"
@@ -61,20 +67,24 @@ class Pace:
         rate: workflows a second; None: as fast as can be.
         ramp: begin with 1, 5, 20, … and go on only when it is known what became of them.
         brake: percent of the workflows acted on that may fail again; None: any.
+        delay: seconds in which it can be called off before anything is done.
     """
 
     rate: float | None = None
     ramp: bool = False
     brake: float | None = None
+    delay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rate is not None and not (math.isfinite(self.rate) and self.rate > 0):
             raise ConfigError(f"rate {self.rate!r}: it must be more than 0 workflows a second")
         if self.brake is not None and not 0 <= self.brake <= 100:
             raise ConfigError(f"brake {self.brake!r}: it must be from 0 to 100 percent")
+        if not 0 <= self.delay <= MAX_DELAY:
+            raise ConfigError(f"delay {self.delay!r}: it must be from 0 to {MAX_DELAY:g} seconds")
 
     def __bool__(self) -> bool:
-        return self.rate is not None or self.ramp or self.brake is not None
+        return self.rate is not None or self.ramp or self.brake is not None or self.delay > 0
 
 
 @dataclass(slots=True)
@@ -97,6 +107,7 @@ class OperationStatus:
         again: how many of those done failed again.
         by: who carries it out; changes when somebody goes on with it.
         said: why it stands so, for people.
+        selection: by what the workflows were selected, as it was written.
     """
 
     operation_id: str
@@ -114,6 +125,20 @@ class OperationStatus:
     again: int = 0
     by: str = ""
     said: str = ""
+    selection: str = ""
+
+    @property
+    def begins_at(self) -> float:
+        """When anything is done, seconds since the Unix epoch."""
+        return self.at + self.pace.delay
+
+    def plan(self) -> Plan:
+        """What was planned, without its workflows, for the audit.
+
+        Raises:
+            InvalidMessage: its action is of another version.
+        """
+        return Plan(self.operation_id, from_document(self.action), self.reason, (), self.selection)
 
     def silent(self, now: float) -> bool:
         """Whether nobody carries it out any more, though it is not over."""
@@ -136,6 +161,8 @@ class OperationStatus:
             "failed": self.failed,
             "again": self.again,
             "said": self.said or None,
+            "begins_at": rfc3339(self.begins_at),
+            "selection": self.selection or None,
         }
 
 
@@ -148,7 +175,7 @@ def opening(status: OperationStatus) -> Iterable[bytes]:
     """The entries that an operation begins with."""
     for start in range(0, len(status.targets), CHUNK):
         yield entry(status.operation_id, "targets", status.at, ids=status.targets[start : start + CHUNK])
-    pace = {"rate": status.pace.rate, "ramp": status.pace.ramp, "brake": status.pace.brake}
+    pace = {item.name: getattr(status.pace, item.name) for item in fields(status.pace)}
     yield entry(
         status.operation_id,
         "started",
@@ -158,6 +185,7 @@ def opening(status: OperationStatus) -> Iterable[bytes]:
         reason=status.reason,
         pace=pace,
         by=status.by,
+        selection=status.selection,
     )
 
 
@@ -184,6 +212,9 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         status.operator, status.reason = str(document["operator"]), str(document["reason"])
         status.action, status.by = dict(document["action"]), str(document["by"])
         status.pace = Pace(**document["pace"])
+        status.selection = str(document.get("selection", ""))
+        if status.pace.delay:
+            status.state = OperationState.ARMED
     elif event == "progress":
         if status.by == document["by"]:
             for name in ("done", "skipped", "failed", "again"):

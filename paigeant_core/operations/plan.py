@@ -28,12 +28,21 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """An operation before it is done: the selection, frozen, each with its preflight."""
+    """An operation before it is done: the selection, frozen, each with its preflight.
+
+    Attributes:
+        operation_id: its ID.
+        action: what is done.
+        reason: why.
+        lines: the workflows.
+        selection: by what they were selected, as it was written; for the audit.
+    """
 
     operation_id: str
     action: Action
     reason: str
     lines: tuple[Line, ...]
+    selection: str = ""
 
     @property
     def eligible(self) -> int:
@@ -43,12 +52,23 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How the operation ended for one workflow."""
+    """How the operation ended for one workflow.
+
+    Attributes:
+        correlation_id: which.
+        outcome: how.
+        reason: why so; may be empty.
+        new_correlation_id: of the workflow that was started.
+        before: the state it stood at; empty: it is not known.
+        after: the state that it was brought to; empty: nothing was done.
+    """
 
     correlation_id: str
     outcome: Literal["done", "skipped", "failed"]
     reason: str = ""
     new_correlation_id: str = ""
+    before: str = ""
+    after: str = ""
 
     def to_document(self) -> dict[str, Any]:
         """As ``--json`` shows it."""

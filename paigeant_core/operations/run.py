@@ -22,7 +22,7 @@ from paigeant_core.operations.slip import Compensate
 from paigeant_core.transports.types import END
 
 if TYPE_CHECKING:
-    from paigeant_core.operations.bus import Operations
+    from paigeant_core.operations.control import Control
 
 RAMP = (1, 5, 20, 100)
 """Sizes of the first batches; the last one again and again."""
@@ -51,7 +51,7 @@ class Running:
         action: what is done.
     """
 
-    def __init__(self, operations: Operations, status: OperationStatus, action: Action) -> None:
+    def __init__(self, operations: Control, status: OperationStatus, action: Action) -> None:
         self.status = status
         self._operations = operations
         self._action = action
@@ -132,9 +132,19 @@ class Running:
                 self._said_at = loop.time()
                 if not await self._heed():
                     return False
-            if self.status.state is not OperationState.PAUSED:
+            if self.status.state is not OperationState.PAUSED and await self._begun():
                 return True
             await asyncio.sleep(HEARTBEAT / 2)
+
+    async def _begun(self) -> bool:
+        """Whether its delay is over, in which it can be called off."""
+        status = self.status
+        if self._operations.transport.clock.now() < status.begins_at:
+            status.state = OperationState.ARMED
+        elif status.state is OperationState.ARMED:
+            status.state = OperationState.RUNNING
+            await self._say("running")
+        return status.state is not OperationState.ARMED
 
     async def _heed(self) -> bool:
         status, operations = self.status, self._operations
@@ -194,7 +204,7 @@ class Running:
             await self._say("progress")
             if status.state in (OperationState.FINISHED, OperationState.BRAKED):
                 await self._say(status.state.value)
-            plan = Plan(status.operation_id, self._action, status.reason, ())
+            plan = Plan(status.operation_id, self._action, status.reason, (), status.selection)
             await self._operations.audit(plan, report, targets=len(status.targets), said=status.said)
         return report
 
@@ -215,7 +225,7 @@ class _Watch:
         judging: whether anything is to be seen: not of what was taken out of the way.
     """
 
-    def __init__(self, operations: Operations, *, judging: bool) -> None:
+    def __init__(self, operations: Control, *, judging: bool) -> None:
         self.judging = judging
         self.good = 0
         self.again = 0

@@ -144,7 +144,7 @@ def test_a_dry_run_does_nothing(three: Cli) -> None:
 def test_it_asks_for_a_reason_a_selection_and_a_confirmation(three: Cli, verb: str) -> None:
     if verb in ("release", "restore"):
         three({"release": "hold", "restore": "dead-letter"}[verb], "--where", "*", "--reason", "x", "--yes").ended(0)
-    before, audited = states(three), three("audit", "--json").out
+    before, audited = states(three), three("audit", "--json").documents
     none, one = words(verb), words(verb, "w1")
     three(*one, "--yes").ended(2).said("--reason")
     three(*one, "--yes", "--reason", "  ").ended(2).said("--reason")
@@ -158,7 +158,10 @@ def test_it_asks_for_a_reason_a_selection_and_a_confirmation(three: Cli, verb: s
     )
     three(*one, "--reason", "x", "--yes", "--limit", "none").ended(2).said("--limit 'none'")
     assert states(three) == before
-    assert three("audit", "--json").out == audited
+    *earlier, denied = three("audit", "--json").documents
+    assert earlier == audited
+    assert (denied["action"], denied["targets"]) == (verb, 3)
+    assert denied["outcome"] == "denied: 3 workflows matched, the limit is 2"
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "undo"])
@@ -270,3 +273,39 @@ def test_a_workflow_that_moved_meanwhile_is_left_alone(three: Cli, monkeypatch: 
     assert done.documents[0]["outcome"] == "failed"
     assert "moved meanwhile" in done.documents[0]["reason"]
     assert done.documents[1]["failed"] == 1
+
+
+def test_what_production_refuses_is_put_on_record(three: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[contexts.prod]\nproduction = true\n", encoding="utf-8")
+    monkeypatch.setenv("PAIGEANT_CONFIG", str(config))
+    monkeypatch.setenv("SSH_CONNECTION", "192.0.2.7 50000 192.0.2.1 22")
+    from paigeant_core.operations.audit import whereabouts
+
+    whereabouts.cache_clear()
+    prod = ("--context", "prod", "--reason", "tidy up")
+    three("cancel", "--where", "*", *prod, "--yes").ended(5).said("prod is production")
+    three("cancel", "--where", "*", *prod, "--yes", "--confirm", "2").ended(5).said("--confirm must be 3 or prod")
+    three("cancel", "--where", "*", *prod, "--yes", "--dry-run", "--limit", "1").ended(5)
+    three("cancel", "--where", "id:w1", *prod, "--confirm", "1").ended(0)
+    one, two, done = three("audit", "--full", "--json").documents
+    assert (one["allowed"], two["allowed"], done["allowed"]) == (False, False, True)
+    assert one["outcome"].startswith("denied: not confirmed: prod is production")
+    assert (one["targets"], one["selection"], one["reason"]) == (3, "*", "tidy up")
+    assert (done["selection"], done["before"], done["after"]) == ("id:w1", {"queued": 1}, {"cancelled": 1})
+    assert done["workflows"] == [{"correlation_id": "w1", "before": "queued", "after": "cancelled", "outcome": "done"}]
+    assert done["from"]["ssh"] == "192.0.2.7"
+    assert "queued 1" in three("audit", "--full").out
+    whereabouts.cache_clear()
+
+
+def test_a_delay_arms_an_operation(three: Cli) -> None:
+    three("cancel", "w1", "--reason", "x", "--yes", "--delay", "soon").ended(2).said("--delay 'soon'", "90s")
+    three("cancel", "w1", "--reason", "x", "--yes", "--delay", "2d").ended(2).said("delay", "86400")
+    done = three("cancel", "w1", "w2", "--reason", "x", "--yes", "--delay", "100ms").ended(0)
+    assert "until then this calls it off: operations abort" in done.err
+    assert states(three) == {"w1": "cancelled", "w2": "cancelled", "w3": "queued"}
+    assert [entry["outcome"] for entry in three("audit", "--json").documents] == [
+        "armed",
+        "2 done, 0 skipped, 0 failed",
+    ]

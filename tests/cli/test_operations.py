@@ -48,7 +48,8 @@ def test_a_ramp_stops_at_the_brake_and_the_rest_is_left_alone(cli: Cli, twelve_d
     assert (operation["state"], operation["done"], operation["again"], operation["targets"]) == ("braked", 1, 1, 12)
     assert operation["operation_id"] == summary["operation_id"]
     assert "braked" in cli("operations").ended(0).out
-    (entry,) = cli("audit", "--json").ended(0).documents
+    started, entry = cli("audit", "--json").ended(0).documents
+    assert (started["outcome"], started["operation_id"]) == ("started", operation["operation_id"])
     assert entry["targets"] == 12
     assert entry["outcome"].startswith("1 done, 0 skipped, 0 failed, the brake stopped it")
     # With the payload mended the rest comes through.

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -112,8 +113,10 @@ async def test_a_paced_operation_does_all_and_is_known_as_finished(
     assert report.count("done") == 30
     (status,) = (await operations.runs()).values()
     assert (status.state, status.done, status.again, status.targets) == ("finished", 30, 0, workflows)
-    (entry,) = await transport.audit(TOPIC)
+    started, entry = await transport.audit(TOPIC)
+    assert b'"outcome":"started"' in started
     assert b'"targets":30' in entry
+    assert b'"before":{"dead":30},"after":{"queued":30}' in entry
     assert b"30 done, 0 skipped, 0 failed" in entry
 
 
@@ -281,3 +284,50 @@ def _async(check: Callable[[], Any]) -> Callable[[], Any]:
         return check()
 
     return looked
+
+
+async def test_what_is_armed_does_nothing_before_its_time(transport: MemoryTransport, provider: Provider) -> None:
+    workflows = await dead(transport, provider, 6)
+    operations = Operations(transport, TOPIC, operator="ann")
+    running = await begun(operations, workflows, Pace(delay=0.3))
+    going = asyncio.create_task(running.go())
+
+    async def armed() -> bool:
+        (status,) = (await operations.runs()).values()
+        return status.state is OperationState.ARMED and status.updated_at > status.at
+
+    await until(armed, "it is armed, and somebody watches it")
+    assert await states(transport, workflows) == {"dead": 6}
+    assert (await going).count("done") == 6
+    (status,) = (await operations.runs()).values()
+    assert status.state is OperationState.FINISHED
+
+
+async def test_what_is_armed_can_be_called_off(transport: MemoryTransport, provider: Provider) -> None:
+    workflows = await dead(transport, provider, 6)
+    operations, other = Operations(transport, TOPIC), Operations(transport, TOPIC, operator="bob")
+    running = await begun(operations, workflows, Pace(delay=3600))
+    going = asyncio.create_task(running.go())
+    await other.abort(running.status.operation_id)
+    report = await going
+    assert report.results == ()
+    assert await states(transport, workflows) == {"dead": 6}
+    outcomes = [msgspec.json.decode(entry)["outcome"] for entry in await transport.audit(TOPIC)]
+    assert outcomes == ["armed", "aborted", "0 done, 0 skipped, 0 failed, aborted by bob"]
+
+
+async def test_an_armed_operation_keeps_its_time_when_its_console_dies(
+    transport: MemoryTransport, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflows = await dead(transport, provider, 2)
+    operations, other = Operations(transport, TOPIC), Operations(transport, TOPIC, operator="bob")
+    first = await begun(operations, workflows, Pace(delay=3600))
+    monkeypatch.setattr("paigeant_core.operations.log.SILENCE", -1.0)
+    again = await other.resume(first.status.operation_id)
+    assert again is not None
+    assert again.status.begins_at == pytest.approx(first.status.begins_at, abs=0.01)
+    going = asyncio.create_task(again.go())
+    await asyncio.sleep(0.1)
+    assert await states(transport, workflows) == {"dead": 2}
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)

@@ -132,8 +132,12 @@ class OperationsContract:
         assert history[-1].message is not None
         assert history[-1].message.payload["card"] == "fresh"
         (entry,) = [msgspec.json.decode(item) for item in await console.audit(topic)]
-        assert set(entry) == {"at", "operator", "action", "reason", "operation_id", "targets", "outcome"}
-        assert (entry["action"], entry["targets"]) == ("replay", 1)
+        assert (entry["action"], entry["targets"], entry["outcome"]) == ("replay", 1, "1 done, 0 skipped, 0 failed")
+        assert (entry["before"], entry["after"]) == ({"dead": 1}, {"queued": 1})
+        assert entry["workflows"] == [
+            {"correlation_id": workflow, "before": "dead", "after": "queued", "outcome": "done"}
+        ]
+        assert entry["from"]["pid"] > 0
 
     async def test_a_retry_does_not_wait_for_the_backoff_and_keeps_the_key(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()

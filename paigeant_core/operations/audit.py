@@ -1,0 +1,118 @@
+"""The audit: who did what to which workflows, from where, why, and what came of it; what was refused too.
+
+An entry is JSON and stands in a store of the broker's beside the journal, so it is kept
+when the journal is trimmed. What it says of the operator and of where they were is a
+claim of their console, not a proof; a signed operation proves more, see the security
+package. A console that is read-only writes nothing, so of what it refuses there is none.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from paigeant_core.clock import rfc3339
+from paigeant_core.errors import Refused
+from paigeant_core.operations.plan import Result
+
+MAX_REASON = 1000
+
+NAMED = 100
+"""Workflows that an entry names one by one, each with where it stood before and after; beyond, they are counted, and
+the operation's own log has their IDs."""
+
+
+def checked(action: str, reason: str) -> str:
+    """The reason as it is kept.
+
+    Raises:
+        Refused: there is none, or it is too long.
+    """
+    if not reason.strip() or len(reason) > MAX_REASON:
+        raise Refused(f"{action}: give a reason of 1 to {MAX_REASON} characters, it is kept in the audit")
+    return reason.strip()
+
+
+def default_operator() -> str:
+    """User and host of this process: a claim, not a proof."""
+    return f"{_user()}@{socket.gethostname()}"
+
+
+@cache
+def whereabouts() -> Mapping[str, Any]:
+    """Where this process is: host, user, process, and over ssh whose address it is used from."""
+    found: dict[str, Any] = {"host": socket.gethostname(), "user": _user(), "pid": os.getpid()}
+    if hasattr(os, "getuid"):
+        found["uid"] = os.getuid()
+    # sshd sets it: client address, client port, server address, server port.
+    if client := os.environ.get("SSH_CONNECTION", "").split(" ")[0]:
+        found["ssh"] = client[:100]
+    return found
+
+
+def entry(
+    action: str,
+    at: float,
+    *,
+    operator: str,
+    reason: str,
+    operation_id: str,
+    targets: int,
+    outcome: str,
+    allowed: bool = True,
+    selection: str = "",
+    results: Sequence[Result] = (),
+) -> bytes:
+    """One entry.
+
+    Args:
+        action: the verb, and where it is of no workflow what it was done to.
+        at: when.
+        operator: who.
+        reason: why.
+        operation_id: of the operation; empty where none was begun.
+        targets: how many workflows were selected.
+        outcome: what came of it.
+        allowed: False: it was refused, and the outcome says why.
+        selection: by what they were selected, as it was written.
+        results: what came of each.
+    """
+    document: dict[str, Any] = {
+        "at": rfc3339(at),
+        "operator": operator,
+        "action": action,
+        "reason": reason,
+        "operation_id": operation_id,
+        "targets": targets,
+        "outcome": outcome,
+        "allowed": allowed,
+        "from": whereabouts(),
+        "selection": selection,
+    }
+    if results:
+        document["before"] = Counter(result.before for result in results if result.before)
+        document["after"] = Counter(result.after for result in results if result.after)
+        document["workflows"] = [
+            {
+                "correlation_id": result.correlation_id,
+                "before": result.before,
+                "after": result.after,
+                "outcome": result.outcome,
+            }
+            for result in results[:NAMED]
+        ]
+    return msgspec.json.encode(document)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

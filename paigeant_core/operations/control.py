@@ -1,0 +1,285 @@
+"""What an operator does beside a single operation on workflows: long operations, activities, and the audit of all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from paigeant_core.errors import AmbiguousID, Refused, WorkflowNotFound
+from paigeant_core.names import new_id
+from paigeant_core.operations import audit
+from paigeant_core.operations.action import Action
+from paigeant_core.operations.log import (
+    OVER,
+    OperationState,
+    OperationStatus,
+    Pace,
+    entry,
+    from_document,
+    opening,
+    read,
+    to_document,
+)
+from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.run import Running
+from paigeant_core.operations.standing import Standing
+from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
+from paigeant_core.transports import Transport
+
+
+ACTIVITY = "activity"
+"""What a policy calls the right to pause and resume activities."""
+
+
+class Control(ABC):
+    """The part of the command bus that watches over operations, see :class:`paigeant_core.operations.Operations`.
+
+    Attributes:
+        transport: where.
+        topic: the topic.
+        operator: who acts.
+        read_only: refuse every operation.
+    """
+
+    transport: Transport
+    topic: str
+    operator: str
+    read_only: bool
+
+    @abstractmethod
+    async def standing(self, correlation_id: str) -> Standing | None:
+        """Where a workflow stands now, or None."""
+
+    @abstractmethod
+    def line(self, action: Action, correlation_id: str, standing: Standing | None) -> Line:
+        """What would happen to one workflow."""
+
+    @abstractmethod
+    async def act(self, plan: Plan, line: Line) -> Result:
+        """Do what was planned to one workflow."""
+
+    @abstractmethod
+    def _allow(self, what: str) -> None:
+        """Raise Refused where this operator may not."""
+
+    # -- the audit ------------------------------------------------------------------------
+
+    async def audit(self, plan: Plan, report: Report, *, targets: int, said: str = "") -> None:
+        """Put it on record that an operation was done.
+
+        Args:
+            plan: what was planned.
+            report: what came of it.
+            targets: how many workflows were selected.
+            said: how it ended, where it did not come to its end.
+        """
+        counts = [f"{report.count(item)} {item}" for item in ("done", "skipped", "failed")]
+        outcome = ", ".join(counts + ([said] if said else []))
+        await self._put_on_record(plan, outcome, targets, report.results)
+
+    async def denied(self, action: str, why: str, *, reason: str, targets: int, selection: str = "") -> None:
+        """Put it on record that an operation was refused; a read-only console writes nothing, not even that.
+
+        Args:
+            action: the verb.
+            why: it was refused.
+            reason: what the operator gave.
+            targets: how many workflows were selected.
+            selection: by what.
+        """
+        if not self.read_only:
+            data = audit.entry(
+                action,
+                self.transport.clock.now(),
+                operator=self.operator,
+                reason=reason[: audit.MAX_REASON],
+                operation_id="",
+                targets=targets,
+                outcome=f"denied: {why}",
+                allowed=False,
+                selection=selection,
+            )
+            await self.transport.append_audit(self.topic, data)
+
+    async def _put_on_record(
+        self, plan: Plan, outcome: str, targets: int, results: tuple[Result, ...] = (), order: str = ""
+    ) -> None:
+        data = audit.entry(
+            f"{order} {plan.action.name}".strip(),
+            self.transport.clock.now(),
+            operator=self.operator,
+            reason=plan.reason,
+            operation_id=plan.operation_id,
+            targets=targets,
+            outcome=outcome,
+            selection=plan.selection,
+            results=results,
+        )
+        await self.transport.append_audit(self.topic, data)
+
+    # -- operations that take their time ----------------------------------------------------
+
+    async def runs(self, limit: int = 5_000) -> dict[str, OperationStatus]:
+        """Operations that take, or took, their time, by ID, the oldest first.
+
+        Args:
+            limit: entries of their log that are read, the newest.
+        """
+        return read(await self.transport.operation_entries(self.topic, limit))
+
+    async def start(self, plan: Plan, pace: Pace | None = None) -> Running:
+        """Begin an operation that another console can see, pause and go on with.
+
+        Args:
+            plan: from :meth:`plan`; its workflows are frozen with this.
+            pace: how fast, and when it stops by itself.
+
+        Raises:
+            Refused: read-only.
+        """
+        self._allow(plan.action.name)
+        now = self.transport.clock.now()
+        status = OperationStatus(
+            plan.operation_id,
+            operator=self.operator,
+            action=to_document(plan.action),
+            reason=plan.reason,
+            pace=pace or Pace(),
+            at=now,
+            updated_at=now,
+            targets=[line.correlation_id for line in plan.lines],
+            by=new_id(),
+            selection=plan.selection,
+        )
+        if status.pace.delay:
+            status.state = OperationState.ARMED
+        for data in opening(status):
+            await self.transport.append_operation(self.topic, data)
+        await self._put_on_record(plan, "armed" if status.pace.delay else "started", len(status.targets))
+        return Running(self, status, plan.action)
+
+    async def pause(self, operation_id: str) -> OperationStatus:
+        """Let whoever carries an operation out wait; raises as :meth:`abort`."""
+        return await self._order(operation_id, "pause", "paused")
+
+    async def abort(self, operation_id: str) -> OperationStatus:
+        """End an operation: what was done stays done, and the rest is left alone.
+
+        Args:
+            operation_id: its ID, or the beginning of it.
+
+        Raises:
+            Refused: read-only, or it is over.
+            WorkflowNotFound: there is no such operation.
+            AmbiguousID: there is more than one.
+        """
+        return await self._order(operation_id, "abort", "aborted")
+
+    async def resume(self, operation_id: str) -> Running | None:
+        """Go on with an operation that was paused, that braked, or that nobody carries out any more.
+
+        Returns:
+            What carries it out here; None: whoever paused goes on with it.
+
+        Raises:
+            Refused: read-only, it is over, or somebody carries it out.
+            WorkflowNotFound: there is no such operation.
+            AmbiguousID: there is more than one.
+        """
+        status = await self._known(operation_id, "resume")
+        self._allow(str(status.action.get("name", "")))
+        now = self.transport.clock.now()
+        alone = status.silent(now) or status.state is OperationState.BRAKED
+        if not alone and status.state is not OperationState.PAUSED:
+            raise Refused(f"operation {status.operation_id}: {status.operator} carries it out now")
+        more = {"by": new_id()} if alone else {}
+        data = entry(status.operation_id, "resumed", now, operator=self.operator, **more)
+        await self.transport.append_operation(self.topic, data)
+        await self._put_on_record(status.plan(), "resumed", len(status.targets), order="resume")
+        if not alone:
+            return None
+        status.by, status.state, status.said = more["by"], OperationState.RUNNING, ""
+        return Running(self, status, from_document(status.action))
+
+    async def _order(self, operation_id: str, order: str, event: str) -> OperationStatus:
+        status = await self._known(operation_id, order)
+        now = self.transport.clock.now()
+        said = f"{event} by {self.operator}"
+        data = entry(status.operation_id, event, now, operator=self.operator, said=said)
+        await self.transport.append_operation(self.topic, data)
+        await self._put_on_record(status.plan(), event, len(status.targets), order=order)
+        status.state, status.said = OperationState(event), said
+        return status
+
+    async def _known(self, operation_id: str, what: str) -> OperationStatus:
+        if self.read_only:
+            raise Refused(f"{what}: this is read-only")
+        known = await self.runs()
+        found = [key for key in known if key == operation_id] or [key for key in known if key.startswith(operation_id)]
+        if not found:
+            raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in topic {self.topic}")
+        if len(found) > 1:
+            raise AmbiguousID(f"{ascii(operation_id)[:60]} is the beginning of more than one operation")
+        status = known[found[0]]
+        if status.state in OVER:
+            raise Refused(f"operation {status.operation_id} is {status.state.value}")
+        return status
+
+    # -- activities ---------------------------------------------------------------------------
+
+    async def pause_activity(self, activity: str, *, reason: str) -> Pause | None:
+        """Let no worker begin a step of an activity until it is resumed: no attempt is spent on it.
+
+        What runs is finished; retries that come due, and workflows that come to it, wait.
+        Journalled as ``operated`` of no workflow.
+
+        Args:
+            activity: which.
+            reason: why, for the audit.
+
+        Returns:
+            Who had paused it before, and then nothing is done; None: it is paused now.
+
+        Raises:
+            Refused: read-only, or no reason.
+            WorkflowNotFound: the topic knows no such activity.
+        """
+        return await self._switch(PAUSE, activity, reason)
+
+    async def resume_activity(self, activity: str, *, reason: str) -> Pause | None:
+        """Let workers serve an activity again.
+
+        Args:
+            activity: which.
+            reason: why, for the audit.
+
+        Returns:
+            The pause that is over; None: it was not paused, and nothing is done.
+
+        Raises:
+            Refused: read-only, or no reason.
+            WorkflowNotFound: the topic knows no such activity.
+        """
+        return await self._switch(RESUME, activity, reason)
+
+    async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
+        self._allow(ACTIVITY)
+        reason = audit.checked(action, reason)
+        known = [queue.activity for queue in await self.transport.queues(self.topic)]
+        if activity not in known:
+            names = "known: " + ", ".join(known[:10]) + (", …" if len(known) > 10 else "") if known else "none yet"
+            raise WorkflowNotFound(f"no activity {ascii(activity)[:80]} in topic {self.topic}; {names}")
+        at, operation_id = self.transport.clock.now(), new_id()[:16]
+        detail = {"operator": self.operator, "reason": reason, "operation_id": operation_id}
+        before = await self.transport.switch(self.topic, switched(self.topic, activity, action, at, detail))
+        done = (before is None) == (action == PAUSE)
+        data = audit.entry(
+            f"{action} {activity}",
+            at,
+            operator=self.operator,
+            reason=reason,
+            operation_id=operation_id,
+            targets=1,
+            outcome="1 done" if done else "1 skipped",
+        )
+        await self.transport.append_audit(self.topic, data)
+        return before

@@ -1,0 +1,19 @@
+"""The outage of `tests.outage`, small: brake, resume, abort and the death of consoles, judged by a ledger outside."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.outage import tell
+
+
+@pytest.mark.redis
+@pytest.mark.timeout(180)
+def test_an_outage_on_redis(redis_url: str, topic: str) -> None:
+    assert len(tell(redis_url, topic, 120)) == 4
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+def test_an_outage_on_rabbitmq(rabbit_url: str, topic: str) -> None:
+    assert len(tell(rabbit_url, topic, 120)) == 4
