@@ -25,7 +25,6 @@ from paigeant_core.operations.standing import Standing
 from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
 from paigeant_core.transports import Transport
 
-
 ACTIVITY = "activity"
 """What a policy calls the right to pause and resume activities."""
 

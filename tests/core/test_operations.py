@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,7 +202,9 @@ class Bench:
         fold = Fold()
         fold.apply(journal)
         row = fold.rows[self.workflow]
-        assert (row.base, row.token, row.headers) == (last.state, last.id, last.headers)
+        # A row keeps what a list shows of the headers, and not which message they were of.
+        headers = msgspec.structs.replace(last.headers, message_id="", timestamp="")
+        assert (row.base, row.token, row.headers) == (last.state, last.id, headers)
         assert row.names == message.routing_slip.names()
         standing = await self.operations.standing(self.workflow)
         assert standing is not None
