@@ -16,7 +16,7 @@ from paigeant_core.limits import MAX_MESSAGE, POISON_DEATHS, VERSION_DELAY
 from paigeant_core.message import Headers, PaigeantMessage, decode_headers
 from paigeant_core.names import check_correlation_id
 from paigeant_core.transition import Span
-from paigeant_core.transports.types import Consumer, Delivery
+from paigeant_core.transports.types import Consumer, Copy, Delivery
 
 if TYPE_CHECKING:
     from paigeant_core.security.hop import Guard
@@ -72,6 +72,12 @@ async def admit(
         _check_address(message.headers, delivery, topic)
         if guard is not None:
             guard.verify(message, now)
+            witness = await consumer.witness(delivery, message.headers)
+            if witness.copy is Copy.GONE:
+                # Somebody moved the workflow since this copy was claimed, and that is on record.
+                await consumer.hand_back(delivery)
+                return None
+            guard.check_witness(message, witness)
         if tokens is not None:
             tokens.unseal(message)
     except MessageError as malformed:

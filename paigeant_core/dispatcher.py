@@ -115,6 +115,10 @@ class WorkflowDispatcher:
 
             sign_origin(message, self.signer, self.transport.clock.now())
         start = moves.dispatch(message, self.transport.clock.now())
+        if self.signer is not None:
+            from paigeant_core.security.hop import mark_of
+
+            start.mark = mark_of(message.records)
         await self.transport.dispatch(topic, start, chosen_id=correlation_id is not None)
         return message.correlation_id
 

@@ -67,6 +67,8 @@ class Transition:
         before: records without a body that are journalled just ahead of it.
         delay: seconds until a DELAYED message is due.
         deadline: for a HELD message with one.
+        mark: how many signed records its message carries, a dot, and the digest of the last; kept
+            with the fence. Empty: as before.
         heeds: what becomes of it when something was asked of the step meanwhile, where that
             is to be signed anew; None: see :func:`paigeant_core.handoff.heed`.
     """
@@ -76,6 +78,7 @@ class Transition:
     before: Sequence[Record] = ()
     delay: float = 0.0
     deadline: Deadline | None = None
+    mark: str = ""
     heeds: Callable[[Record], Transition] | None = None
 
 

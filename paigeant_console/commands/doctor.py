@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from paigeant_console.commands._call import Call, command
 from paigeant_console.exit_codes import ExitCode
 
@@ -14,11 +16,15 @@ def doctor(call: Call) -> int:
     from paigeant_console.human import text
     from paigeant_console.runner import run
     from paigeant_console.safe_text import joined, literal
-    from paigeant_core.doctor import Level, examine
+    from paigeant_core.doctor import Finding, Level, examine
 
     async def main() -> int:
         async with call.broker() as transport:
             findings = await examine(transport, call.settings.topic)
+            if os.environ.get("PAIGEANT_TRUST") and not transport.capabilities.exact_fence:
+                said = "an older state of a signed workflow that is published again is known to those that handed it on"
+                remedy = "where others write to the broker, use Redis for signed workflows"
+                findings.append(Finding("rollback", Level.WARNING, said, remedy))
         if call.out.as_json:
             for item in findings:
                 call.out.document(

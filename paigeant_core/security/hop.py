@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -30,6 +30,7 @@ from paigeant_core.security.records import Origin, Signed, StepDone, digest, lin
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Trust
 from paigeant_core.transition import Span, Transition
+from paigeant_core.transports.types import Copy, Witness
 
 _MOVED = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD, Kind.COMPENSATING, Kind.COMPENSATED})
 """Kinds by which a worker changes the slip or the payload."""
@@ -105,6 +106,30 @@ class Guard:
             # Its last message names the step that failed, for people: whoever publishes it again would have that run.
             raise VerificationError(Code.ORDER, "its compensation is through, and no step follows")
         return chain
+
+    def check_witness(self, message: PaigeantMessage, witness: Witness) -> None:
+        """Look whether a verified message is where its workflow stands, by the broker's own word.
+
+        Signatures cannot tell an older, whole state that somebody publishes again from the newest.
+
+        Args:
+            message: verified.
+            witness: what the fence knows.
+
+        Raises:
+            VerificationError: it is older than that, or another line of the workflow.
+        """
+        records = message.records
+        length, _, head = witness.mark.partition(".")
+        marked = int(length) if length.isascii() and length.isdecimal() else 0
+        if len(records) < marked:
+            raise VerificationError(Code.ROLLBACK, f"{len(records)} records, and the workflow has {marked} by now")
+        if marked and link(records[marked - 1]) != head:
+            raise VerificationError(Code.FORK, f"its record {marked - 1} is not the one that the workflow went on with")
+        if witness.copy is not Copy.UNKNOWN and 0 < marked < len(records):
+            raise VerificationError(Code.FORK, "it has records that the workflow does not know")
+        if witness.copy is Copy.OTHER:
+            raise VerificationError(Code.ROLLBACK, "a copy beside the one that the workflow stands at")
 
     def signed(self, transition: Transition, message: PaigeantMessage, span: Span, body: bytes) -> Transition:
         """``transition`` with its step record; or a dead letter, if others would refuse the record.
@@ -205,7 +230,13 @@ def with_records(transition: Transition, records: list[str]) -> Transition:
     deadline = transition.deadline
     if deadline is not None:
         deadline = replace(deadline, record=_carrying(deadline.record, records))
-    return replace(transition, record=_carrying(transition.record, records), deadline=deadline)
+    record = _carrying(transition.record, records)
+    return replace(transition, record=record, deadline=deadline, mark=mark_of(records))
+
+
+def mark_of(records: Sequence[str]) -> str:
+    """See :attr:`Transition.mark`; empty: nothing is signed."""
+    return f"{len(records)}.{link(records[-1])}" if records else ""
 
 
 def _carrying(record: Record, records: list[str]) -> Record:

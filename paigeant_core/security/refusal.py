@@ -74,6 +74,10 @@ class Code(StrEnum):
     """The on-behalf-of token is not the one that was signed."""
     EXPIRED = "expired"
     """Past the workflow's signed deadline."""
+    ROLLBACK = "rollback"
+    """An older state of the workflow, or a second copy of it, put into a queue again."""
+    FORK = "fork"
+    """Another line of the workflow than the one that went on."""
 
 
 class VerificationError(MessageError):

@@ -195,6 +195,32 @@ def worker_record(info: WorkerInfo, topic: str, event: str, at: float) -> Record
     return Record(Kind.WORKER, Headers(topic=topic), worker=info.worker, detail=detail, at=at)
 
 
+class Copy(StrEnum):
+    """What a claimed copy of a message is to the fence."""
+
+    CURRENT = "current"
+    """The one that its workflow stands at."""
+    OTHER = "other"
+    """Another one: no transport put it there."""
+    GONE = "gone"
+    """It was the current one when it was claimed, and somebody moved the workflow since."""
+    UNKNOWN = "unknown"
+    """This broker cannot tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What the fence knows of a workflow whose message was claimed.
+
+    Attributes:
+        copy: what the claimed copy is to it.
+        mark: :attr:`Transition.mark` of where the workflow stands; empty: none was signed.
+    """
+
+    copy: Copy
+    mark: str = ""
+
+
 class Consumer(ABC):
     """One worker's claim on the queues of some activities.
 
@@ -207,6 +233,18 @@ class Consumer(ABC):
         """Wait for work; return 1 to ``slots`` deliveries.
 
         May be cancelled at any time: what was claimed and not returned is handed back.
+
+        Raises:
+            TransportError: the broker refuses for good; a lost line is waited out.
+        """
+
+    @abstractmethod
+    async def witness(self, delivery: Delivery, headers: Headers) -> Witness:
+        """What the fence knows of the workflow of a claimed message; asked before a signed one is run.
+
+        Args:
+            delivery: the copy.
+            headers: its headers.
 
         Raises:
             TransportError: the broker refuses for good; a lost line is waited out.

@@ -122,6 +122,10 @@ def test_on_rabbitmq_policies_and_alarms_are_found(
     for check in ("management", "alarms", "policies", "queues", "permissions", "version"):
         assert levels(findings, check) == ["ok"], findings[check]
     assert levels(findings, "consumer_timeout") == ["warning"]
+    assert "rollback" not in findings
+    environment["PAIGEANT_TRUST"] = "trust.toml"
+    assert levels(found(cli, 0), "rollback") == ["warning"]
+    del environment["PAIGEANT_TRUST"]
 
     server.ctl("set_policy", "short", "^paigeant", '{"max-length":10}', "--apply-to", "queues")
     server.ctl("set_policy", "other", "^other", '{"expires":1000}', "--apply-to", "queues")

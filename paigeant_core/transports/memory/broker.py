@@ -52,6 +52,8 @@ class Workflow:
     entry: Entry | None = None
     asked: Record | None = None
     """What was asked last of a step that ran; it counts while ``id`` is its own."""
+    mark: str = ""
+    """Of the signed records of where it stands, see :attr:`Transition.mark`."""
     due: int = 0
     """Which of its timers counts; an older one in the heap does not."""
 
@@ -144,6 +146,7 @@ class Topic:
         workflow.last = record
         workflow.entry = None
         workflow.due = 0
+        workflow.mark = transition.mark or workflow.mark
         for before in transition.before:
             self.append(before)
         self.append(record)

@@ -14,6 +14,7 @@ from paigeant_core.__about__ import __version__
 from paigeant_core.clock import Clock, ManualClock
 from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
+from paigeant_core.message import Headers
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
@@ -24,12 +25,14 @@ from paigeant_core.transports.types import (
     BrokerInfo,
     Capabilities,
     Consumer,
+    Copy,
     Delivery,
     Finding,
     Holding,
     Level,
     QueueStatus,
     Settled,
+    Witness,
     WorkerInfo,
     WorkerStatus,
     worker_record,
@@ -257,6 +260,15 @@ class MemoryConsumer(Consumer):
                 wait = state.next_time()
             await _changed(self._broker, self._has_work, wait)
         return found
+
+    async def witness(self, delivery: Delivery, headers: Headers) -> Witness:
+        """See :meth:`Consumer.witness`."""
+        with self._broker.topic(self._topic) as state:
+            workflow = state.workflows.get(headers.correlation_id)
+            if delivery.token.gone:
+                return Witness(Copy.GONE)
+            current = workflow is not None and workflow.entry is delivery.token
+            return Witness(Copy.CURRENT if current else Copy.OTHER, workflow.mark if workflow is not None else "")
 
     async def settle(self, delivery: Delivery, transition: Transition) -> Settled:
         """See :meth:`Consumer.settle`."""

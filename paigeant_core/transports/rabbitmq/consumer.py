@@ -30,7 +30,7 @@ from paigeant_core.errors import (
 )
 from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
-from paigeant_core.message import decode_headers
+from paigeant_core.message import Headers, decode_headers
 from paigeant_core.names import new_id
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
@@ -44,7 +44,8 @@ from paigeant_core.transports.rabbitmq.lookout import Lookout
 from paigeant_core.transports.rabbitmq.presence import Speaker
 from paigeant_core.transports.rabbitmq.publisher import Refused
 from paigeant_core.transports.rabbitmq.topology import Names
-from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, WorkerInfo, worker_record
+from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Witness, WorkerInfo, worker_record
+from paigeant_core.transports.types import Copy as Copied
 
 if TYPE_CHECKING:
     from paigeant_core.transports.rabbitmq.transport import RabbitTransport
@@ -255,6 +256,10 @@ class RabbitConsumer(Consumer):
 
     # -- settling -----------------------------------------------------------------------
 
+    async def witness(self, delivery: Delivery, headers: Headers) -> Witness:
+        """See :meth:`Consumer.witness`; known is what went through this transport, and no broker tells the rest."""
+        return Witness(Copied.UNKNOWN, self._transport.marks.get(headers.correlation_id))
+
     async def settle(self, delivery: Delivery, transition: Transition) -> Settled:
         """See :meth:`Consumer.settle`."""
         # A timer needs a queue to come out of, also when the message is finished.
@@ -312,6 +317,8 @@ class RabbitConsumer(Consumer):
             else:
                 break
         delivery.settled = True
+        if not epoch:
+            self._transport.marks.note(transition)
         await desk.done(copy)
         if not self._info.activities and transition.place is Place.WORK:
             self._serve_also([transition.record.headers.activity])

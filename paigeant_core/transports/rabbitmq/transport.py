@@ -25,6 +25,7 @@ from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing,
 from paigeant_core.transports.rabbitmq.consumer import RabbitConsumer
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.locks import Locks
+from paigeant_core.transports.rabbitmq.marks import Marks
 from paigeant_core.transports.rabbitmq.mirror import ChosenIds, Fence, Mirror
 from paigeant_core.transports.rabbitmq.presence import Presence, living, serving
 from paigeant_core.transports.rabbitmq.publisher import Publisher
@@ -78,6 +79,7 @@ class RabbitTransport(Transport):
         super().__init__(mask_url(url), clock)
         self._url = url
         self._consumer_timeout = _consumer_timeout_in(parts.query)
+        self.marks = Marks()
         self._begin()
 
     def _begin(self) -> None:
@@ -394,6 +396,7 @@ class RabbitTransport(Transport):
 
         async def publish() -> None:
             await self._publish(names, transition, ("fence",), _timer_queue(transition))
+            self.marks.note(transition)
 
         return await self._act(names, transition.record, expect, publish)
 

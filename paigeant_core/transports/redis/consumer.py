@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from paigeant_core.clock import Clock
 from paigeant_core.errors import DecodeError, TransportError
 from paigeant_core.journal import Record
-from paigeant_core.message import decode_headers
+from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.redis.connection import Endpoint
 from paigeant_core.transports.redis.encoding import Mode, Move
@@ -18,7 +18,7 @@ from paigeant_core.transports.redis.lease import Heartbeat
 from paigeant_core.transports.redis.pump import Pump
 from paigeant_core.transports.redis.settling import Settling
 from paigeant_core.transports.redis.waiting import Waiter
-from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, WorkerInfo
+from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Witness, WorkerInfo
 
 logger = logging.getLogger("paigeant")
 
@@ -76,6 +76,10 @@ class RedisConsumer(Consumer):
                 raise
             finally:
                 self._pump.waiter = None
+
+    async def witness(self, delivery: Delivery, headers: Headers) -> Witness:
+        """See :meth:`Consumer.witness`."""
+        return await self._open().witness(delivery.token, headers.correlation_id)
 
     async def settle(self, delivery: Delivery, transition: Transition) -> Settled:
         """See :meth:`Consumer.settle`."""

@@ -21,6 +21,7 @@ from paigeant_core.transports.redis.scripts import (
     LEAVE,
     MOVE,
     TAKEOVER,
+    WITNESS,
     Argument,
     Command,
 )
@@ -82,7 +83,7 @@ class Move:
         control = (
             f"{mode} {place} {headers.activity} {record.state} {headers.epoch} {headers.run} {headers.hop}"
             f" {headers.attempt} {kept} {1 if fresh else 0} {round(delay * 1000)}"
-            f" {len(transition.before)} {0 if deadline is None else 1}"
+            f" {len(transition.before)} {0 if deadline is None else 1} {transition.mark or '-'}"
         )
         self.arguments: list[Argument] = [
             control,
@@ -133,6 +134,12 @@ def ask(keys: Keys, asked: Record, expect: str) -> Command:
         [keys.journal, keys.workflow(headers.correlation_id)],
         [asked.id, expect, headers.message_id, asked.encode_meta()],
     )
+
+
+def witness(keys: Keys, correlation_id: str, token: Token) -> Command:
+    """What the fence knows of the workflow of a claimed message."""
+    activity, entry = token
+    return WITNESS([keys.workflow(correlation_id), keys.work(activity)], [entry])
 
 
 def back(keys: Keys, worker: str, tokens: Sequence[Token]) -> Command:

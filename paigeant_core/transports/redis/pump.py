@@ -31,13 +31,14 @@ from paigeant_core.transports.redis.encoding import (
     leave,
     takeover,
     waiting_read,
+    witness,
 )
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat, presence
 from paigeant_core.transports.redis.scripts import DUE, Command
 from paigeant_core.transports.redis.settling import Answer, Settler, Settling
 from paigeant_core.transports.redis.waiting import ClockWatch, ReadingLine, Waiter
-from paigeant_core.transports.types import Delivery, WorkerInfo, worker_record
+from paigeant_core.transports.types import Copy, Delivery, Witness, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")
 
@@ -50,6 +51,8 @@ FLIGHTS = 2
 """Round trips under way at once: while the server does one, the worker makes ready the other."""
 
 _Backs = list[tuple[Token, "asyncio.Future[None] | None"]]
+_Ask = tuple[Token, str, "asyncio.Future[Witness]"]
+_Asks = list[_Ask]
 
 
 class Pump:
@@ -89,6 +92,7 @@ class Pump:
         """Activities that nobody paused."""
         self._turn = 0
         self._backs: _Backs = []
+        self._asks: _Asks = []
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -131,6 +135,13 @@ class Pump:
         self._backs.append((token, future))
         self._kick()
 
+    async def witness(self, token: Token, correlation_id: str) -> Witness:
+        """Ask what the fence knows, with the next round trip."""
+        future: asyncio.Future[Witness] = asyncio.get_running_loop().create_future()
+        self._asks.append((token, correlation_id, future))
+        self._kick()
+        return await future
+
     async def finish(self, seconds: float) -> bool:
         """Settle what is ready, give back what is held and say goodbye; False: not in that time."""
         self._closing = True
@@ -166,8 +177,12 @@ class Pump:
 
     def _give_up(self, error: TransportError) -> bool:
         """Tell whoever waits for anything; False: nobody did."""
-        waiting = [future for _, future in self._backs if future is not None and not future.done()]
-        self._backs = []
+        waiting: list[asyncio.Future[Any]] = [
+            *(future for _, future in self._backs if future is not None),
+            *(future for _, _, future in self._asks),
+        ]
+        waiting = [future for future in waiting if not future.done()]
+        self._backs, self._asks = [], []
         for future in waiting:
             future.set_exception(error)
         refused = self.waiter is not None and self.waiter.refuse(error)
@@ -234,6 +249,7 @@ class Pump:
         return bool(
             self._settler.ready
             or self._backs
+            or self._asks
             or self._unblock
             or now >= self._due_at
             or (self._may_claim and self._open)
@@ -268,6 +284,10 @@ class Pump:
         if backs:
             commands.append(back(self._keys, self._name, [token for token, _ in backs]))
             answers.append(partial(self._gave_back, backs))
+        asks, self._asks = self._asks, []
+        for ask in asks:
+            commands.append(witness(self._keys, ask[1], ask[0]))
+            answers.append(partial(self._witnessed, ask))
         if self._unblock:
             self._unblock = False
             commands += self._reading_line.unblock()
@@ -301,7 +321,7 @@ class Pump:
         if not commands:
             return
         self._claims = claims or self._claims
-        flight = asyncio.create_task(self._fly(commands, answers, settles, backs, claims))
+        flight = asyncio.create_task(self._fly(commands, answers, settles, backs, asks, claims))
         self._flights.add(flight)
 
     async def _fly(
@@ -310,6 +330,7 @@ class Pump:
         answers: list[Answer],
         settles: list[Settling],
         backs: _Backs,
+        asks: _Asks,
         claims: Waiter | None,
     ) -> None:
         """One round trip; what goes wrong is left for the pump to deal with."""
@@ -319,6 +340,7 @@ class Pump:
             except BaseException:
                 self._settler.restore(settles)
                 self._backs = backs + self._backs
+                self._asks = asks + self._asks
                 self._limbo = self._limbo or claims is not None
                 raise
             for handle, result in zip(answers, results, strict=True):
@@ -371,6 +393,18 @@ class Pump:
                 future.set_exception(self._endpoint.refused(answer))
             else:
                 future.set_result(None)
+
+    def _witnessed(self, ask: _Ask, answer: Any) -> None:
+        future = ask[2]
+        if isinstance(answer, ResponseError) and is_transient(answer):
+            self._asks.append(ask)
+            self._endpoint.check(answer)
+        if future.done():
+            return
+        if isinstance(answer, ResponseError):
+            future.set_exception(self._endpoint.refused(answer))
+        else:
+            future.set_result(Witness(Copy(answer[0].decode()), answer[1].decode("ascii", "replace")))
 
     def _was_due(self, answer: Any) -> None:
         if isinstance(answer, ResponseError) and not is_transient(answer):

@@ -3,7 +3,7 @@
 -- KEYS: journal, delayed, delayed counts, dead, held, quarantine, activities; then for each move the
 --       workflow's hash, the stream its message goes to and the stream it was claimed from (the
 --       journal where there is none)
--- ARGV: the number of moves; then for each: thirteen words (below), the correlation ID, what the
+-- ARGV: the number of moves; then for each: fourteen words (below), the correlation ID, what the
 --       fence must stand at, the entry it was claimed as, the record's ID, its meta and its message;
 --       then its `before` records, and seven values of its deadline where it has one
 -- Answers for each move: 0 done, 1 already done, 2 superseded, 3 the workflow exists, 4 a worker has
@@ -11,7 +11,7 @@
 
 local delayed, counts, activities = KEYS[2], KEYS[3], KEYS[7]
 local parked = {dead = KEYS[4], held = KEYS[5], quarantine = KEYS[6]}
-local WORDS = '^' .. string.rep('(%S*) ', 12) .. '(%S*)$'
+local WORDS = '^' .. string.rep('(%S*) ', 13) .. '(%S*)$'
 
 -- Takes the workflow's current copy out of wherever it is.
 local function drop(id, wf, place, activity, entry)
@@ -73,7 +73,7 @@ local results = {}
 
 for n = 1, tonumber(ARGV[1]) do
   local wf, target, source = KEYS[5 + n * 3], KEYS[6 + n * 3], KEYS[7 + n * 3]
-  local mode, place, activity, state, epoch, run, hop, attempt, ttl, fresh, delay, notes, deadline =
+  local mode, place, activity, state, epoch, run, hop, attempt, ttl, fresh, delay, notes, deadline, mark =
     string.match(ARGV[at + 1], WORDS)
   local id, expect, claimed, record = ARGV[at + 2], ARGV[at + 3], ARGV[at + 4], ARGV[at + 5]
   local meta, body = ARGV[at + 6], ARGV[at + 7]
@@ -172,6 +172,9 @@ for n = 1, tonumber(ARGV[1]) do
       end
       redis.call('HSET', wf, 'epoch', epoch, 'run', run, 'hop', hop, 'attempt', attempt, 'message', record,
         'position', position, 'place', place, 'activity', activity, 'entry', entry, 'state', state)
+      if mark ~= '-' then
+        redis.call('HSET', wf, 'mark', mark)
+      end
       if mode == 'dispatch' then
         redis.call('HSET', wf, 'first', record)
       end
