@@ -335,7 +335,7 @@ class Feed:
             to_fold = self._head_start.rest(records)
             self.bodies.take(to_fold)
             self._note(self.fold.apply(to_fold))
-            self.rates.note(records)
+            self.rates.note(records, self.now())
             self._ring.extend(light)
             self._serial += len(light)
             seconds = Counter([int(record.at) for record in light])

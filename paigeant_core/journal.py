@@ -227,17 +227,19 @@ class Record:
                 raise DecodeError("no journal record: its time is none")
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise DecodeError("no journal record") from None
-        return cls(
-            item.kind,
-            headers,
-            state=item.state,
-            worker=item.worker,
-            detail=item.detail,
-            body=body,
-            id=item.id,
-            position=position,
-            at=item.at if at is None else at,
-        )
+        # A console makes a million of these: each is filled in here, which takes a third of what a call with eleven
+        # arguments does.
+        record = cls.__new__(cls)
+        record.kind = item.kind
+        record.headers = headers
+        record.state = item.state
+        record.worker = item.worker
+        record.body = body
+        record.id = item.id or headers.message_id
+        record.position = position
+        record.at = item.at if at is None else at
+        record._detail = item.detail
+        return record
 
     def to_document(self) -> dict[str, Any]:
         """The record as `tail --json` and a workflow's history show it.

@@ -37,13 +37,18 @@ class BodyCache:
 
     def take(self, records: Iterable[Record]) -> None:
         """Keep the messages that records publish; nothing is decoded."""
+        bodies, quarantined = self._bodies, Kind.QUARANTINED
         for record in records:
             body = record.body
-            if body is None or not record.state or record.kind == Kind.QUARANTINED:
+            if body is None or not record.state or record.kind == quarantined:
                 continue
-            old = self._bodies.pop(record.headers.correlation_id, None)
-            self._bodies[record.headers.correlation_id] = body
-            self._used += len(body) - (len(old) if old is not None else 0)
+            key = record.headers.correlation_id
+            old = bodies.get(key)
+            bodies[key] = body
+            self._used += len(body)
+            if old is not None:
+                bodies.move_to_end(key)
+                self._used -= len(old)
         while self._used > self._size and len(self._bodies) > 1:
             _, gone = self._bodies.popitem(last=False)
             self._used -= len(gone)

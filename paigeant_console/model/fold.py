@@ -31,6 +31,9 @@ _QUARANTINED, _WORKER = Kind.QUARANTINED, Kind.WORKER
 _QUIET: Final = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED})
 """What goes as it should, and needs no words."""
 _UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATION_FAILED})
+SHORT_SLIP: Final = 4096
+MOST_SHAPES: Final = 2000
+"""Routing slips whose names are kept, and the bytes that one of them may have."""
 MOST_TEXTS: Final = 100_000
 """Different texts that rows share; beyond that the sharing begins anew."""
 
@@ -263,7 +266,7 @@ class Fold:
         self.observed_at = 0.0
         self.observed = False
         """Whether workers were asked yet: until then nothing is known of them."""
-        self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._shapes: dict[bytes, tuple[str, ...]] = {}
         self._texts: dict[str, str] = {}
         self._durations: dict[str, deque[float]] = {}
         self._medians: dict[str, float] = {}
@@ -397,14 +400,24 @@ class Fold:
         trouble.held_by = operator if isinstance(operator, str) else ""
 
     def _names(self, record: Record) -> tuple[str, ...]:
-        try:
-            message = record.message
-        except PaigeantError:
-            return ()
-        assert message is not None
-        names = message.routing_slip.names()
-        # Ten thousand workflows of one kind share one tuple.
-        return self._shapes.setdefault(names, names)
+        body = record.body or b""
+        start = body.find(b"\n") + 1
+        slip = body[start : body.find(b"\n", start)]
+        names = self._shapes.get(slip)
+        if names is None:
+            try:
+                message = record.message
+            except PaigeantError:
+                return ()
+            assert message is not None
+            names = tuple(self._texts.setdefault(name, name) for name in message.routing_slip.names())
+            # Ten thousand workflows of one kind share one tuple, and the decoding of their slip at the same step; one
+            # that carries a signature or a token is like no other.
+            if len(slip) <= SHORT_SLIP:
+                if len(self._shapes) >= MOST_SHAPES:
+                    self._shapes.clear()
+                self._shapes[slip] = names
+        return names
 
     def _time(self, record: Record) -> None:
         """Learn how long a step took, and who serves it."""

@@ -27,10 +27,16 @@ class Rates:
     def __init__(self) -> None:
         self._done: dict[str, dict[int, int]] = {}
 
-    def note(self, records: Iterable[Record]) -> None:
-        """Count the steps that records tell of."""
+    def note(self, records: Iterable[Record], now: float) -> None:
+        """Count the steps that records tell of.
+
+        Args:
+            records: in journal order.
+            now: seconds since the Unix epoch; what is older than any figure shows is passed over.
+        """
+        since = now - 2 * CELLS * SPAN
         for record in records:
-            if record.kind in _DONE and (step := record.step_told()[0]):
+            if record.at >= since and record.kind in _DONE and (step := record.step_told()[0]):
                 counts = self._done.setdefault(step, {})
                 span = int(record.at // SPAN)
                 counts[span] = counts.get(span, 0) + 1

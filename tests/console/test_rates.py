@@ -22,20 +22,22 @@ def done(step: str, at: float, kind: Kind = Kind.ADVANCED) -> Record:
 
 def test_steps_are_counted_in_the_span_they_were_done_in() -> None:
     rates = Rates()
-    rates.note([done("charge", NOW - 1), done("charge", NOW - 5), done("charge", NOW - 6), done("notify", NOW - 1)])
-    rates.note([done("charge", NOW - 30, Kind.FINISHED), done("charge", NOW - 600), done("charge", NOW + 1)])
+    steps = [done("charge", NOW - 1), done("charge", NOW - 5), done("charge", NOW - 6), done("notify", NOW - 1)]
+    rates.note(steps, NOW)
+    rates.note([done("charge", NOW - 30, Kind.FINISHED), done("charge", NOW - 600), done("charge", NOW + 1)], NOW)
     assert rates.lately("charge", NOW) == [0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 2]
     assert rates.lately("charge", NOW + SPAN)[-1] == 1, "a span counts when it is whole"
     assert rates.lately("notify", NOW)[-1] == 1
     assert rates.lately("unknown", NOW) == [0] * CELLS
-    rates.note([Record(Kind.RETRYING, Headers(topic="t", activity="charge"), detail={"step": "charge"}, at=NOW - 1)])
+    failed = Record(Kind.RETRYING, Headers(topic="t", activity="charge"), detail={"step": "charge"}, at=NOW - 1)
+    rates.note([failed], NOW)
     assert rates.lately("charge", NOW)[-1] == 2, "a try that failed is not done"
 
 
 def test_what_is_long_ago_is_let_go() -> None:
     rates = Rates()
     for number in range(1000):
-        rates.note([done("charge", NOW + number * SPAN)])
+        rates.note([done("charge", NOW + number * SPAN)], NOW + number * SPAN)
     assert len(rates._done["charge"]) <= 2 * CELLS
     assert rates.lately("charge", NOW + 1000 * SPAN) == [1] * CELLS
 

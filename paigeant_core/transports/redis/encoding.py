@@ -212,11 +212,14 @@ def record_of(entry: list[Any], *, parked: bool = False) -> Record | None:
     """The record in an entry of the journal (or of a parked stream); None: it is none."""
     position: str = entry[0].decode()
     fields: list[bytes] = entry[1]
-    named = dict(zip(fields[::2], fields[1::2], strict=False))
     at = at_of(position)
-    if parked:
-        position = named.get(b"p", b"").decode("ascii", "replace")
     try:
+        if not parked and len(fields) == 4 and fields[0] == b"r" and fields[2] == b"m":
+            # As our scripts write it, which is nearly always.
+            return Record.decode(fields[1], fields[3], position=position, at=at)
+        named = dict(zip(fields[::2], fields[1::2], strict=False))
+        if parked:
+            position = named.get(b"p", b"").decode("ascii", "replace")
         return Record.decode(named[b"r"], named.get(b"m"), position=position, at=at)
     except (KeyError, DecodeError):
         return None

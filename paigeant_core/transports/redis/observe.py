@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -38,17 +39,17 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
     position = ""
     count = 100
     caught_up = False
+    reading: asyncio.Task[Any] | None = None
     try:
         while True:
             try:
                 if not position:
                     position = await _first(line, keys, start)
-                command: Command = ("XREAD", "COUNT", count, "STREAMS", keys.journal, position)
-                if caught_up:
-                    # Less than a second, so that an empty batch comes that often.
-                    command = (*command[:3], "BLOCK", 900, *command[3:])
-                answer = await line.one(command, wait=1.0)
+                if reading is None:
+                    reading = asyncio.create_task(_read(line, keys, position, count, caught_up))
+                answer, reading = await reading, None
             except LineLost:
+                reading = None
                 # Reading takes nothing, so it may be repeated for as long as a restart takes.
                 if backoff.failures and time.monotonic() - heard > _PATIENCE:
                     raise
@@ -61,8 +62,11 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
                 caught_up = False
                 position = entries[-1][0].decode()
                 # By bytes: a thousand messages may be a megabyte or a gigabyte.
-                size = sum(len(value) for _, fields in entries for value in fields) // len(entries) + 1
+                sample = entries[:: len(entries) // 20 + 1]
+                size = sum(len(value) for _, fields in sample for value in fields) // len(sample) + 1
                 count = max(1, min(_BATCH_MAX, _BATCH_BYTES // size))
+                # While these are looked at, the server makes ready the next.
+                reading = asyncio.create_task(_read(line, keys, position, count, caught_up))
                 found = [record for record in map(record_of, entries) if record is not None]
                 # Whoever wrote something else into the journal does not stop those who read it.
                 lines.skipped += len(entries) - len(found)
@@ -74,7 +78,18 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
                 return
             caught_up = True
     finally:
+        if reading is not None:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
         await line.close()
+
+
+async def _read(line: Line, keys: Keys, position: str, count: int, wait: bool) -> Any:
+    """The entries behind ``position``; where one is to wait for them, none after less than a second."""
+    if not wait:
+        return await line.one(("XREAD", "COUNT", count, "STREAMS", keys.journal, position))
+    command: Command = ("XREAD", "COUNT", count, "BLOCK", 900, "STREAMS", keys.journal, position)
+    return await line.one(command, wait=1.0)
 
 
 async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
