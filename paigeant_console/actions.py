@@ -6,7 +6,10 @@ hands learn places, and a key that vanishes teaches nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,9 +23,12 @@ __all__ = [
     "by_id",
     "commands",
     "hints",
+    "key_of",
     "key_text",
+    "keys_of",
     "of_view",
     "refusal",
+    "use_keys",
 ]
 
 LISTS: Final = frozenset({"workflows", "dead"})
@@ -231,7 +237,16 @@ ACTIONS: Final[Sequence[Action]] = (
         needs_row=True, where=("workflows", "workflow", "dead", "traffic", "audit"), command="write", hint=11,
     ),
     # Leaving.
-    _action("command", "colon ctrl+p", "command", "Type a command; Tab completes it.", hint=8),
+    _action("command", "colon", "command", "Type a command; Tab completes it, and its words.", hint=8),
+    _action("palette", "ctrl+p", "palette", "Find any action by a part of its name, and do it."),
+    _action(
+        "context", "", "context", "Go to another context of config.toml: `ctx prod`; alone it lists them.",
+        command="ctx context",
+    ),
+    _action(
+        "theme", "", "theme", "Draw in ansi (the terminal's own colours), dark, light or high-contrast.",
+        command="theme",
+    ),
     _action("help", "question_mark f1", "help", "Explain every key of this view.", command="help", hint=1),
     _action("back", "q", "back", "Go back; in a view itself: quit.", where=EVERY | {"help"}, command="back"),
     _action(
@@ -308,6 +323,27 @@ def by_id(id: str) -> Action:
 
 
 _BY_ID: Final = {action.id: action for action in ACTIONS}
+_CHANGED: Final[dict[str, tuple[str, ...]]] = {}
+
+
+def use_keys(changed: Mapping[str, Sequence[str]]) -> None:
+    """Have the user's own keys in place of the table's, from now on and in the whole process.
+
+    Args:
+        changed: Textual's names of keys by the IDs of actions; see :func:`paigeant_console.keymap.read_keys`.
+    """
+    _CHANGED.clear()
+    _CHANGED.update({name: tuple(keys) for name, keys in changed.items()})
+
+
+def keys_of(action: Action) -> tuple[str, ...]:
+    """The keys that an action has now."""
+    return _CHANGED.get(action.id, action.keys)
+
+
+def key_of(id: str) -> SafeText:
+    """The first key of an action, as it is written on keyboards."""
+    return key_text(keys_of(_BY_ID[id])[0])
 
 
 def of_view(view: str) -> list[Action]:
@@ -341,7 +377,7 @@ def hints(situation: Situation) -> list[tuple[SafeText, SafeText, bool]]:
     found = []
     for action in sorted(wanted, key=lambda action: action.hint):
         label = literal("go on") if action.id == "pause" and situation.paused else action.label
-        found.append((key_text(action.keys[0]), label, refusal(action, situation) is None))
+        found.append((key_text(keys_of(action)[0]), label, refusal(action, situation) is None))
     return found
 
 
@@ -350,7 +386,13 @@ def commands() -> dict[str, Action]:
     return {word: action for action in ACTIONS for word in action.command}
 
 
+_FUNCTION: Final = re.compile(r"f[0-9]{1,2}")
 _KEY_TEXTS: Final = {
+    "minus": "-",
+    "plus": "+",
+    "at": "@",
+    "underscore": "_",
+    "backslash": "\\",
     "question_mark": "?",
     "slash": "/",
     "colon": ":",
@@ -377,9 +419,14 @@ _KEY_TEXTS: Final = {
 
 def key_text(key: str) -> SafeText:
     """A key as it is written on keyboards; empty for a second name of the same key."""
-    return literal(_KEY_TEXTS.get(key, key.replace("ctrl+", "^").upper() if key.startswith("ctrl+") else key))
+    if key in _KEY_TEXTS:
+        return literal(_KEY_TEXTS[key])
+    if len(key) > 1 and not key.startswith("ctrl+"):
+        with suppress(KeyError):
+            return literal(unicodedata.lookup(key.replace("_", " ")))
+    return literal(key.replace("ctrl+", "^").upper() if key.startswith("ctrl+") or _FUNCTION.fullmatch(key) else key)
 
 
 def keys_text(action: Action) -> SafeText:
     """All keys of an action: ``j Down``."""
-    return joined([text for text in map(key_text, action.keys) if text], literal(" "))
+    return joined([text for text in map(key_text, keys_of(action)) if text], literal(" "))

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,13 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import TextArea
 
-from paigeant_console.actions import VIEWS
+from paigeant_console.actions import VIEWS, by_id, keys_of, use_keys
+from paigeant_console.config import Look
+from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed
 from paigeant_console.model.confirmation import Target
 from paigeant_console.model.status import Place
-from paigeant_console.safe_text import safe
+from paigeant_console.safe_text import SafeText, safe
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_console.screens.base import ConsoleScreen, Shared
 from paigeant_console.screens.dead_letters import DeadLettersScreen
@@ -37,6 +40,8 @@ from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.keys import PASSING, bindings_of
 from paigeant_console.widgets.prompt import Prompt
+from paigeant_console.widgets.themes import DEFAULT, THEMES, textual_name
+from paigeant_core.errors import PaigeantError
 from paigeant_core.transports import Transport
 from paigeant_core.urls import mask_url, parse_url
 
@@ -53,6 +58,7 @@ TWICE_WITHIN: Final = 3.0
 """Seconds in which a second ^C counts as one."""
 PROGRAM: Final = "paigeant-console"
 
+_PLAIN: Final = Look()
 _USER: Final = re.compile(r"(?<=://)[^/@]*@")
 """Who logs in is not where it is."""
 
@@ -74,6 +80,8 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         context: its name in the configuration; may be empty.
         production: a mistake here is dear.
         ascii_only: write ASCII only.
+        look: theme, keys and clipboard.
+        contexts: where it can go to.
         log_directory: where a crash is written down; by default the user's log directory.
         state_directory: where `w` writes; by default the user's state directory.
     """
@@ -91,6 +99,8 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         context: str = "",
         production: bool = False,
         ascii_only: bool = False,
+        look: Look = _PLAIN,
+        contexts: Contexts = NO_CONTEXTS,
         log_directory: Path | None = None,
         state_directory: Path | None = None,
     ) -> None:
@@ -98,37 +108,76 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         self.feed = feed
         self._state_directory = state_directory
         self._interrupted_at = float("-inf")
+        self._generation = 0
+        self._contexts = contexts
+        self._enter(url, context, production, look.clipboard)
+        self._looks(look)
+
+    def _enter(self, url: str, context: str, production: bool, clipboard: bool) -> None:
+        """Make the views of a broker."""
         place = Place(
             context=safe(context, 40),
             url=safe(_USER.sub("", url), 100),
-            topic=safe(feed.topic, 64),
-            read_only=feed.read_only,
+            topic=safe(self.feed.topic, 64),
+            read_only=self.feed.read_only,
             production=production,
         )
         self.shared = Shared(
-            feed=feed,
+            feed=self.feed,
             place=place,
-            target=Target(url, feed.topic, context, production),
-            ascii_only=ascii_only,
+            target=Target(url, self.feed.topic, context, production),
+            ascii_only=self.ascii_only,
             write_file=self.write_file,
             show_view=self.show_view,
             open_workflow=self.open_workflow,
             edit_text=self.edit_text,
+            use_theme=self.use_theme,
+            use_context=self.use_context,
+            contexts=self._contexts.names,
+            clipboard=clipboard,
         )
-        if "TEXTUAL_THEME" not in os.environ:
-            # The terminal's own colours: they fit its background, and cost half the bytes of 24-bit ones.
-            self.theme = "ansi-dark"
         for name, screen in _SCREENS.items():
-            self.add_mode(name, self._made(screen))
+            self.add_mode(self._mode(name), self._made(screen, self.shared))
 
-    def _made(self, screen: type[ConsoleScreen]) -> Callable[[], Screen[Any]]:
-        return lambda: screen(self.shared)
+    def _mode(self, view: str) -> str:
+        """Textual's name of a view: each context has views of its own."""
+        return f"{view} {self._generation}"
+
+    def _made(self, screen: type[ConsoleScreen], shared: Shared) -> Callable[[], Screen[Any]]:
+        return lambda: screen(shared)
+
+    def _looks(self, look: Look) -> None:
+        """Draw and bind as the user wants it."""
+        use_keys(look.keys)
+        self.set_keymap({name: ",".join(keys) for name, keys in look.keys.items()})
+        for theme in THEMES.values():
+            if theme is not None:
+                self.register_theme(theme)
+        if self.no_color or look.theme is not None or "TEXTUAL_THEME" not in os.environ:
+            # Without colours the terminal's own two are left; all others would come out as shades of grey.
+            self.theme = textual_name(DEFAULT if self.no_color else look.theme or DEFAULT)
+
+    def use_theme(self, name: str) -> SafeText | None:
+        """Draw in another theme from now on.
+
+        Args:
+            name: of the theme.
+
+        Returns:
+            Why not, or None.
+        """
+        if name not in THEMES:
+            return safe(f"theme: there are {', '.join(THEMES)}", 200)
+        if self.no_color:
+            return safe("theme: NO_COLOR is set, so there is but one")
+        self.theme = textual_name(name)
+        return None
 
     # -- life ---------------------------------------------------------------------------
 
     def on_mount(self) -> None:
         """Show the workflows, and start to read; the first paint waits for nobody."""
-        self.switch_mode("workflows")
+        self.switch_mode(self._mode("workflows"))
         self.set_interval(FLUSH_EVERY, self.flush, name="flush")
         self.call_after_refresh(self.feed.start)
 
@@ -157,7 +206,44 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         while len(self.screen_stack) > 1:
             self.pop_screen()
         if name in VIEWS:
-            self.switch_mode(name)
+            self.switch_mode(self._mode(name))
+
+    def use_context(self, name: str) -> SafeText | None:
+        """Go to another context: its broker, its topic, its safety; the old one is left in order.
+
+        Args:
+            name: of the context.
+
+        Returns:
+            Why not, or None.
+        """
+        if self.feed.deeds.current:
+            return safe("ctx: an operation is under way here; wait for its end, or abort it in view 5", 200)
+        try:
+            found = self._contexts.settings(name)
+            parse_url(found.url)
+        except PaigeantError as error:
+            return safe(f"ctx: {error}", 400)
+        left, gone = self.feed, [self._mode(view) for view in _SCREENS]
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self._generation += 1
+        self.feed = Feed(
+            found.url,
+            found.topic,
+            read_only=found.read_only,
+            operator=found.operator,
+            signer=left.signer,
+            trust=left.trust,
+        )
+        self._enter(mask_url(found.url), found.context, found.production, self.shared.clipboard)
+        self.switch_mode(self._mode("workflows"))
+        for mode in gone:
+            self.remove_mode(mode)
+        self.feed.start()
+        # It may take its time to leave a broker that does not answer.
+        threading.Thread(target=left.stop, name="leaving a context", daemon=True).start()
+        return None
 
     def open_workflow(self, correlation_id: str) -> None:
         """Open a workflow over the view that is shown.
@@ -211,7 +297,9 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         if screen.swallows(event.key):
             return True
         taker = screen.taker()
-        passing = event.key in PASSING or (event.key == "Y" and isinstance(taker, ConfirmBar))
+        passing = event.key in PASSING or (
+            isinstance(taker, ConfirmBar) and event.key in keys_of(by_id("copy-command"))
+        )
         if taker is not None and not passing:
             taker.take_key(event)
             return True
@@ -312,8 +400,8 @@ def run(
     signer: Signer | None = None,
     trust: Trust | None = None,
     production: bool = False,
-    ascii_only: bool = False,
-    mouse: bool = False,
+    look: Look = _PLAIN,
+    contexts: Contexts = NO_CONTEXTS,
     no_worker_after: float | None = None,
     connect: Callable[[], Transport] | None = None,
 ) -> int:
@@ -328,8 +416,8 @@ def run(
         signer: the key that operations are signed with; the audit then names its owner.
         trust: the policy of the workers there.
         production: draw a frame that nobody overlooks, and have every operation confirmed by typing.
-        ascii_only: write ASCII only.
-        mouse: let the terminal report the mouse.
+        look: theme, keys, ASCII, mouse and clipboard.
+        contexts: where it can go to.
         no_worker_after: seconds after which a waiting step that nobody serves is stuck.
         connect: makes the transport, in place of ``get_transport(url)``.
 
@@ -341,7 +429,7 @@ def run(
         TerminalError: this is no terminal that the console can run on.
     """
     parse_url(url)
-    terminal = check_terminal(ascii_only=ascii_only)
+    terminal = check_terminal(ascii_only=look.ascii)
     feed = Feed(
         url,
         topic,
@@ -352,8 +440,16 @@ def run(
         no_worker_after=no_worker_after,
         connect=connect,
     )
-    app = ConsoleApp(feed, url=mask_url(url), context=context, production=production, ascii_only=terminal.ascii_only)
+    app = ConsoleApp(
+        feed,
+        url=mask_url(url),
+        context=context,
+        production=production,
+        ascii_only=terminal.ascii_only,
+        look=look,
+        contexts=contexts,
+    )
     try:
-        return run_console(app, mouse=mouse)
+        return run_console(app, mouse=look.mouse)
     finally:
-        feed.stop()
+        app.feed.stop()

@@ -14,6 +14,12 @@ means staging whatever PAIGEANT_URL says:
     url = "rediss://:secret@prod:6380/0"
     read_only = false
     production = true
+
+    [console]
+    theme = "high-contrast"
+
+    [console.keys]
+    retry = "f5"
 """
 
 from __future__ import annotations
@@ -29,11 +35,25 @@ from paigeant_core.errors import ConfigError
 from paigeant_core.names import check_topic
 from paigeant_core.urls import mask_url, parse_url
 
-__all__ = ["Context", "File", "Flags", "Settings", "config_path", "load", "read_only_in_environment"]
+__all__ = [
+    "THEMES",
+    "Context",
+    "File",
+    "Flags",
+    "Look",
+    "Settings",
+    "config_path",
+    "load",
+    "load_look",
+    "read_only_in_environment",
+]
 
 PROGRAM: Final = "paigeant-console"
 DEFAULT_URL: Final = "memory://"
 DEFAULT_TOPIC: Final = "workflows"
+
+THEMES: Final = ("ansi", "dark", "light", "high-contrast")
+"""What the console can be drawn in; the first leaves all colours to the terminal."""
 
 Source: TypeAlias = Literal["flag", "environment", "context", "file", "default"]
 
@@ -73,6 +93,22 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     read_only: bool | None = None
     operator: str | None = None
     contexts: Mapping[str, Context] = {}
+    console: Mapping[str, Any] = {}
+
+
+class Look(msgspec.Struct, frozen=True, kw_only=True):
+    """How the console looks, and what its keys are."""
+
+    theme: str | None = None
+    """One of `THEMES`; None: nobody said."""
+    ascii: bool = False
+    """Draw with ASCII alone."""
+    mouse: bool = False
+    """Let the terminal report the mouse."""
+    clipboard: bool = True
+    """Ask the terminal to copy; else what is copied goes to a file."""
+    keys: Mapping[str, tuple[str, ...]] = {}
+    """The user's own keys: Textual's names of them by the action's ID."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,6 +210,45 @@ def load(flags: Flags = _NO_FLAGS, environ: Mapping[str, str] | None = None) -> 
     )
 
 
+def load_look(
+    environ: Mapping[str, str] | None = None, *, theme: str | None = None, ascii: bool = False, mouse: bool = False
+) -> Look:
+    """Put together how the console looks: the arguments are the command line's.
+
+    Args:
+        environ: The environment; by default this process's.
+        theme: What the command line says; None: nothing.
+        ascii: Likewise.
+        mouse: Likewise.
+
+    Raises:
+        ConfigError: A value that cannot be, a file that cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    path = config_path(environ)
+    table = _read(path, required=bool(environ.get("PAIGEANT_CONFIG"))).console
+    theme = theme or environ.get("PAIGEANT_THEME") or table.get("theme")
+    if theme is not None and theme not in THEMES:
+        raise ConfigError(f"no theme {repr(theme)[:40]}; there are {', '.join(THEMES)}")
+
+    def switch(name: str, default: bool) -> bool:
+        said = _switch(environ, f"PAIGEANT_{name.upper()}")
+        return bool(table.get(name, default)) if said is None else said
+
+    keys: Mapping[str, tuple[str, ...]] = {}
+    if table.get("keys"):
+        from paigeant_console.keymap import read_keys
+
+        keys = read_keys(table["keys"], f"{path}: console.keys")
+    return Look(
+        theme=theme,
+        ascii=ascii or switch("ascii", False),
+        mouse=mouse or switch("mouse", False),
+        clipboard=switch("clipboard", True),
+        keys=keys,
+    )
+
+
 def read_only_in_environment(environ: Mapping[str, str]) -> bool | None:
     """What PAIGEANT_READ_ONLY says; None: nothing.
 
@@ -183,14 +258,19 @@ def read_only_in_environment(environ: Mapping[str, str]) -> bool | None:
     Raises:
         ConfigError: It is neither yes nor no.
     """
-    value = environ.get("PAIGEANT_READ_ONLY", "").strip().lower()
+    return _switch(environ, "PAIGEANT_READ_ONLY")
+
+
+def _switch(environ: Mapping[str, str], name: str) -> bool | None:
+    """What a variable says that is yes or no; None: nothing."""
+    value = environ.get(name, "").strip().lower()
     if not value:
         return None
     if value in _TRUE:
         return True
     if value in _FALSE:
         return False
-    raise ConfigError(f"PAIGEANT_READ_ONLY is {ascii(value)[:40]}; set it to 1 or 0")
+    raise ConfigError(f"{name} is {ascii(value)[:40]}; set it to 1 or 0")
 
 
 def _read_only(flags: Flags, environ: Mapping[str, str], context: Context, file: File) -> tuple[bool, Source]:
@@ -215,6 +295,14 @@ _FILE_KEYS: Final[Mapping[str, type]] = {
     "read_only": bool,
     "operator": str,
     "contexts": dict,
+    "console": dict,
+}
+_CONSOLE_KEYS: Final[Mapping[str, type]] = {
+    "theme": str,
+    "ascii": bool,
+    "mouse": bool,
+    "clipboard": bool,
+    "keys": dict,
 }
 _CONTEXT_KEYS: Final[Mapping[str, type]] = {"url": str, "topic": str, "read_only": bool, "production": bool}
 _TYPE_NAMES: Final[Mapping[type, str]] = {str: "text in quotes", bool: "true or false", dict: "a table"}
@@ -237,6 +325,7 @@ def _read(path: Path, *, required: bool) -> File:
         # The parser's message names line and column, and quotes nothing but a character.
         raise ConfigError(f"{path}: this is no TOML: {error}") from None
     _check(document, _FILE_KEYS, path, "")
+    _check(document.get("console", {}), _CONSOLE_KEYS, path, "console.")
     contexts = {}
     for name, table in document.pop("contexts", {}).items():
         if not isinstance(table, dict):

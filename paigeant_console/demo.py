@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from paigeant_console.background import Background
+from paigeant_console.config import Look
 from paigeant_core.activity import ActivityContext
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import NonRetryable
@@ -245,8 +246,7 @@ def run_demo(
     *,
     topic: str = "workflows",
     read_only: bool = False,
-    ascii_only: bool = False,
-    mouse: bool = False,
+    look: Look | None = None,
     seed: int = SEED,
 ) -> int:
     """Open the console on the demo.
@@ -254,8 +254,7 @@ def run_demo(
     Args:
         topic: the topic's name.
         read_only: refuse every operation.
-        ascii_only: draw with ASCII alone.
-        mouse: let the terminal report the mouse.
+        look: how the console looks.
         seed: of the story.
 
     Returns:
@@ -270,7 +269,6 @@ def run_demo(
             topic,
             context="demo",
             read_only=read_only,
-            ascii_only=ascii_only,
-            mouse=mouse,
+            look=look or Look(),
             no_worker_after=NO_WORKER_AFTER,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from paigeant_console.background import Background
+from paigeant_console.config import Look
 from paigeant_core.capsule import Capsule, adopt
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.worker import Worker
@@ -16,8 +17,7 @@ def run_dev(
     topic: str | None = None,
     capsule: Capsule | None = None,
     read_only: bool = False,
-    ascii_only: bool = False,
-    mouse: bool = False,
+    look: Look | None = None,
 ) -> int:
     """Open the console on a new in-memory broker that ``worker`` serves.
 
@@ -26,8 +26,7 @@ def run_dev(
         topic: in place of the worker's own.
         capsule: a workflow to go on with; its topic wins.
         read_only: refuse every operation.
-        ascii_only: draw with ASCII alone.
-        mouse: let the terminal report the mouse.
+        look: how the console looks.
 
     Returns:
         The exit code.
@@ -41,4 +40,4 @@ def run_dev(
     elif topic is not None:
         worker.topic = topic
     with Background(lambda: worker.run(transport), name="dev worker"):
-        return run(transport.url, worker.topic, read_only=read_only, ascii_only=ascii_only, mouse=mouse, context="dev")
+        return run(transport.url, worker.topic, read_only=read_only, look=look or Look(), context="dev")

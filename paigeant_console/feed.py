@@ -210,6 +210,11 @@ class Feed:
             loop.call_soon_threadsafe(stopping.set)
         thread.join(patience + (DEED_PATIENCE if self.deeds.waits else 0.0))
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread lives."""
+        return self._thread is not None and self._thread.is_alive()
+
     def _run(self, started: threading.Event) -> None:
         try:
             asyncio.run(self._main(started))

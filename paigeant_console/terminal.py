@@ -49,7 +49,7 @@ from rich.segment import Segment  # noqa: E402
 from textual import events  # noqa: E402
 from textual.app import App  # noqa: E402
 from textual.color import Color  # noqa: E402
-from textual.filter import LineFilter  # noqa: E402
+from textual.filter import LineFilter, Monochrome, NoColor  # noqa: E402
 from textual.types import CSSPathType  # noqa: E402
 from textual.worker import WorkerFailed  # noqa: E402
 
@@ -305,6 +305,9 @@ class ConsoleAppBase(App[int]):
         self.ascii_only = ascii_only
         self._log_directory = log_directory
         self._crashed = False
+        if self.no_color:
+            # Textual has chosen by the theme that it starts with: shades of grey, in 24 bits.
+            self._filters = [NoColor() if isinstance(item, Monochrome) else item for item in self._filters]
         self._filters.append(ControlFilter(ascii_only))
 
     def on_resize(self, event: events.Resize) -> None:

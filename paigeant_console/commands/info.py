@@ -43,6 +43,7 @@ def _document(call: Call) -> dict[str, Any]:
 
     from platformdirs import user_log_path
 
+    from paigeant_console.config import THEMES, load_look
     from paigeant_console.output import PROGRAM
     from paigeant_core.__about__ import __version__
     from paigeant_core.limits import SPEC_VERSION
@@ -54,7 +55,7 @@ def _document(call: Call) -> dict[str, Any]:
             packages[name] = version(name)
         except PackageNotFoundError:
             packages[name] = None
-    settings = call.settings
+    settings, look = call.settings, load_look()
     return {
         "version": __version__,
         "spec_version": SPEC_VERSION,
@@ -75,6 +76,13 @@ def _document(call: Call) -> dict[str, Any]:
             "operator": settings.operator or default_operator(),
             "sources": dict(settings.sources),
             "contexts": list(settings.contexts),
+        },
+        "console": {
+            "theme": look.theme or THEMES[0],
+            "ascii": look.ascii,
+            "mouse": look.mouse,
+            "clipboard": look.clipboard,
+            "keys": {name: list(keys) for name, keys in look.keys.items()},
         },
         "terminal": {
             "term": os.environ.get("TERM"),

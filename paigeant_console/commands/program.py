@@ -133,6 +133,9 @@ def _program(
     json: AsJson = False,
     ascii: Annotated[bool, typer.Option("--ascii", help="Draw the console with ASCII alone.")] = False,
     mouse: Annotated[bool, typer.Option("--mouse", help="Let the console listen to the mouse.")] = False,
+    theme: Annotated[
+        str | None, typer.Option("--theme", metavar="NAME", help="ansi, dark, light or high-contrast.")
+    ] = None,
     version: Annotated[  # noqa: ARG001 - its callback has printed it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
     ] = False,
@@ -146,15 +149,17 @@ def _program(
     if ctx.invoked_subcommand is not None:
         return None
     call = Call(options)
-    return Job(call, lambda: _console(call, ascii_only=ascii, mouse=mouse))
+    return Job(call, lambda: _console(call, ascii=ascii, mouse=mouse, theme=theme))
 
 
-def _console(call: Call, *, ascii_only: bool, mouse: bool) -> int:
+def _console(call: Call, *, ascii: bool, mouse: bool, theme: str | None) -> int:
     from paigeant_console.commands._signing import operators_signing
+    from paigeant_console.config import load_look
 
-    settings = call.settings
+    settings, look = call.settings, load_look(ascii=ascii, mouse=mouse, theme=theme)
     signer, trust = operators_signing()
     from paigeant_console.app import run
+    from paigeant_console.contexts import Contexts
 
     return run(
         settings.url,
@@ -165,8 +170,8 @@ def _console(call: Call, *, ascii_only: bool, mouse: bool) -> int:
         signer=signer,
         trust=trust,
         production=settings.production,
-        ascii_only=ascii_only,
-        mouse=mouse,
+        look=look,
+        contexts=Contexts(settings.contexts, call.options.read_only),
     )
 
 

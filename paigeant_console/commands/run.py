@@ -21,17 +21,21 @@ READY_WITHIN: Final = 5.0
 Target = Annotated[str, typer.Argument(metavar="TARGET", help="file.py, file.py:name or pkg.module:worker.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII alone.")]
 Mouse = Annotated[bool, typer.Option("--mouse", help="Let the console listen to the mouse.")]
+Theme = Annotated[str | None, typer.Option("--theme", metavar="NAME", help="ansi, dark, light or high-contrast.")]
 
 
 @command
-def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False) -> int:
+def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False, theme: Theme = None) -> int:
     """Open the console on the in-memory broker, with sample workflows and workers."""
+    from paigeant_console.config import load_look
     from paigeant_console.demo import run_demo
     from paigeant_core.names import check_topic
 
     options = _in_memory(call)
     return run_demo(
-        topic=check_topic(options.topic or "workflows"), read_only=options.read_only, ascii_only=ascii, mouse=mouse
+        topic=check_topic(options.topic or "workflows"),
+        read_only=options.read_only,
+        look=load_look(theme=theme, ascii=ascii, mouse=mouse),
     )
 
 
@@ -44,9 +48,11 @@ def dev(
     ] = None,
     ascii: Ascii = False,
     mouse: Mouse = False,
+    theme: Theme = None,
 ) -> int:
     """Open the console, with the in-memory broker and the workers of TARGET in one process."""
     from paigeant_console.commands.capsule import read_capsule
+    from paigeant_console.config import load_look
     from paigeant_console.dev import run_dev
     from paigeant_console.targets import load_target
     from paigeant_core.names import check_topic
@@ -59,8 +65,7 @@ def dev(
         topic=topic,
         capsule=opened,
         read_only=options.read_only,
-        ascii_only=ascii,
-        mouse=mouse,
+        look=load_look(theme=theme, ascii=ascii, mouse=mouse),
     )
 
 

@@ -68,7 +68,7 @@ _ALIASES: Final = {
 }
 """The names that `--json` has for them."""
 
-_WORDS: Final[dict[str, Sequence[str]]] = {
+WORDS: Final[dict[str, Sequence[str]]] = {
     "state": [str(state) for state in State],
     "stuck": STUCK_WORDS,
     "kind": [str(kind) for kind in Kind],
@@ -342,7 +342,7 @@ def _value(word: _Word, colon: int, name: str, example: str) -> str:
 
 
 def _text_term(word: _Word, colon: int, name: str) -> Node:
-    known = _WORDS.get(name)
+    known = WORDS.get(name)
     value = _value(word, colon, name, known[0] if known else "text")
     pattern = _field_pattern(word, colon)
     if known is not None and not any(map(pattern.matches, known)):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from paigeant_console.actions import ACTIONS, key_text
+from paigeant_console.actions import by_id, key_of, keys_of
 from paigeant_console.model.fold import Fold, Row, Sign
 from paigeant_console.model.looks import STUCK, look
 from paigeant_console.model.text import EMPTY, shown
@@ -99,12 +99,9 @@ def keys_line(explanation: Explanation, *, read_only: bool = False, commands: bo
     for act, does in ((remedy.act, remedy.does) for remedy in explanation.remedies):
         if not act:
             words.append(does)
-        elif act in _KEYS and not read_only:
-            words.append(joined((literal(f"`{act}`") if commands else _KEYS[act], literal(" "), does)))
+        elif keys_of(by_id(act)) and not read_only:
+            words.append(joined((literal(f"`{act}`") if commands else key_of(act), literal(" "), does)))
     return joined(words, literal("; "))
-
-
-_KEYS: Final = {action.id: key_text(action.keys[0]) for action in ACTIONS if action.keys}
 
 
 class _Words:

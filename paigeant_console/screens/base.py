@@ -12,20 +12,20 @@ from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widget import Widget
 
-from paigeant_console.actions import VIEWS, Situation, by_id, commands, refusal
+from paigeant_console.actions import VIEWS, Situation, by_id, key_of, refusal
 from paigeant_console.feed import Feed, FeedStatus, Phase
 from paigeant_console.model.confirmation import Target, command_line
 from paigeant_console.model.deeds import deed_spans, progress_spans
-from paigeant_console.model.dispatch_line import parse_dispatch
-from paigeant_console.model.pasted import ids_in
 from paigeant_console.model.status import Place, feed_sentence
 from paigeant_console.model.text import Span
 from paigeant_console.model.times import clock
 from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
+from paigeant_console.screens.commands import Commands
 from paigeant_console.terminal import ConsoleAppBase
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.hints import Hints
 from paigeant_console.widgets.keys import PASSING
+from paigeant_console.widgets.palette import Palette
 from paigeant_console.widgets.prompt import Prompt
 from paigeant_console.widgets.span_lines import Line, SpanLines
 from paigeant_console.widgets.status_bar import StatusBar
@@ -49,6 +49,10 @@ class Shared:
         show_view: goes to a view by name; the app's.
         open_workflow: opens a workflow by ID; the app's.
         edit_text: edits a text in $EDITOR; None: it could not be, or nothing came back; the app's.
+        use_theme: draws in another theme, or says why not; the app's.
+        use_context: goes to another context, or says why not; the app's.
+        contexts: names of those there are.
+        clipboard: ask the terminal to copy; else what is copied goes to a file.
     """
 
     feed: Feed
@@ -59,6 +63,10 @@ class Shared:
     show_view: Callable[[str], None]
     open_workflow: Callable[[str], None]
     edit_text: Callable[[str], str | None]
+    use_theme: Callable[[str], SafeText | None]
+    use_context: Callable[[str], SafeText | None]
+    contexts: tuple[str, ...] = ()
+    clipboard: bool = True
     last_command: str = field(default="")
 
 
@@ -101,6 +109,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.pending = False
         """Whether something waits for the broker, so that keys mean nothing."""
         self._warned = False
+        self._offered: bytes | None = None
         self._seen = -1
         self._looked_at = float("-inf")
         self._status = shared.feed.status()
@@ -108,6 +117,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.status_bar = StatusBar(shared.place, VIEWS, self.tab, ascii_only=ascii_only)
         self.prompt = Prompt(ascii_only=ascii_only)
         self.confirm_bar = ConfirmBar(ascii_only=ascii_only)
+        self.palette = Palette(ascii_only=ascii_only)
+        self.commands = Commands(self)
         self.hints = Hints(Situation(self.view, has_row=False), ascii_only=ascii_only)
         self.set_class(shared.place.production, "-production")
         if shared.place.production:
@@ -130,7 +141,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def forms(self) -> Iterable[Widget]:
         """What may open above the prompt."""
-        return (self.confirm_bar,)
+        return self.confirm_bar, self.palette
 
     @property
     def tab(self) -> str:
@@ -249,6 +260,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             return
         if name not in ("escape", "back"):
             self.say()  # what was said of the last act is no news any more
+        if name != "write":
+            self._offered = None
         handler: Callable[[], None] = getattr(self, "do_" + name.replace(".", "_").replace("-", "_"))
         handler()
 
@@ -331,19 +344,11 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def do_command(self) -> None:
         """Ask for a command."""
-        words = commands()
+        self.commands.ask()
 
-        def complete(text: str) -> str | None:
-            return next((word for word in words if word.startswith(text)), None) if text else None
-
-        def done(line: str | None) -> None:
-            self.update_hints()
-            if line is not None and line.strip():
-                self.run_command(line.strip())
-
-        placeholder = literal("workflows, retry, open ID, dispatch STEP …, quit")
-        self.prompt.ask(literal(":"), done, complete=complete, placeholder=placeholder, remember=":")
-        self.update_hints()
+    def do_palette(self) -> None:
+        """Offer all actions."""
+        self.commands.open_palette()
 
     def run_command(self, line: str) -> None:
         """Do what was typed after `:`.
@@ -351,30 +356,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         Args:
             line: it.
         """
-        word, _, rest = line.partition(" ")
-        known = commands()
-        action = known.get(word)
-        if action is None:
-            begun = sorted({found.id for name, found in known.items() if name.startswith(word)})
-            action = by_id(begun[0]) if len(begun) == 1 else None
-        if action is None:
-            self.say((joined((literal("no such command: "), safe(word, 40), literal("; ? lists them"))), "warn"))
-        elif action.id == "open":
-            self.ask(self._open(rest.strip()))
-        elif action.id == "dispatch":
-            why_not = refusal(action, self.situation())
-            if why_not is None:
-                self.ask(self._dispatch(rest))
-            else:
-                self.say((why_not, "warn"))
-        elif action.id == "filter":
-            why_not = refusal(action, self.situation())
-            if why_not is None:
-                self.set_filter(rest.strip())
-            else:
-                self.say((why_not, "warn"))
-        else:
-            self.perform(action.id)
+        self.commands.run(line)
 
     def set_filter(self, text: str) -> None:
         """Filter by what was typed after `:filter`.
@@ -389,38 +371,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         Args:
             text: all of it.
         """
-        found = ids_in(text)
-        with self.feed.lock:
-            known = next((item for item in found if item in self.feed.fold.rows), None)
-        if known is not None:
-            self.shared.open_workflow(known)
-        elif len(found) == 1:
-            self.ask(self._open(found[0]))
-        else:
-            self.say((literal("there is no correlation ID of this topic in what was pasted"), "warn"))
-
-    async def _open(self, prefix: str) -> None:
-        import asyncio
-
-        from paigeant_core.errors import PaigeantError
-
-        try:
-            self.shared.open_workflow(await asyncio.wrap_future(self.feed.resolve(prefix)))
-        except PaigeantError as error:
-            self.say((safe(str(error), 300), "warn"))
-
-    async def _dispatch(self, typed: str) -> None:
-        import asyncio
-
-        from paigeant_core.errors import PaigeantError
-
-        try:
-            steps, variables = parse_dispatch(typed)
-            workflow = await asyncio.wrap_future(self.feed.dispatch(steps, variables))
-        except PaigeantError as error:
-            self.say((safe(str(error), 300), "warn"))
-        else:
-            self.say((joined((literal("dispatched "), safe(workflow, 140))), "ok"))
+        self.commands.take_paste(text)
 
     def do_pause(self) -> None:
         """Freeze the view, or let it go on."""
@@ -481,23 +432,26 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         """Copy the command line that does or shows the same."""
         asked = self.confirm_bar.confirmation
         line = asked.command if asked is not None else self.command()
-        self._copy(joined((literal("the command: "), safe(line, 200))), line.encode())
+        self._copy(literal("the command"), line.encode(), said=safe(line, 200))
 
-    def _copy(self, what: SafeText, value: bytes, *, multiline: bool = False) -> None:
+    def _copy(self, what: SafeText, value: bytes, *, multiline: bool = False, said: SafeText | None = None) -> None:
+        if not self.shared.clipboard:
+            self.say((literal("clipboard is off in the configuration: "), "dim"), *self._written(value))
+            return
         try:
             self.console.copy_text(value, multiline=multiline)
         except ClipboardTooLarge:
             self.say((literal("too large for a terminal's clipboard: "), "warn"), *self._written(value))
             return
-        self.say(
-            (literal("asked the terminal to copy "), ""),
-            (what, "strong"),
-            (literal("; if it did not, w writes a file"), "dim"),
-        )
+        self._offered = value
+        if_not = joined((literal("; if it did not, "), key_of("write"), literal(" writes a file")))
+        text = () if said is None else ((literal(": "), "dim"), (said, ""))
+        self.say((literal("asked the terminal to copy "), ""), (what, "strong"), (if_not, "dim"), *text)
 
     def do_write(self) -> None:
-        """Write what `y` copies to a file."""
-        found = self.copied()
+        """Write to a file what the terminal was asked to copy just now, else what `y` copies."""
+        offered, self._offered = self._offered, None
+        found = self.copied() if offered is None else (literal(""), offered)
         if found is not None:
             self.say(*self._written(found[1]))
 

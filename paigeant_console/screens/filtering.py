@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from paigeant_console.model.completion import complete_query
 from paigeant_console.model.query import Query, QueryError, parse
 from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.screens.base import ConsoleScreen, Shared
@@ -48,6 +49,7 @@ class FilteringScreen(ConsoleScreen):
             self._filtered,
             value=self._text,
             placeholder=self.example,
+            complete=complete_query,
             changed=self._try_filter,
             rows=self._move,
         )

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation
+from paigeant_console.actions import Situation, commands, key_of
 from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
@@ -176,7 +176,9 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         """See :meth:`ActingScreen.stand`: how many are marked."""
         number = self._marked()
         if number:
-            self.prompt.stand((literal(f"{number:,} marked; r, R and d act on all of them, u unmarks"), "info"))
+            self.prompt.stand(
+                (literal(f"{number:,} marked; what you do is done to all of them, {key_of('unmark')} unmarks"), "info")
+            )
         else:
             self.prompt.stand()
 
@@ -186,18 +188,40 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
 
     def do_order(self) -> None:
         """Order by something else."""
-        order = ORDERS[(ORDERS.index(self.rows.order) + 1) % len(ORDERS)]
+        self._order_by(ORDERS[(ORDERS.index(self.rows.order) + 1) % len(ORDERS)])
+
+    def _order_by(self, order: Order) -> None:
         self.rows.set_order(order)
         self._scan()
         self.say((literal(f"ordered by {_ORDERED[order]}"), "info"))
 
     def do_group(self) -> None:
         """Group by something else."""
-        grouping = GROUPINGS[(GROUPINGS.index(self.rows.grouping) + 1) % len(GROUPINGS)]
+        self._group_by(GROUPINGS[(GROUPINGS.index(self.rows.grouping) + 1) % len(GROUPINGS)])
+
+    def _group_by(self, grouping: Grouping) -> None:
         self.rows.set_grouping(grouping)
         self._scan()
         said = "not grouped" if grouping == "none" else f"grouped by {_GROUPED[grouping]}; Enter opens a group"
         self.say((literal(said), "info"))
+
+    def run_command(self, line: str) -> None:
+        """See :meth:`ConsoleScreen.run_command`; `order` and `group` may name what by.
+
+        Args:
+            line: what was typed.
+        """
+        word, _, rest = line.partition(" ")
+        action, name = commands().get(word), rest.strip()
+        if action is None or action.id not in ("order", "group") or not name:
+            super().run_command(line)
+        elif action.id == "order" and name in ORDERS:
+            self._order_by(name)
+        elif action.id == "group" and name in GROUPINGS:
+            self._group_by(name)
+        else:
+            there = ", ".join(ORDERS if action.id == "order" else GROUPINGS)
+            self.say((literal(f"{action.id}: there are {there}"), "warn"))
 
     # -- filter -------------------------------------------------------------------------
 

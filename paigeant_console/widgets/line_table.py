@@ -46,6 +46,7 @@ _CACHED_LINES: Final = 512
 _WHEEL_LINES: Final = 3
 _NOTHING: Final = literal("")
 _NO_STYLE: Final = Style.null()
+_NOT_DIM: Final = Style(dim=False)
 # "Revisions" of the lines that are no rows.
 _HEADER_LINE: Final = -1
 _EMPTY_LINE: Final = -2
@@ -423,10 +424,10 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
                 pieces.append((" ", ""))
             cell: Cell = row[index] if index < len(row) else (_NOTHING, "")
             pieces += fill_cell(cell, room, align=self._columns[index].align, ascii_only=self._ascii)
-        # Under the cursor cells keep no colours of their own: reversed they would be patches of background.
+        # Under the cursor cells have no colours of their own, nor are they dim: reversed they would be patches.
         styles = {name: self._style(name) if name else _NO_STYLE for _, name in pieces}
         if over.reverse or over.color:
-            styles = {name: style.without_color for name, style in styles.items()}
+            styles = {name: style.without_color + _NOT_DIM for name, style in styles.items()}
         styled = [(text, base + styles[name] + over) for text, name in pieces if text]
         groups = groupby(styled, key=itemgetter(1))
         segments = [Segment("".join(text for text, _ in group), style) for style, group in groups]

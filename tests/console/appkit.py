@@ -14,6 +14,8 @@ from textual import events
 from textual.pilot import Pilot
 
 from paigeant_console.app import ConsoleApp
+from paigeant_console.config import Look
+from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed, Phase
 from paigeant_console.screens.base import ConsoleScreen
 from tests.console.story import Story
@@ -123,6 +125,8 @@ async def console(
     production: bool = False,
     context: str = "",
     ascii_only: bool = False,
+    look: Look | None = None,
+    contexts: Contexts = NO_CONTEXTS,
     settle: bool = True,
 ) -> AsyncIterator[Console]:
     """Open the console on a story."""
@@ -133,6 +137,8 @@ async def console(
         context=context,
         production=production,
         ascii_only=ascii_only,
+        look=look or Look(),
+        contexts=contexts,
         log_directory=tmp_path / "log",
         state_directory=tmp_path / "state",
     )

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from paigeant_console.app import run
+from paigeant_console.config import load_look
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers
 from paigeant_core.routing import ActivitySpec
@@ -89,5 +90,11 @@ def _json(value: object) -> bytes:
 if __name__ == "__main__":
     told = hostile_story(hostile_cases())
     sys.exit(
-        run("memory://story", told.topic, context="test", ascii_only="--ascii" in sys.argv, connect=told.transport)
+        run(
+            "memory://story",
+            told.topic,
+            context="test",
+            look=load_look({}, ascii="--ascii" in sys.argv),
+            connect=told.transport,
+        )
     )

@@ -10,6 +10,7 @@ import sys
 from itertools import count
 
 from paigeant_console.app import run
+from paigeant_console.config import load_look
 from paigeant_console.demo import SUPPORT
 from tests.console.story import RUNNING, sample_story
 
@@ -27,4 +28,4 @@ if __name__ == "__main__":
 
     signal.signal(signal.SIGUSR1, one)
     signal.signal(signal.SIGUSR2, many)
-    sys.exit(run("memory://story", story.topic, context="test", connect=story.transport))
+    sys.exit(run("memory://story", story.topic, context="test", look=load_look(), connect=story.transport))

@@ -162,7 +162,7 @@ async def test_commands(tmp_path: Path) -> None:
             await opened.type(word)
             await opened.press("enter")
             await opened.until(partial(_is_shown, opened, screen), word)
-        await opened.press("ctrl+p")
+        await opened.press(":")
         await opened.type("que")
         await opened.press("tab")
         assert opened.screen.prompt.value == "queues"

@@ -16,6 +16,7 @@ import pytest
 from textual.pilot import Pilot
 
 from paigeant_console.app import ConsoleApp
+from paigeant_console.config import Look
 from paigeant_console.feed import Feed
 from paigeant_core.operations import OperationStatus, Pace
 from paigeant_core.operations.log import entry, opening
@@ -105,6 +106,11 @@ def operations(story: Story) -> None:
             story._do(story.transport().append_operation(story.topic, data))
 
 
+async def palette(opened: Console) -> None:
+    await opened.press("ctrl+p")
+    await opened.type("re")
+
+
 async def filtering(opened: Console) -> None:
     await opened.press("/")
     await opened.type("onboarding !state:completed")
@@ -133,6 +139,7 @@ PICTURES: dict[str, Steps] = {
     "dead": keys("4"),
     "audit": audit,
     "help": keys("?"),
+    "palette": palette,
     "confirm": confirm,
     "replay": replay,
 }
@@ -155,6 +162,11 @@ def test_read_only(snap_compare: Compare, tmp_path: Path) -> None:
 
 def test_production(snap_compare: Compare, tmp_path: Path) -> None:
     assert taken(snap_compare, tmp_path, sample_story(), keys(), (80, 24), context="prod-eu", production=True)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light", "high-contrast"])
+def test_theme(snap_compare: Compare, tmp_path: Path, theme: str) -> None:
+    assert taken(snap_compare, tmp_path, sample_story(), keys(" ", "j"), (80, 24), look=Look(theme=theme))
 
 
 def test_empty(snap_compare: Compare, tmp_path: Path) -> None:
@@ -195,6 +207,7 @@ def taken(
     context: str = "",
     production: bool = False,
     ascii_only: bool = False,
+    look: Look | None = None,
     settle: bool = True,
 ) -> bool:
     feed = Feed("memory://story", story.topic, read_only=read_only, connect=story.transport)
@@ -204,6 +217,7 @@ def taken(
         context=context,
         production=production,
         ascii_only=ascii_only,
+        look=look or Look(),
         log_directory=tmp_path,
         state_directory=tmp_path,
     )
