@@ -5,18 +5,55 @@ A command's own words say what went wrong; what drivers and asyncio log beside i
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+from typing import TextIO
 
 from paigeant_console.output import note
 
-__all__ = ["debugging", "quiet", "to_stderr"]
+__all__ = ["Redacting", "debugging", "quiet", "to_stderr"]
 
 
 def debugging() -> bool:
     """Whether PAIGEANT_DEBUG asks for details."""
     return os.environ.get("PAIGEANT_DEBUG", "") not in ("", "0")
+
+
+class Redacting(io.TextIOBase):
+    """What handlers print, on its way to ``to``: without the tokens that this process holds.
+
+    Args:
+        to: Where it goes.
+    """
+
+    def __init__(self, to: TextIO) -> None:
+        super().__init__()
+        self._to = to
+
+    def write(self, text: str) -> int:
+        """Write it redacted."""
+        from paigeant_core.secret import redact
+
+        self._to.write(redact(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Let what was written reach its end."""
+        self._to.flush()
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether it ends on a terminal."""
+        return self._to.isatty()
+
+    def fileno(self) -> int:
+        """Of where it goes."""
+        return self._to.fileno()
 
 
 class _Notes(logging.Handler):
@@ -25,13 +62,16 @@ class _Notes(logging.Handler):
         self._url = url
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Here, so that commands which log nothing start without the library.
+        from paigeant_core.secret import redact
+
         try:
             text = record.getMessage()
         except Exception:  # noqa: BLE001 - a record whose arguments do not fit must not end a worker
             text = str(record.msg)
         if record.exc_info and debugging():
             text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
-        for line in text.splitlines():
+        for line in redact(text).splitlines():
             note(f"{record.levelname.lower()}: {line}", url=self._url)
 
 

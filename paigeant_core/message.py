@@ -212,6 +212,11 @@ class PaigeantMessage:
         """Keep the token that its carrier gave; on the wire it stays sealed."""
         self._token = token
 
+    def delegated(self, delegation: Delegation | None, token: Secret | None) -> None:
+        """Let it run on behalf of ``delegation`` from now on, with ``token`` where nothing else carries it."""
+        self.delegation = delegation
+        self._token, self._granted = token, None
+
     def granted(self, token: Secret) -> None:
         """Let :attr:`obo_token` give ``token`` to the step that runs now; the workflow's own stays as it was."""
         self._granted = token

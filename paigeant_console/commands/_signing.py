@@ -1,15 +1,30 @@
-"""The key and the trust policy that the environment names: PAIGEANT_KEY and PAIGEANT_TRUST, each a file."""
+"""Key, trust policy and tokens: the files that PAIGEANT_KEY, PAIGEANT_TRUST and PAIGEANT_TOKENS name."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from paigeant_core.secret import Secret
     from paigeant_core.security.keys import SigningKey
     from paigeant_core.security.trust import Trust
+    from paigeant_core.tokens import Tokens
 
-__all__ = ["dispatchers_key", "key_of_environment", "operators_signing", "trust_of_environment"]
+__all__ = [
+    "dispatchers_key",
+    "key_of_environment",
+    "operators_signing",
+    "read_token",
+    "tokens_of_environment",
+    "trust_of_environment",
+]
+
+MAX_PATH: Final = 400
+"""Characters of a path that nobody takes for a token."""
+
+MAX_TOKEN_INPUT: Final = 64 * 1024
+"""Characters that are read of standard input."""
 
 
 def key_of_environment() -> SigningKey | None:
@@ -65,3 +80,46 @@ def dispatchers_key() -> SigningKey | None:
             raise ConfigError("PAIGEANT_TRUST asks for signatures, and there is no key: set PAIGEANT_KEY")
         trust.check_signer(key, "dispatcher", time.time())
     return key
+
+
+def tokens_of_environment() -> Tokens | None:
+    """What the tokens.toml that PAIGEANT_TOKENS names says; None: tokens ride in memory alone.
+
+    Raises:
+        ConfigError: It, or a file that it names, cannot be read, or is open to others.
+    """
+    path = os.environ.get("PAIGEANT_TOKENS", "")
+    if not path:
+        return None
+    from paigeant_core.tokens import Tokens
+
+    return Tokens.load(path)
+
+
+def read_token(path: str | None) -> Secret | None:
+    """The token in a file that only its owner can read, or, for `-`, on standard input; None: none was named.
+
+    Raises:
+        ConfigError: There is none, others can read it, or it is more than a line.
+    """
+    if path is None:
+        return None
+    import sys
+    from pathlib import Path
+
+    from paigeant_core.errors import ConfigError
+    from paigeant_core.secret import Secret
+
+    if path != "-":
+        from paigeant_core.secret import redact
+        from paigeant_core.tokens.tokens import read_secret
+
+        if len(path) > MAX_PATH or redact(path) != path:
+            raise ConfigError(
+                "--token-file takes the name of a file, not the token: the process list shows what is typed"
+            )
+        return read_secret(Path(path))
+    text = sys.stdin.read(MAX_TOKEN_INPUT).strip() if sys.stdin is not None else ""
+    if not text or not text.isascii() or not text.isprintable():
+        raise ConfigError("--token-file -: standard input must hold a token, one line, and nothing else")
+    return Secret(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, cast
+from urllib.parse import urlsplit
 
 import typer
 
@@ -43,6 +44,18 @@ def dispatch(
             "--on-failure", metavar="WHAT", help="dead_letter, or compensate: undo the executed steps when one fails."
         ),
     ] = "dead_letter",
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE|-",
+            help="The token of the user on whose behalf it runs, in a file of mode 600.",
+        ),
+    ] = None,
+    scope: Annotated[
+        list[str] | None,
+        typer.Option("--scope", metavar="S", help="What the token permits, where it does not tell; may be repeated."),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Follow it until it ended: exit 0 if it completed, else 1.")
     ] = False,
@@ -50,7 +63,7 @@ def dispatch(
     """Start a workflow and print its correlation ID."""
     call.refuse_if_read_only("dispatch")
     from paigeant_console.commands import _values
-    from paigeant_console.commands._signing import dispatchers_key
+    from paigeant_console.commands._signing import dispatchers_key, read_token, tokens_of_environment
     from paigeant_console.commands._wait import outcome, wait_until_over
     from paigeant_console.human import text
     from paigeant_console.runner import run
@@ -61,13 +74,17 @@ def dispatch(
     variables = _values.payload_with(_values.read_payload(payload), _values.variables(var))
     labels = _values.pairs(label, "--label")
     then = cast("OnFailure", on_failure.replace("-", "_"))
-    signer = dispatchers_key()
+    signer, tokens, token = dispatchers_key(), tokens_of_environment(), read_token(token_file)
+    if token is not None and tokens is None:
+        _refuse_in_clear(call.settings.url)
     # Looked at here, so that what cannot be is said even when no broker answers.
     new_workflow(
         itinerary,
         variables,
         topic=topic,
         at=0.0,
+        obo_token=token,
+        obo_scopes=scope or None,
         correlation_id=correlation_id,
         name=name,
         labels=labels,
@@ -76,9 +93,11 @@ def dispatch(
 
     async def main() -> int:
         async with call.broker() as transport:
-            started = await WorkflowDispatcher(transport, signer=signer).dispatch_workflow(
+            started = await WorkflowDispatcher(transport, signer=signer, tokens=tokens).dispatch_workflow(
                 itinerary,
                 variables,
+                obo_token=token,
+                obo_scopes=scope or None,
                 topic=topic,
                 correlation_id=correlation_id,
                 name=name,
@@ -97,3 +116,16 @@ def dispatch(
             return outcome(state)
 
     return run(main())
+
+
+def _refuse_in_clear(url: str) -> None:
+    """Say that a token cannot ride there before anybody asks whether the broker is up.
+
+    Raises:
+        ConfigError: The broker stores messages.
+    """
+    if urlsplit(url).scheme != "memory":
+        from paigeant_core.dispatcher import NEEDS_KEY
+        from paigeant_core.errors import ConfigError
+
+        raise ConfigError(NEEDS_KEY)

@@ -1,4 +1,4 @@
-"""`keygen`: make a key that workflows are signed with."""
+"""`keygen`: make a key that workflows are signed with, or one that tokens are encrypted for."""
 
 from __future__ import annotations
 
@@ -26,11 +26,18 @@ def keygen(
     audience: Annotated[
         str, typer.Option("--audience", metavar="A", help="The environment that it signs for, as in trust.toml.")
     ] = "",
+    topic_key: Annotated[
+        bool, typer.Option("--topic-key", help="Make the key that the tokens of a topic are encrypted for instead.")
+    ] = False,
 ) -> None:
     """Make a key: the private half in FILE, for its owner alone; the public half, and the line for trust.toml, printed.
 
     FILE is what PAIGEANT_KEY names for `dispatch` and `worker`. It is never written over and never printed.
+    With --topic-key it goes into the tokens.toml of workers, and what is printed into that of whoever dispatches.
     """
+    if topic_key:
+        _topic_key(call, file, name, audience)
+        return
     from paigeant_console.safe_text import safe
     from paigeant_core.errors import ConfigError
     from paigeant_core.security.keys import SigningKey
@@ -52,3 +59,20 @@ def keygen(
     call.out.line(safe(json.dumps(public), 1000))
     call.out.line(safe(line, 1000))
     note(f"the private key is in {file}; the first line is the public JWK, the second goes to {name} in trust.toml")
+
+
+def _topic_key(call: Call, file: str, name: str | None, audience: str) -> None:
+    from paigeant_console.safe_text import safe
+    from paigeant_core.errors import ConfigError
+    from paigeant_core.tokens import TopicKey
+
+    if name is not None or audience:
+        raise ConfigError("a topic key is nobody's in particular: leave out --name and --audience")
+    key = TopicKey.generate()
+    key.save(file)
+    public = key.public_document()
+    if call.out.as_json:
+        call.out.document({"file": file, "kid": key.kid, "jwk": public})
+        return
+    call.out.line(safe(json.dumps(public), 1000))
+    note(f"the whole key, which opens tokens, is in {file}; the line is its public half, which encrypts them")

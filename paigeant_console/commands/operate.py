@@ -83,11 +83,23 @@ def hold() -> Action:
 
 
 @verb("release")
-def release(var: Var = None) -> Action:
+def release(
+    var: Var = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE|-",
+            help="The user's new token, in a file of mode 600, where the old one is over.",
+        ),
+    ] = None,
+) -> Action:
     """Let held workflows go on, with values where a person was asked; take back a hold that is still to come."""
+    from paigeant_console.commands._signing import read_token, tokens_of_environment
     from paigeant_core.operations import Release
 
-    return Release(_changes(var))
+    token = read_token(token_file)
+    return Release(_changes(var), token, None if token is None else tokens_of_environment())
 
 
 @verb("skip")

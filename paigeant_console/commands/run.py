@@ -96,22 +96,23 @@ def worker(
     import contextlib
     import sys
 
-    from paigeant_console.commands._signing import key_of_environment, trust_of_environment
+    from paigeant_console.commands._signing import key_of_environment, tokens_of_environment, trust_of_environment
     from paigeant_console.commands._values import count
-    from paigeant_console.logs import to_stderr
+    from paigeant_console.logs import Redacting, to_stderr
     from paigeant_console.runner import run
     from paigeant_console.targets import load_target
 
     call.refuse_if_read_only("worker")
     slots = count(concurrency, "--concurrency", most=10_000)
     settings = call.settings
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(Redacting(sys.stderr)):
         served = load_target(target)
         if slots is not None:
             served.concurrency = slots
         served.topic = _topic(call, served)
         served.signer = key_of_environment() or served.signer
         served.trust = trust_of_environment() or served.trust
+        served.tokens = tokens_of_environment() or served.tokens
         to_stderr(settings.url)
         serving = _Serving(call, served, activity)
         return run(serving.main(), on_signal=serving.stop)

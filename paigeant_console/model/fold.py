@@ -55,7 +55,19 @@ class Sign(NamedTuple):
 class _Trouble:
     """What is to be said of a workflow that does not just move on: few do, so only they have one."""
 
-    __slots__ = ("due_at", "error", "held_by", "lost", "lost_at", "most", "on_deadline", "reason", "runner", "running")
+    __slots__ = (
+        "due_at",
+        "error",
+        "held_by",
+        "lost",
+        "lost_at",
+        "most",
+        "on_deadline",
+        "reason",
+        "runner",
+        "running",
+        "token_until",
+    )
 
     def __init__(self) -> None:
         self.error: dict[str, str] | None = None
@@ -68,6 +80,7 @@ class _Trouble:
         self.most: int | None = None
         self.lost = ""
         self.lost_at = 0.0
+        self.token_until = ""
 
 
 _CALM: Final = _Trouble()
@@ -195,6 +208,11 @@ class Row:
     def most(self) -> int | None:
         """Attempts that this hop has, as far as the last failure told; None: unknown."""
         return self._trouble.most
+
+    @property
+    def token_until(self) -> str:
+        """Until when its token is good, RFC 3339, of one that waits for its next attempt; empty: not known."""
+        return self._trouble.token_until
 
     @property
     def lost(self) -> str:
@@ -378,6 +396,7 @@ class Fold:
             trouble.reason = trouble.due_at = ""
         if kind != _RETRYING:
             trouble.most = None
+            trouble.token_until = ""
 
     def _explain(self, row: Row, record: Record) -> None:
         detail, trouble = record.detail, row.trouble()
@@ -396,6 +415,8 @@ class Fold:
         trouble.on_deadline = str(detail.get("on_deadline", ""))
         most = detail.get("max_attempts")
         trouble.most = most if isinstance(most, int) and record.kind == _RETRYING else None
+        until = detail.get("token_expires_at")
+        trouble.token_until = until if isinstance(until, str) and record.kind == _RETRYING else ""
         operator = detail.get("operator")
         trouble.held_by = operator if isinstance(operator, str) else ""
 

@@ -75,9 +75,9 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
         ascii_only: write ASCII only.
     """
     say = _Words(fold, row, now, ascii_only)
-    if row.state == State.HELD:
-        return Explanation(say.held(), "warn", _REMEDIES[State.HELD])
     stuck = fold.stuck(row, now)
+    if row.state == State.HELD and stuck != "token_expired":
+        return Explanation(say.held(), "warn", _REMEDIES[State.HELD])
     if stuck is not None:
         sentence = _SENTENCES[stuck](say) if stuck in _SENTENCES else STUCK.get(stuck, safe(stuck, _NAME))
         return Explanation(sentence, look(row.state).style or "warn", _REMEDIES.get(stuck, (_AGAIN,)))
@@ -147,7 +147,13 @@ class _Words:
         when = joined((literal(" "), countdown(due - self._now))) if due is not None else EMPTY
         error = self._error()
         after = joined((literal(" after "), error)) if error else EMPTY
-        return joined((literal(f"attempt {row.headers.attempt}{of}"), when, after))
+        until = parsed(row.token_until)
+        over = EMPTY
+        if until is not None and until <= self._now:
+            over = literal("; its token is over, and it will be held")
+        elif until is not None and due is not None and until <= due:
+            over = literal("; its token expires before the next attempt")
+        return joined((literal(f"attempt {row.headers.attempt}{of}"), when, after, over))
 
     def poison(self) -> SafeText:
         """Its workers died."""
@@ -165,6 +171,15 @@ class _Words:
         error = self._row.error
         said = joined((literal(" ("), self._text(error["message"]), literal(")"))) if error is not None else EMPTY
         return joined([*parts, said, again])
+
+    def token_expired(self) -> SafeText:
+        """Its user's token is over."""
+        row = self._row
+        message = row.error["message"] if row.error is not None else ""
+        why = self._text(message) if message else STUCK["token_expired"]
+        if row.state != State.HELD:
+            return why
+        return joined((why, literal("; held at "), self._step(), literal(" since "), self._at(row.at)))
 
     def lost(self) -> SafeText:
         """The broker lost it."""
@@ -254,6 +269,7 @@ _SENTENCES: Final[dict[str, Callable[[_Words], SafeText]]] = {
     "poison": _Words.poison,
     "version": _Words.version,
     "lost": _Words.lost,
+    "token_expired": _Words.token_expired,
     "paused": _Words.paused,
 }
 
@@ -266,6 +282,7 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     "poison": (_remedy("", "mend the handler, then"), _AGAIN),
     "version": (_remedy("", "roll the workers forward"),),
     "lost": (_remedy("retry", "publishes it again"),),
+    "token_expired": (_remedy("", "let its user sign in again, then `release --token-file FILE`"), _PARK),
     "paused": (_remedy("", "`activity resume` lets its workers go on"), _SKIP, _PARK),
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),
     State.DEAD: (_AGAIN, _MENDED),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -10,7 +11,7 @@ import msgspec
 
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
-from paigeant_core.errors import NotEligible
+from paigeant_core.errors import NotEligible, PaigeantError
 from paigeant_core.journal import State
 from paigeant_core.message import PaigeantMessage, check_payload, merge_payload
 from paigeant_core.names import new_id
@@ -106,6 +107,10 @@ class Replay(Action):
         if self.changes:
             payload = merge_payload(payload, self.changes)
         current = standing.headers
+        with suppress(PaigeantError):
+            # On whose behalf it runs is not a matter of the hop: it may have been given another token since.
+            latest = standing.message()
+            source.delegated(latest.delegation, latest.secrets[0] if latest.secrets else None)
         following = source.replaced(
             slip, timestamp=rfc3339(at), run=current.run + 1, epoch=current.epoch + 1, payload=payload
         )

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from paigeant_core import transition as moves
-from paigeant_core.errors import NotEligible
+from paigeant_core.clock import rfc3339
+from paigeant_core.delegation import Delegation, delegation_of
+from paigeant_core.errors import InvalidMessage, NotEligible
 from paigeant_core.handoff import GO_ON
 from paigeant_core.journal import State
-from paigeant_core.message import merge_payload
+from paigeant_core.message import PaigeantMessage, merge_payload
 from paigeant_core.operations.action import Action, back_to, next_epoch, noted, said
 from paigeant_core.operations.standing import LIVE, Standing
+from paigeant_core.permission import check_scopes
+from paigeant_core.secret import Secret
 from paigeant_core.transition import Transition
+
+if TYPE_CHECKING:
+    # Not at run time: who hands over no token starts without the cryptography.
+    from paigeant_core.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +55,32 @@ class Release(Action):
     running step whose hold is still to come it takes that back, journalled as one
     ``operated``, in the same epoch; the worker notices nothing.
 
+    One that was held because its user's token is over goes on with another one, of the
+    same user and for no more than before.
+
     Attributes:
         values: fields that are put into the payload.
+        token: the user's new token; None: it goes on with the one that it has.
+        tokens: lets that ride sealed; None: only in memory can it ride as it is.
     """
 
     name: ClassVar[str] = "release"
     needs: ClassVar[frozenset[str]] = frozenset({State.HELD})
 
     values: Mapping[str, Any] = field(default_factory=dict)
+    token: Secret | None = field(default=None, repr=False)
+    tokens: Tokens | None = field(default=None, repr=False)
 
     def check(self, standing: Standing) -> str:
         """See :meth:`Action.check`."""
         if self.asks(standing):
-            if self.values:
-                raise NotEligible("it is not held yet: values can be given when it is")
+            if self.values or self.token is not None:
+                raise NotEligible("it is not held yet: values or a token can be given when it is")
             return f"takes back what {standing.asker}"
         beside = Action.check(self, standing)
         merge_payload(standing.message().payload_bytes, self.values)
+        if self.token is not None:
+            self._renewed(standing.message(), self.token)
         return beside
 
     def asks(self, standing: Standing) -> str:
@@ -76,7 +93,36 @@ class Release(Action):
             detail["changed"] = sorted(self.values)
         payload = merge_payload(standing.message().payload_bytes, self.values)
         message = next_epoch(standing, at, payload=payload)
+        if self.token is not None:
+            renewed = self._renewed(message, self.token)
+            if renewed.expired(at):
+                raise NotEligible(f"the new token expired at {rfc3339(renewed.exp)}")
+            if self.tokens is None:
+                message.delegated(renewed, self.token)
+            else:
+                message.delegated(self.tokens.carry(message.correlation_id, self.token, renewed), None)
+            detail["reauthorized"] = True
         return noted(moves.release(message, at, said(detail)), message, at, detail)
+
+    def _renewed(self, message: PaigeantMessage, token: Secret) -> Delegation:
+        """What is known of the new token, if it may take the place of the one before.
+
+        Raises:
+            NotEligible: why not.
+        """
+        before = message.delegation
+        if before is None:
+            raise NotEligible("it runs on nobody's behalf: no token can be handed to it")
+        if self.tokens is None and not message.in_clear:
+            raise NotEligible("its token rides sealed: to hand it a new one needs the topic key, see PAIGEANT_TOKENS")
+        try:
+            renewed = delegation_of(token)
+            if why := before.narrowed_by(renewed):
+                raise NotEligible(f"the new token cannot take the place of the one before: {why}")
+            check_scopes(message.routing_slip, renewed, strict=before.scope is not None)
+        except InvalidMessage as error:
+            raise NotEligible(f"the new token will not do: {error}") from None
+        return renewed
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from paigeant_core.security.trust import Trust
 
 
+_STAYS = frozenset({"hold", "cancel", "dead-letter"})
+"""Operations after which nothing is run."""
+
+
 class Operations(Control):
     """Acts on the workflows of one topic, on behalf of one operator.
 
@@ -151,7 +155,8 @@ class Operations(Control):
             said = action.check(standing)
             if standing.state != State.QUARANTINED and _may_be_signed(standing, plain=self._plain):
                 self.pen.look(action, standing, self.transport.clock.now())
-            return Line(correlation_id, standing, True, said)
+            over = _token_is_over(action, standing, self.transport.clock.now())
+            return Line(correlation_id, standing, True, "; ".join(filter(None, (said, over))))
         except PaigeantError as error:
             return Line(correlation_id, standing, False, str(error))
 
@@ -315,6 +320,17 @@ class Operations(Control):
             raise Refused(f"{what}: this is read-only")
         if self.trust is not None:
             self.pen.check(what, self.transport.clock.now())
+
+
+def _token_is_over(action: Action, standing: Standing, now: float) -> str:
+    """That a workflow will not get far whose user's token expired; empty: that is not so, or no matter."""
+    body = standing.record.body
+    if action.name in _STAYS or body is None or b'"delegation":' not in body or standing.state == State.QUARANTINED:
+        return ""
+    delegation = standing.message().delegation
+    if delegation is None or not delegation.expired(now) or getattr(action, "token", None) is not None:
+        return ""
+    return f"its token expired at {rfc3339(delegation.exp)}: its next step is held, until release hands it another"
 
 
 def _may_be_signed(standing: Standing, *, plain: bool) -> bool:

@@ -133,9 +133,14 @@ class Control(ABC):
             pace: how fast, and when it stops by itself.
 
         Raises:
-            Refused: read-only.
+            Refused: read-only, or it hands over a token, which no record may hold.
         """
         self._allow(plan.action.name)
+        if getattr(plan.action, "token", None) is not None:
+            raise Refused(
+                f"{plan.action.name}: a token is handed over at once, to at most 100 workflows, without --rate, --ramp "
+                "and --brake: nobody else could go on with it"
+            )
         now = self.transport.clock.now()
         status = OperationStatus(
             plan.operation_id,

@@ -256,6 +256,8 @@ def to_document(action: Action) -> dict[str, Any]:
     """An action as its operation's log keeps it."""
     document: dict[str, Any] = {"name": action.name}
     for item in fields(action):  # type: ignore[arg-type]  # every action is a dataclass
+        if not item.repr:
+            continue  # a secret, and what belongs to it, is on no record
         value = getattr(action, item.name)
         if isinstance(value, bytes):
             value = {"base64": base64.b64encode(value).decode()}

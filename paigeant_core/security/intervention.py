@@ -239,4 +239,4 @@ def _signed_message(standing: Standing) -> PaigeantMessage | None:
 
 
 def _changes(action: Action) -> bool:
-    return action.name in CHANGING or bool(getattr(action, "values", None))
+    return action.name in CHANGING or bool(getattr(action, "values", None) or getattr(action, "token", None))

@@ -18,10 +18,12 @@ from paigeant_console.model.fold import Fold, Row
 from paigeant_console.model.stuck import Explanation, explain, keys_line
 from paigeant_console.model.times import spoken
 from paigeant_core import transition as moves
+from paigeant_core.delegation import Delegation
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.errors import UnsupportedVersion
+from paigeant_core.errors import TokenExpired, UnsupportedVersion
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.message import Headers
+from paigeant_core.permission import withheld
 from paigeant_core.transports import get_transport
 from paigeant_core.transports.types import WorkerInfo, WorkerStatus, worker_record
 from tests.console.test_fold import NOW, Story, worker
@@ -164,6 +166,36 @@ def test_version_says_when_it_is_offered_again() -> None:
         "its message is newer than w-1 can read (spec version 2; this code reads up to 1); offered again in 20s"
     )
     assert keys_line(why(fold, row, NOW)) == "roll the workers forward"
+
+
+def test_a_token_that_is_over_says_since_when_and_what_helps() -> None:
+    story = Story("charge", at=TEN_TO_TEN)
+    expired = TokenExpired("its token expired at 2026-11-28T09:49:00.000Z")
+    story.add(withheld(story.message, expired, story.span()))
+    fold, row = story.fold()
+    assert (row.state, fold.stuck(row, NOW)) == (State.HELD, "token_expired")
+    assert sentence(fold, row, TEN_TO_TEN + 60) == f"{expired}; held at charge since 09:50"
+    assert keys_line(why(fold, row, NOW)) == (
+        "let its user sign in again, then `release --token-file FILE`; d parks it among the dead letters"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lives", "said"),
+    [
+        (60, ""),
+        (8, "; its token expires before the next attempt"),
+        (3, "; its token is over, and it will be held"),
+    ],
+)
+def test_a_token_that_will_not_last_until_the_next_attempt_is_told_of(lives: int, said: str) -> None:
+    story = Story("charge", at=TEN_TO_TEN)
+    story.message.delegation = Delegation(exp=int(TEN_TO_TEN) + lives)
+    story.fails(delay=10)
+    fold, row = story.fold()
+    assert sentence(fold, row, TEN_TO_TEN + 4) == f"attempt 2 in 10s after ValueError: no{said}"
+    story.done()
+    assert story.fold()[1].token_until == ""
 
 
 @pytest.mark.parametrize(
