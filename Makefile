@@ -31,7 +31,7 @@ help:
 	@echo "make fuzz         give hostile input to all that reads it, ten minutes a reader"
 	@echo "make outage       5 000 workflows dead of three causes, brought back by operators, on both brokers"
 	@echo "make screenshots  draw the pictures of the documentation anew"
-	@echo "make servers      see that redis-server, rabbitmq-server and tmux are there for the tests"
+	@echo "make servers      see that redis-server, rabbitmq-server, tmux and Chromium are there for the tests"
 	@echo "make clean        remove caches and what was built; the virtual environment stays"
 
 # The stamps make a second run quick. They are older than pyproject.toml once that changes.

@@ -85,6 +85,9 @@ MIN_WIDTH: Final = 60
 MIN_HEIGHT: Final = 15
 """Lines below which it does."""
 
+SERVED: Final = "paigeant_console.served:ServedDriver"
+"""The driver that `serve` names in TEXTUAL_DRIVER: the screen is in a browser."""
+
 _GRACE_S: Final = 5.0
 _CRASH_LOGS_KEPT: Final = 20
 _CRASH_LOG_LIMIT: Final = 256 * 1024
@@ -132,6 +135,9 @@ def check_terminal(
         TerminalError: If this is no terminal, or one that cannot move its cursor.
     """
     environ = os.environ if environ is None else environ
+    if environ.get("TEXTUAL_DRIVER") == SERVED:
+        # The page's terminal, whose size `serve` says; what comes and goes through the pipes is its own protocol.
+        return Terminal(term=SERVED, width=80, height=24, ascii_only=ascii_only)
     stdin = sys.__stdin__ if stdin is None else stdin
     stderr = sys.__stderr__ if stderr is None else stderr
     for stream, name in ((stdin, "standard input"), (stderr, "standard error")):

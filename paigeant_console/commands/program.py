@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "demo": ("run", "demo"),
     "dev": ("run", "dev"),
     "worker": ("run", "worker"),
+    "serve": ("serve", "serve"),
     "dispatch": ("dispatch", "dispatch"),
     "list": ("look", "list_"),
     "show": ("look", "show"),

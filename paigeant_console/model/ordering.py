@@ -43,6 +43,10 @@ class SortedKeys:
         rank = self._rank_of.get(key)
         return None if rank is None else len(self._ranks) - 1 - bisect_left(self._ranks, rank)
 
+    def rank_of(self, key: str) -> Rank | None:
+        """What an ID is ordered by; None: it is not here."""
+        return self._rank_of.get(key)
+
     def replace(self, ranks: Mapping[str, Rank]) -> None:
         """Hold these IDs and no others."""
         self._rank_of = dict(ranks)

@@ -35,6 +35,7 @@ from paigeant_console.model.query_terms import (
     Time,
     View,
     as_number,
+    narrows,
     needs_payload,
 )
 from paigeant_core.clock import parse_rfc3339
@@ -132,6 +133,26 @@ class Query:
     def needs_payload(self) -> bool:
         """Whether the answer may depend on the payload, which costs a look into the message."""
         return needs_payload(self.node)
+
+    def narrows(self, other: Query) -> bool:
+        """Whether what this one selects is among what another one selected, as where somebody typed one letter more.
+
+        What time alone makes true is not: then False.
+
+        Args:
+            other: The query before.
+        """
+        return narrows(self.node, other.node) and not any(map(self._may_ask_for, STUCK_WORDS))
+
+    def _may_ask_for(self, word: str) -> bool:
+        """Whether a word that comes with time (`stuck`) may be what a term looks for."""
+        nodes = self.node.nodes if isinstance(self.node, AllOf) else (self.node,)
+        return any(
+            isinstance(node, Everywhere | Text)
+            and (isinstance(node, Everywhere) or node.name == "stuck")
+            and node.pattern.matches(word)
+            for node in nodes
+        )
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

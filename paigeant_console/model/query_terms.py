@@ -23,6 +23,7 @@ __all__ = [
     "Time",
     "View",
     "as_number",
+    "narrows",
     "needs_payload",
 ]
 
@@ -45,6 +46,10 @@ class View(Protocol):
     @abstractmethod
     def everything(self) -> Iterable[str]:
         """Every text of it, the payload's last."""
+
+    @abstractmethod
+    def holds(self, needle: str) -> bool:
+        """Whether a folded text stands somewhere in one of `everything`; views have quicker ways to find out."""
 
     @abstractmethod
     def now(self) -> float:
@@ -73,6 +78,20 @@ class Pattern(msgspec.Struct, frozen=True):
 
     pieces: tuple[str, ...]
     whole: bool = False
+
+    @property
+    def needle(self) -> str | None:
+        """The text that a value has to hold; None: it is not as simple as that."""
+        return self.pieces[0] if len(self.pieces) == 1 and not self.whole else None
+
+    def narrows(self, other: Pattern) -> bool:
+        """Whether every value that fits this one fits the other too, as is plain to see: it was typed on.
+
+        Args:
+            other: What stood there before.
+        """
+        mine, its = self.needle, other.needle
+        return self == other or (mine is not None and its is not None and its in mine)
 
     def matches(self, value: str) -> bool:
         """Whether a value fits.
@@ -103,7 +122,10 @@ class Everywhere(msgspec.Struct, frozen=True):
 
     def matches(self, view: View) -> bool:
         """See `Query.matches`."""
-        return any(map(self.pattern.matches, view.everything()))
+        pattern = self.pattern
+        if len(pattern.pieces) == 1 and not pattern.whole:
+            return view.holds(pattern.pieces[0])
+        return any(map(pattern.matches, view.everything()))
 
 
 class Text(msgspec.Struct, frozen=True):
@@ -212,6 +234,25 @@ def needs_payload(node: Node) -> bool:
         # One that matches all has nothing to look for.
         return any(node.pattern.pieces)
     return isinstance(node, Text | KeyedNumber) and node.name == "payload"
+
+
+def narrows(node: Node, other: Node) -> bool:
+    """Whether all that a query selects, now or later, another one selects by now, as is plain to see from their form.
+
+    Args:
+        node: The one, that somebody types on.
+        other: What they had typed before.
+    """
+    if isinstance(other, AllOf):
+        parts = node.nodes if isinstance(node, AllOf) else (node,)
+        return all(any(narrows(part, term) for part in parts) for term in other.nodes)
+    if isinstance(node, AllOf):
+        return any(narrows(part, other) for part in node.nodes)
+    if isinstance(node, Everywhere) and isinstance(other, Everywhere):
+        return node.pattern.narrows(other.pattern)
+    if isinstance(node, Text) and isinstance(other, Text):
+        return (node.name, node.key) == (other.name, other.key) and node.pattern.narrows(other.pattern)
+    return False
 
 
 def as_number(text: str) -> float | None:

@@ -90,6 +90,8 @@ class WorkflowList:
         self._groups.choose(grouping)
         self._query: Query | None = None
         self._timed = False
+        self._asks_payload = False
+        self._by_creation = False
         self._todo: list[str] = []
         self._found: dict[str, Member] | None = None
         self._late: set[str] = set()
@@ -217,7 +219,7 @@ class WorkflowList:
         if row is None or (self._base is not None and not self._base(row)):
             return None
         if self._query is not None:
-            body = self.body(key) if self.body is not None and self._query.needs_payload else None
+            body = self.body(key) if self.body is not None and self._asks_payload else None
             if not self._query.matches(RowView(fold, row, now, body)):
                 return None
         return group_of(row, self._groups.grouping), self._rank(row)
@@ -226,6 +228,11 @@ class WorkflowList:
         headers = row.headers
         if self.order == "updated":
             return row.at, headers.correlation_id
+        if self.order == "created" and self._by_creation:
+            # It was created once, and reading the time again takes as long as matching the row.
+            known = self._keys.rank_of(row.correlation_id)
+            if known is not None:
+                return known
         # What is no time goes to the end, wherever its text would sort.
         created = parsed(headers.created_at) or 0.0
         if self.order == "created":
@@ -286,9 +293,14 @@ class WorkflowList:
 
     def set_query(self, query: Query | None) -> None:
         """Show the workflows that ``query`` selects, once :meth:`scan` is through."""
+        before = None if self._found is not None or self.grouping != "none" or self._timed else self._query
         self._query = None if query is None or query.selects_all else query
         self._timed = self._query is not None and any(word in self._query.text for word in _TIMED)
+        self._asks_payload = self._query is not None and self._query.needs_payload
         self.rescan()
+        if self._query is not None and before is not None and not self._timed and self._query.narrows(before):
+            # One letter more: what did not match the letters before does not match now.
+            self._todo = list(self._keys)
 
     def set_order(self, order: Order) -> None:
         """Order by something else, once :meth:`scan` is through."""
@@ -317,8 +329,7 @@ class WorkflowList:
             with self._rows.lock:
                 now = self._rows.now()
                 for key in some:
-                    member = self._ranked(key, now)
-                    if member is not None:
+                    if (member := self._ranked(key, now)) is not None:
                         found[key] = member
             if self._todo and time.perf_counter() >= until:
                 return False
@@ -326,6 +337,7 @@ class WorkflowList:
             self._keys.replace({key: rank for key, (_, rank) in found.items()})
         else:
             self._keys.replace(self._groups.replace(found))
+        self._by_creation = self.order == "created" and self.grouping == "none"
         late, self._late, self._found = self._late, set(), None
         self.absorb(late)
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
+from textual.timer import Timer
 from textual.widget import Widget
 
 from paigeant_console.actions import Situation, commands, key_of
@@ -24,6 +25,9 @@ from paigeant_console.widgets.workflow_table import WorkflowTable
 from paigeant_core.operations import Report
 
 __all__ = ["WorkflowListScreen"]
+
+PAUSE: Final = 0.001
+"""Seconds between two slices of a filter."""
 
 _ORDERED: Final[dict[Order, str]] = {
     "created": "creation, newest first",
@@ -58,6 +62,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         rows.body = shared.feed.bodies.get
         self.table = WorkflowTable(rows, dead=self.dead, empty=self.sentence(), ascii_only=shared.ascii_only)
         self._subscription: Subscription | None = None
+        self._next_slice: Timer | None = None
 
     def body(self) -> Iterable[Widget]:
         """The filter and the table."""
@@ -240,9 +245,15 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         return [(literal(f"{self.rows.matched:,} of {self.total():,}"), "dim")]
 
     def _scan(self) -> None:
-        """Apply a new filter in slices, and let keys in between them."""
+        """Apply a new filter in slices, and let keys and painting in between them."""
+        if self._next_slice is not None:
+            self._next_slice.stop()
+            self._next_slice = None
         if not self.rows.scan():
-            self.call_later(self._scan)
+            # By a timer: a message to itself would keep the queue from ever being empty, and Textual paints, and reads
+            # what was typed, when it is. What is shown meanwhile is the flush's to say.
+            self._next_slice = self.set_timer(PAUSE, self._scan)
+            return
         self._show()
         if self.prompt.asking:
             self.prompt.note(self.found())

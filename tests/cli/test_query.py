@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -387,3 +388,67 @@ def test_equal_queries_are_equal() -> None:
     assert isinstance(parse("!a").node, Not)
     assert Query(parse("a").node, "whatever") == parse("a")
     assert "state:dead" in repr(parse("state:dead"))
+
+
+# Letters that fold to others, that JSON writes in several ways, and that numbers are made of.
+_TRICKY = st.text(st.sampled_from('aAsS019.eE+-"\\/\x00\u017f\u212a\xdf\ufb01nul_wok'), max_size=4)
+_VALUES = st.recursive(
+    st.one_of(_TRICKY, st.integers(-1000, 1000), st.floats(allow_nan=False, allow_infinity=False), st.none()),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(_TRICKY, inner, max_size=2)),
+    max_leaves=4,
+)
+
+
+@given(_VALUES, _TRICKY, _TRICKY, st.booleans())
+@example({"a": 1e3}, "000.0", "", False)
+@example({"a": "\u212a"}, "k", "", False)
+@example({"a": "k"}, "k", "", True)
+def test_the_quick_way_to_look_everywhere_finds_what_the_slow_one_does(
+    value: object, needle: str, name: str, escaped: bool
+) -> None:
+    payload = json.dumps({"value": value}, ensure_ascii=escaped).encode()
+    started = new_workflow(
+        ["validate", "K"], payload, topic="shop", name=name, labels={"l": name} if name else {}, at=1
+    )
+    record = moves.dispatch(started, 1).record
+    fold = Fold()
+    fold.apply([record])
+    (row,) = fold.rows.values()
+    view = RowView(fold, row, NOW, record.body)
+    folded = needle.casefold()
+    assert view.holds(folded) == any(folded in text.casefold() for text in view.everything())
+
+
+@given(_QUERIES, _QUERIES, st.text(max_size=2))
+@example("name:on", "name:onb", "")
+@example("ann", "anna", "")
+@example("state:dead ann", "anna state:dead", "")
+def test_a_query_that_narrows_another_selects_nothing_more(one: str, other: str, more: str) -> None:
+    record = dead()
+    fold = Fold()
+    fold.apply([record])
+    view = RowView(fold, fold.rows["3f2a-order"], NOW, record.body)
+    try:
+        pairs = [(parse(other), parse(one)), (parse(one + more), parse(one))]
+    except QueryError:
+        return
+    for narrow, wide in pairs:
+        if narrow.narrows(wide) and narrow.matches(view):
+            assert wide.matches(view)
+
+
+def test_what_is_typed_on_narrows_and_what_time_may_make_true_does_not() -> None:
+    def narrows(one: str, other: str) -> bool:
+        return parse(one).narrows(parse(other))
+
+    assert narrows("anna", "ann")
+    assert narrows("name:onboard", "name:onb")
+    assert narrows("state:dead anna", "anna")
+    assert not narrows("ann", "anna")
+    assert not narrows("name:ann", "ann")
+    assert not narrows("!anna", "!ann")
+    assert not narrows("an*", "an")
+    assert not narrows("ann OR bo", "ann")
+    # A row that is not stuck now may be so in a minute.
+    assert not narrows("work", "wor")
+    assert not narrows("stuck:no_worker", "stuck:no_w*")

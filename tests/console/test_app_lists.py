@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.console import story as told
 from tests.console.appkit import console
 from tests.console.story import Story, sample_story
@@ -158,3 +160,15 @@ async def test_marks(tmp_path: Path) -> None:
         assert opened.screen.targets() == [told.HELD]
         await opened.press(" ", " ")
         assert opened.screen.table.marks == ()
+
+
+async def test_keys_are_heard_while_a_filter_is_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        rows = opened.screen.rows
+        # A filter that takes for ever.
+        monkeypatch.setattr(type(rows), "scan", lambda self: False)
+        await opened.press("/", *"zxk")
+        assert any(line.startswith("/") and "zxk" in line for line in opened.lines()), opened.text()
+        await opened.press("escape")
+        await opened.press("2")
+        assert opened.screen.view == "traffic"
