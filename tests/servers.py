@@ -34,7 +34,16 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import quote
 
-__all__ = ["PrivateServer", "RabbitServer", "RedisServer", "ServerError", "ServerMissing", "SharedServer", "free_port"]
+__all__ = [
+    "PrivateServer",
+    "RabbitCluster",
+    "RabbitServer",
+    "RedisServer",
+    "ServerError",
+    "ServerMissing",
+    "SharedServer",
+    "free_port",
+]
 
 HOST = "127.0.0.1"
 _PORTS = range(20_000, 30_000)
@@ -387,6 +396,7 @@ class RabbitServer(PrivateServer):
         plugins: More plugins to enable.
         conf: More lines of rabbitmq.conf, by name.
         start_timeout: Seconds until a start counts as failed.
+        cluster: What it belongs to; else it is alone.
     """
 
     name = "rabbitmq"
@@ -402,8 +412,10 @@ class RabbitServer(PrivateServer):
         plugins: Sequence[str] = (),
         conf: Mapping[str, str] | None = None,
         start_timeout: float = 50.0,
+        cluster: RabbitCluster | None = None,
     ) -> None:
         super().__init__(start_timeout=start_timeout)
+        self.cluster = cluster
         self.management = management
         self.vhost = vhost
         self.plugins = tuple(plugins)
@@ -470,6 +482,8 @@ class RabbitServer(PrivateServer):
         while len(ports) < 4:
             ports.add(free_port())
         self.port, self._epmd_port, self._dist_port, self.management_port = ports
+        if self.cluster is not None:
+            self._epmd_port = self.cluster.epmd_port
         self.node = f"paigeant-{self.port}@localhost"
 
     def _environment(self) -> dict[str, str]:
@@ -504,16 +518,17 @@ class RabbitServer(PrivateServer):
         self._write_configuration()
         # The log is appended to: what it said before this start is no sign of readiness.
         self._log_offset = self.log_path.stat().st_size if self.log_path.exists() else 0
-        # In the foreground: one that a node starts for itself would stay behind as a daemon.
         environment = self._environment()
-        self._helpers = [self._spawn([epmd, "-address", HOST, "-port", str(self._epmd_port)], env=environment)]
+        if self.cluster is None:
+            # In the foreground: one that a node starts for itself would stay behind as a daemon.
+            self._helpers = [self._spawn([epmd, "-address", HOST, "-port", str(self._epmd_port)], env=environment)]
         return self._spawn([server], env=environment)
 
     def _write_configuration(self) -> None:
         directory = self.directory
         cookie = directory / ".erlang.cookie"
         if not cookie.exists():
-            cookie.write_text(os.urandom(16).hex(), encoding="ascii")
+            cookie.write_text(self.cluster.cookie if self.cluster else os.urandom(16).hex(), encoding="ascii")
             cookie.chmod(stat.S_IRUSR)
         plugins = [*self.plugins, *(["rabbitmq_management"] if self.management else [])]
         (directory / "enabled_plugins").write_text(f"[{','.join(plugins)}].\n", encoding="ascii")
@@ -529,6 +544,8 @@ class RabbitServer(PrivateServer):
         }
         if self.management:
             conf |= {"management.tcp.ip": HOST, "management.tcp.port": str(self.management_port)}
+        if self.cluster is not None:
+            conf |= self.cluster.conf_for(self)
         conf |= self.conf
         text = "".join(f"{key} = {value}\n" for key, value in conf.items())
         (directory / "rabbitmq.conf").write_text(text, encoding="utf-8")
@@ -541,6 +558,98 @@ class RabbitServer(PrivateServer):
                 return b"Server startup complete" in log.read() and _speaks_amqp(self.port)
         except OSError:
             return False
+
+
+class _Epmd(PrivateServer):
+    """The name server of a cluster's nodes: it must outlive each of them."""
+
+    name = "epmd"
+
+    @property
+    def url(self) -> str:
+        return f"epmd://{HOST}:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        return self.directory / "output.log"
+
+    def _choose_ports(self) -> None:
+        self.port = free_port()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        program = shutil.which("epmd")
+        if program is None:
+            raise ServerMissing("epmd")
+        return self._spawn([program, "-address", HOST, "-port", str(self.port)])
+
+    def _is_ready(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection((HOST, self.port), timeout=2):
+            return True
+        return False
+
+
+class RabbitCluster:
+    """RabbitMQ nodes on this machine that form one cluster. Quorum queues and streams have a member on each.
+
+    Args:
+        size: How many nodes.
+    """
+
+    def __init__(self, size: int = 3) -> None:
+        self.cookie = os.urandom(16).hex()
+        self.nodes = [RabbitServer(cluster=self, start_timeout=120.0) for _ in range(size)]
+        self._epmd = _Epmd(start_timeout=20.0)
+
+    @property
+    def epmd_port(self) -> int:
+        """Where the nodes find each other."""
+        return self._epmd.port
+
+    def conf_for(self, node: RabbitServer) -> dict[str, str]:
+        """The lines of rabbitmq.conf that let a node join the first one when it starts for the first time."""
+        first = self.nodes[0]
+        if node is first:
+            return {}
+        return {
+            "cluster_formation.peer_discovery_backend": "classic_config",
+            "cluster_formation.classic_config.nodes.1": first.node,
+        }
+
+    def start(self) -> Self:
+        """Start the nodes, one after the other: each joins the first."""
+        self._epmd.start()
+        try:
+            for node in self.nodes:
+                node.start()
+            found = self.nodes[0].ctl("eval", "length(rabbit_nodes:all_running()).")
+            if found.strip() != str(len(self.nodes)):
+                raise ServerError(f"only {found} of {len(self.nodes)} nodes form a cluster")
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Kill all nodes and delete what they had."""
+        for server in (*self.nodes, self._epmd):
+            server.close()
+
+    def leads(self, queue: str) -> dict[RabbitServer, int]:
+        """By node that runs: how many queues whose names contain `queue` it leads."""
+        asked = next(node for node in self.nodes if node.running)
+        leaders = asked.ctl("list_queues", "--no-table-headers", "name", "leader").splitlines()
+        counts = dict.fromkeys((node for node in self.nodes if node.running), 0)
+        for line in leaders:
+            name, _, leader = line.partition("\t")
+            for node in counts:
+                counts[node] += queue in name and leader.strip() == node.node
+        return counts
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def _speaks_amqp(port: int) -> bool:

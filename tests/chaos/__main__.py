@@ -29,6 +29,8 @@ def faults_of(ground: type[Ground], wanted: list[str]) -> list[str]:
     """The faults that make sense on a broker."""
     if issubclass(ground, MemoryGround):
         return [fault for fault in wanted if fault == "kill"]
+    if ground.goes_on:
+        return [fault for fault in wanted if fault == "kill"]
     return [fault for fault in wanted if fault != "power" or issubclass(ground, RedisEverysecGround)]
 
 
@@ -64,7 +66,7 @@ def cells(verdict: Verdict) -> list[str]:
         str(verdict.kills),
         str(verdict.restarts),
         lost,
-        str(len(verdict.twice)),
+        f"{len(verdict.twice)}" + (f" (+{verdict.by_crash} by a crash of the broker)" if verdict.by_crash else ""),
         again,
         f"{verdict.takeover:.1f}" if verdict.takeover else "-",
         f"{verdict.recovery:.1f}" if verdict.restarts else "-",

@@ -14,16 +14,25 @@ from redis.exceptions import RedisError
 from paigeant_core.clock import Clock
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.servers import RabbitServer, RedisServer
+from tests.chaos.proxy import Proxy
+from tests.servers import RabbitCluster, RabbitServer, RedisServer
 
 FORGOTTEN = 1.0
 """Seconds of writing that a machine loses with its power where the file is synced every second."""
 
 
 class Ground:
-    """A broker."""
+    """A broker.
+
+    Attributes:
+        name: of it.
+        eventual: its crash may let a hop that it had not confirmed run twice.
+        goes_on: it serves on when one of its processes is killed.
+    """
 
     name: ClassVar[str] = ""
+    eventual: ClassVar[bool] = False
+    goes_on: ClassVar[bool] = False
 
     @property
     def url(self) -> str:
@@ -186,6 +195,7 @@ class RabbitGround(Ground):
     """A RabbitMQ node of one's own."""
 
     name = "rabbitmq"
+    eventual = True
 
     def __init__(self) -> None:
         self._server = RabbitServer()
@@ -213,6 +223,52 @@ class RabbitGround(Ground):
         self._server.close()
 
 
+class ClusterGround(Ground):
+    """Three RabbitMQ nodes that form a cluster, behind a balancer of ours.
+
+    Each kill takes the node that leads most of the work queues.
+    """
+
+    name = "rabbitmq-cluster"
+    eventual = True
+    goes_on = True
+
+    def __init__(self) -> None:
+        self._cluster = RabbitCluster()
+        self._proxy: Proxy | None = None
+        self._killed: list[RabbitServer] = []
+
+    @property
+    def url(self) -> str:
+        assert self._proxy is not None
+        return self._proxy.through(self._cluster.nodes[0].url)
+
+    def start(self) -> Self:
+        self._cluster.start()
+        self._proxy = Proxy(*(node.port for node in self._cluster.nodes)).start()
+        return self
+
+    def settle_down(self) -> None:
+        for node in self._cluster.nodes:
+            node.flush()
+
+    def kill(self, *, power: bool = False) -> float:
+        leads = self._cluster.leads(".work.")
+        node = max(leads, key=lambda found: leads[found])
+        node.kill()
+        self._killed.append(node)
+        return 0.0
+
+    def revive(self) -> None:
+        while self._killed:
+            self._killed.pop().start()
+
+    def close(self) -> None:
+        if self._proxy is not None:
+            self._proxy.close()
+        self._cluster.close()
+
+
 GROUNDS: dict[str, type[Ground]] = {
-    ground.name: ground for ground in (MemoryGround, RedisGround, RedisEverysecGround, RabbitGround)
+    ground.name: ground for ground in (MemoryGround, RedisGround, RedisEverysecGround, RabbitGround, ClusterGround)
 }

@@ -298,6 +298,16 @@ def recoveries(events: Sequence[Event], what: str = BROKER) -> list[float]:
     return found
 
 
+def pauses(events: Sequence[Event], what: str = BROKER, after: float = 30.0) -> list[float]:
+    """The longest time without a start of a handler, from each outage's begin until `after` seconds behind its end."""
+    starts = [event.at for event in events if event.what == STARTED]
+    found = []
+    for down, up in outages(events, what):
+        near = [at for at in starts if down - 1 <= at <= up + after]
+        found.append(max((second - first for first, second in pairwise(near)), default=0.0))
+    return found
+
+
 def rate(events: Iterable[Event], since: float, until: float) -> float:
     """Steps that came to an end per second between two times."""
     if until <= since:

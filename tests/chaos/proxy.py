@@ -39,14 +39,14 @@ class Proxy:
     """A proxy in front of one port of this machine.
 
     Args:
-        target: the port.
+        targets: the port; of several the next one that answers, in turns, as a load balancer does.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, *targets: int) -> None:
         self.port = 0
         self.connections = 0
         """How many were made through it."""
-        self._target = target
+        self._targets = list(targets)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="chaos-proxy", daemon=True)
         self._server: asyncio.Server | None = None
@@ -101,6 +101,11 @@ class Proxy:
     def delay(self, seconds: float) -> None:
         """Let everything take so long each way."""
         self._do(self._set(delay=seconds))
+
+    def aim(self, *targets: int) -> None:
+        """Let new connections go elsewhere, and hang up on those that stand."""
+        self._targets = list(targets)
+        self.drop()
 
     def mend(self) -> None:
         """All as before. What was held up passes now."""
@@ -158,7 +163,7 @@ class Proxy:
         try:
             if self._cut:
                 return
-            far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
+            far_reader, far_writer = await self._connect()
             self._open.add(far_writer)
             try:
                 await asyncio.gather(self._pass(reader, far_writer, "there"), self._pass(far_reader, writer, "back"))
@@ -174,6 +179,17 @@ class Proxy:
             self._tasks.discard(task)
             self._open.discard(writer)
             writer.transport.abort()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        refused: OSError = ConnectionRefusedError("no target")
+        for _ in range(len(self._targets)):
+            target = self._targets[self.connections % len(self._targets)]
+            try:
+                return await asyncio.open_connection(HOST, target)
+            except OSError as error:
+                refused = error
+                self.connections += 1
+        raise refused
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: str) -> None:
         """Pass on what comes, in order, each piece so much later."""

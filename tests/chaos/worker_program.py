@@ -11,6 +11,7 @@ Its environment:
     CHAOS_GATE                  no step comes to its end until there is such a file
     CHAOS_BLOCK_MS              the step `block` holds up the whole loop for so long
     CHAOS_LEASE, CHAOS_CONCURRENCY, CHAOS_DRAIN
+    CHAOS_LOOKOUT               seconds between two looks for what RabbitMQ lost, and twice as many of grace
     CHAOS_CLOCK                 seconds by which the clock jumps to and fro
     CHAOS_FAULT                 a point to die at, see `tests.chaos.faults`
     CHAOS_MENDED                the step `fragile` fails for good until there is such a file
@@ -32,6 +33,7 @@ from typing import Any
 from paigeant_core import ActivityContext, NonRetryable, Worker
 from paigeant_core.errors import ConnectError
 from paigeant_core.transports import get_transport
+from paigeant_core.transports.rabbitmq import lookout
 from tests.chaos import ledger
 from tests.chaos.faults import arm
 
@@ -103,6 +105,8 @@ def build(environ: Mapping[str, str], book: ledger.Ledger) -> Worker:
 def program() -> Worker:
     """The worker of this process, by its environment."""
     book = ledger.Ledger(os.environ["CHAOS_LEDGER"])
+    if seconds := os.environ.get("CHAOS_LOOKOUT"):
+        lookout.EVERY, lookout.GRACE = float(seconds), 2 * float(seconds)
     if fault := os.environ.get("CHAOS_FAULT"):
         arm(fault, os.environ["PAIGEANT_URL"], book)
     return build(os.environ, book)

@@ -26,7 +26,7 @@ from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
 from paigeant_core.transports.rabbitmq.connection import Message, Missing
 from paigeant_core.transports.rabbitmq.desk import Desk
 from paigeant_core.transports.rabbitmq.lookup import SKEW
-from paigeant_core.transports.rabbitmq.presence import living
+from paigeant_core.transports.rabbitmq.presence import heard
 from paigeant_core.transports.rabbitmq.streams import fetch, up_to_now
 from paigeant_core.transports.types import WorkerStatus
 
@@ -46,6 +46,9 @@ _AT_ONCE = 100
 
 _FRESH = 5.0
 """Seconds within which the worker must have heard itself, before it believes that others are silent."""
+
+HEARD = 15.0 + SKEW
+"""Seconds for which a worker is believed to hold what it said last; the clocks of two may differ."""
 
 _WAITING = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
 
@@ -163,7 +166,7 @@ class Lookout:
         old = [(workflow, entry) for workflow, entry in self.waiting.items() if entry.since < now - GRACE]
         if not old:
             return {}
-        workers = await living(desk.line, desk.names, now)
+        workers = await heard(desk.line, desk.names, now, HEARD)
         if not any(status.info.worker == desk.worker and status.last_seen_s < _FRESH for status in workers):
             # Where not even its own voice comes through, silence says nothing.
             return {}
@@ -201,7 +204,7 @@ class Lookout:
             entry = self.waiting.get(workflow)
             if entry is None or entry.offset != self._missed.get(workflow):
                 return  # it moved on
-            if workflow in _held(await living(desk.line, desk.names, desk.clock.now())):
+            if workflow in _held(await heard(desk.line, desk.names, desk.clock.now(), HEARD)):
                 return
             found = await fetch(desk.line, desk.names.journal, [entry.offset])
             record = wire.record_of(found[0]) if found else None

@@ -201,9 +201,21 @@ async def living(line: Line, names: Names, now: float) -> list[WorkerStatus]:
         names: of the topic.
         now: by the reader's clock.
     """
+    return [status for status in await heard(line, names, now, _TAIL) if status.last_seen_s <= LEASE]
+
+
+async def heard(line: Line, names: Names, now: float, within: float) -> list[WorkerStatus]:
+    """The workers that have spoken within so many seconds by the broker's clock, whatever their own said, by name.
+
+    Args:
+        line: over which to read.
+        names: of the topic.
+        now: by the reader's clock.
+        within: seconds.
+    """
     last: dict[str, _Said] = {}
     try:
-        async for batch in up_to_now(line, names.stream("workers"), now - _TAIL):
+        async for batch in up_to_now(line, names.stream("workers"), now - within):
             for message in batch:
                 try:
                     said = _decode(message.body)
@@ -215,7 +227,7 @@ async def living(line: Line, names: Names, now: float) -> list[WorkerStatus]:
     return [
         WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=max(0.0, now - said.at))
         for _, said in sorted(last.items())
-        if not said.stopped and now - said.at <= LEASE
+        if not said.stopped
     ]
 
 
