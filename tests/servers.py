@@ -38,6 +38,7 @@ __all__ = [
     "PrivateServer",
     "RabbitCluster",
     "RabbitServer",
+    "RedisSentinel",
     "RedisServer",
     "ServerError",
     "ServerMissing",
@@ -381,6 +382,40 @@ class RedisServer(PrivateServer):
 
 def _redis_quoted(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class RedisSentinel(RedisServer):
+    """A Redis Sentinel that watches one primary, and makes its replica the primary when it is gone for a second.
+
+    Args:
+        primary: Started already.
+    """
+
+    name = "sentinel"
+    watched = "primary"
+
+    def __init__(self, primary: RedisServer) -> None:
+        super().__init__()
+        self.primary = primary
+
+    def primary_port(self) -> int:
+        """Where the primary is by now."""
+        return int(self.cli("sentinel", "get-master-addr-by-name", self.watched).splitlines()[1])
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        lines = [
+            f"bind {HOST}",
+            f"port {self.port}",
+            f"dir {self.directory}",
+            f"logfile {self.log_path}",
+            # One sentinel: it is the servers that fail here.
+            f"sentinel monitor {self.watched} {HOST} {self.primary.port} 1",
+            f"sentinel down-after-milliseconds {self.watched} 1000",
+            f"sentinel failover-timeout {self.watched} 5000",
+        ]
+        configuration = self.directory / "sentinel.conf"
+        configuration.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return self._spawn(["redis-server", configuration, "--sentinel"])
 
 
 class RabbitServer(PrivateServer):

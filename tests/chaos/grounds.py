@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -15,7 +16,7 @@ from paigeant_core.clock import Clock
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.chaos.proxy import Proxy
-from tests.servers import RabbitCluster, RabbitServer, RedisServer
+from tests.servers import HOST, RabbitCluster, RabbitServer, RedisSentinel, RedisServer, ServerError
 
 FORGOTTEN = 1.0
 """Seconds of writing that a machine loses with its power where the file is synced every second."""
@@ -27,11 +28,13 @@ class Ground:
     Attributes:
         name: of it.
         eventual: its crash may let a hop that it had not confirmed run twice.
+        promised: what is lost or done twice breaks a promise; else it is measured.
         goes_on: it serves on when one of its processes is killed.
     """
 
     name: ClassVar[str] = ""
     eventual: ClassVar[bool] = False
+    promised: ClassVar[bool] = True
     goes_on: ClassVar[bool] = False
 
     @property
@@ -191,6 +194,68 @@ class RedisEverysecGround(RedisGround):
                 continue  # it is down for the moment
 
 
+class SentinelGround(Ground):
+    """Two Redis servers and a Sentinel, behind a balancer of ours that goes to whichever is the primary.
+
+    Replication is asynchronous: what the primary had answered and not sent on when it was killed is lost. Nothing of
+    this is promised.
+    """
+
+    name = "redis-sentinel"
+    promised = False
+    goes_on = True
+
+    def __init__(self) -> None:
+        self._primary = RedisServer(appendonly=True)
+        self._replica = RedisServer(appendonly=True)
+        self._sentinel = RedisSentinel(self._primary)
+        self._proxy: Proxy | None = None
+
+    @property
+    def url(self) -> str:
+        assert self._proxy is not None
+        return self._proxy.through(self._primary.url)
+
+    def start(self) -> Self:
+        self._primary.start()
+        self._replica.options["replicaof"] = f"{HOST} {self._primary.port}"
+        self._replica.start()
+        self._sentinel.start()
+        self._proxy = Proxy(self._primary.port).start()
+        return self
+
+    def settle_down(self) -> None:
+        self._until(lambda: "master_link_status:up" in self._replica.cli("info", "replication"), "no replica")
+        known = ("sentinel", "replicas", RedisSentinel.watched)
+        self._until(lambda: str(self._replica.port) in self._sentinel.cli(*known), "a replica that nobody knows of")
+
+    def kill(self, *, power: bool = False) -> float:
+        self._primary.kill()
+        return 0.0
+
+    def revive(self) -> None:
+        """Wait for the other one to become the primary; then the killed one comes back as its replica."""
+        assert self._proxy is not None
+        self._until(lambda: self._sentinel.primary_port() == self._replica.port, "no failover")
+        self._proxy.aim(self._replica.port)
+        self._primary, self._replica = self._replica, self._primary
+        self._replica.options["replicaof"] = f"{HOST} {self._primary.port}"
+        self._replica.start()
+
+    def close(self) -> None:
+        if self._proxy is not None:
+            self._proxy.close()
+        for server in (self._sentinel, self._primary, self._replica):
+            server.close()
+
+    def _until(self, check: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + 60
+        while not check():
+            if time.monotonic() > deadline:
+                raise ServerError(f"{self.name}: {what}\n{self._sentinel.log_tail()}")
+            time.sleep(0.1)
+
+
 class RabbitGround(Ground):
     """A RabbitMQ node of one's own."""
 
@@ -270,5 +335,6 @@ class ClusterGround(Ground):
 
 
 GROUNDS: dict[str, type[Ground]] = {
-    ground.name: ground for ground in (MemoryGround, RedisGround, RedisEverysecGround, RabbitGround, ClusterGround)
+    ground.name: ground
+    for ground in (MemoryGround, RedisGround, RedisEverysecGround, SentinelGround, RabbitGround, ClusterGround)
 }

@@ -70,6 +70,7 @@ class Verdict:
 
     Attributes:
         ground: the broker's name.
+        promised: see `Ground`.
         fault: what was done.
         workflows: confirmed to the dispatcher.
         steps: handlers that came to their end.
@@ -97,6 +98,7 @@ class Verdict:
 
     ground: str
     fault: str
+    promised: bool = True
     workflows: int = 0
     steps: int = 0
     kills: int = 0
@@ -391,6 +393,7 @@ class Storm:
         return Verdict(
             ground=self.ground.name,
             fault=self.plan.fault,
+            promised=self.ground.promised,
             workflows=len(since),
             steps=sum(event.what == ledger.FINISHED for event in events),
             kills=self.crew.kills,
@@ -433,6 +436,10 @@ def _states(records: list[Record]) -> dict[str, str]:
 def complaints(verdict: Verdict) -> list[str]:
     """What a run must not come to; empty: as promised."""
     found = []
+    if set(verdict.exits) - {0}:
+        found.append(f"workers that were asked to stop exited with {verdict.exits}")
+    if not verdict.promised:
+        return found
     if verdict.lost:
         found.append(f"{len(verdict.lost)} workflows are lost: {verdict.lost[:5]}")
     if verdict.half_stored:
@@ -441,8 +448,6 @@ def complaints(verdict: Verdict) -> list[str]:
         found.append(f"{len(verdict.twice)} hops were handed on twice: {list(verdict.twice)[:5]}")
     if verdict.unexplained:
         found.append(f"{len(verdict.unexplained)} handlers were started again, and nothing had been lost")
-    if set(verdict.exits) - {0}:
-        found.append(f"workers that were asked to stop exited with {verdict.exits}")
     if verdict.poisoned:
         found.append(f"{verdict.poisoned} workflows were called poison")
     wrong = {state: count for state, count in verdict.states.items() if state != State.COMPLETED}
