@@ -14,7 +14,7 @@ import time
 
 from benchmarks import report
 
-SECTIONS = ("hop", "latency")
+SECTIONS = ("hop", "latency", "fold", "attach", "growth")
 ALONE = ()
 """Measured only where they are named."""
 

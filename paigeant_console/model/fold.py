@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import msgspec
 
@@ -38,7 +39,8 @@ MOST_TEXTS: Final = 100_000
 """Different texts that rows share; beyond that the sharing begins anew."""
 
 
-class Sign(NamedTuple):
+@dataclass(slots=True)
+class Sign:
     """The last that was seen of a worker that served an activity.
 
     Attributes:
@@ -324,29 +326,44 @@ class Fold:
         """A worker started, stopped or was lost."""
         activities, event = record.detail.get("activities"), record.detail.get("event")
         if isinstance(activities, list) and isinstance(event, str):
-            sign = Sign(record.worker, record.at, event)
             for activity in activities:
                 if isinstance(activity, str):
-                    self._seen(activity, sign)
+                    self._seen(activity, record.worker, record.at, event)
 
-    def _seen(self, activity: str, sign: Sign) -> None:
-        # What is filled in behind newer records is older than what is known.
+    def _seen(self, activity: str, worker: str, at: float, event: str = "") -> None:
         known = self.signs.get(activity)
-        if known is None or known.at <= sign.at:
-            self.signs[activity] = sign
+        if known is None:
+            self.signs[activity] = Sign(worker, at, event)
+        elif known.at <= at:
+            # Else it is filled in behind newer records, and older than what is known.
+            known.worker, known.at, known.event = worker, at, event
 
     def _apply(self, record: Record) -> bool:
         headers = record.headers
+        shared = self._texts.setdefault
         row = self.rows.get(headers.correlation_id)
         if row is None:
             row = self.rows[headers.correlation_id] = Row(headers.correlation_id)
+            reshaped = True
         elif headers.epoch < row.epoch:
             # A copy of an older epoch that was late (where the fence is eventual).
             return False
+        else:
+            reshaped = not row.names or headers.steps_total != row.steps_total or headers.run != row.run
+        if reshaped:
+            # These are a workflow's from its dispatch to its end, or to its next run.
+            row.name = shared(headers.name, headers.name)
+            row.labels = shared(headers.labels, headers.labels)
+            row.topic = shared(headers.topic, headers.topic)
+            row.created_at = headers.created_at
+            row.run = headers.run
+            row.steps_total = headers.steps_total
         kind, state = record.kind, record.state
-        reshaped = not row.names or headers.steps_total != row.steps_total or headers.run != row.run
-        self._copy(headers, row)
-        shared = self._texts.setdefault
+        row.activity = shared(headers.activity, headers.activity)
+        row.hop = headers.hop
+        row.epoch = headers.epoch
+        row.attempt = headers.attempt
+        row.steps_done = headers.steps_done
         row.base = shared(state, state)
         row.at = record.at
         row.token = record.id
@@ -367,22 +384,6 @@ class Fold:
             row.names = self._names(record)
         row.revision += 1
         return True
-
-    def _copy(self, headers: Headers, row: Row) -> None:
-        """Take over what the headers say; what many rows say alike is kept once."""
-        shared = self._texts.setdefault
-        row.name = shared(headers.name, headers.name)
-        row.labels = shared(headers.labels, headers.labels)
-        row.topic = shared(headers.topic, headers.topic)
-        row.activity = shared(headers.activity, headers.activity)
-        if row.created_at != headers.created_at:
-            row.created_at = headers.created_at
-        row.hop = headers.hop
-        row.run = headers.run
-        row.epoch = headers.epoch
-        row.attempt = headers.attempt
-        row.steps_done = headers.steps_done
-        row.steps_total = headers.steps_total
 
     @staticmethod
     def _settle(row: Row, kind: str) -> None:
@@ -445,13 +446,14 @@ class Fold:
         step, duration = record.step_told()
         activity = step or (record.headers.activity if record.kind == _RETRYING else "")
         if activity and record.worker:
-            self._seen(activity, Sign(record.worker, record.at))
+            self._seen(activity, record.worker, record.at)
         if duration is not None and step:
             known = self._durations.get(step)
             if known is None:
                 known = self._durations[step] = deque(maxlen=MEDIAN_OF)
             known.append(duration)
-            self._medians.pop(step, None)
+            if step in self._medians:
+                del self._medians[step]
 
     def median(self, activity: str) -> float | None:
         """Seconds that a step of ``activity`` takes; None before one was seen."""
@@ -478,8 +480,8 @@ class Fold:
         running: dict[str, tuple[str, Holding]] = {}
         for status in workers:
             served.update(status.info.activities)
-            sign = Sign(status.info.worker, now - status.last_seen_s)
-            self.signs.update(dict.fromkeys(status.info.activities, sign))
+            for activity in status.info.activities:
+                self.signs[activity] = Sign(status.info.worker, now - status.last_seen_s)
             for held in status.running:
                 running[held.correlation_id] = (status.info.worker, held)
         self.served = served
