@@ -28,7 +28,7 @@ from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed
 from paigeant_console.model.confirmation import Target
 from paigeant_console.model.status import Place
-from paigeant_console.safe_text import SafeText, safe
+from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_console.screens.base import ConsoleScreen, Shared
 from paigeant_console.screens.dead_letters import DeadLettersScreen
@@ -121,6 +121,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             topic=safe(self.feed.topic, 64),
             read_only=self.feed.read_only,
             production=production,
+            signing=_signing(self.feed, url),
         )
         self.shared = Shared(
             feed=self.feed,
@@ -388,6 +389,21 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
                 return path.read_text(encoding="utf-8") if ended.returncode == 0 else None
             except (SuspendNotSupported, OSError, ValueError):
                 return None
+
+
+def _signing(feed: Feed, url: str) -> SafeText | None:
+    """Who signs here, whether anybody verifies, and what this broker cannot find out; None: it is unsigned."""
+    if feed.signer is None and feed.trust is None:
+        return None
+    said = [literal("verifies, no key")]
+    if feed.signer is not None:
+        said = [literal("signs as "), safe(feed.signer.name, 24)]
+        if feed.trust is None:
+            said.append(literal(", no policy"))
+    if url.startswith("amqp"):
+        # Its fence is eventual: see docs/security.md.
+        said.append(literal(", rollback unseen"))
+    return joined(said)
 
 
 def run(

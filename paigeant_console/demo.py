@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paigeant_console.background import Background
 from paigeant_console.config import Look
@@ -24,6 +24,9 @@ from paigeant_core.errors import NonRetryable
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from paigeant_core.worker import Worker
+
+if TYPE_CHECKING:
+    from paigeant_console.demo_keys import Keys
 
 BROKER = "demo"
 SEED = 20
@@ -102,11 +105,15 @@ def samples(seed: int = SEED) -> Callable[[int], Sample]:
     return sample
 
 
-def workers(transport: MemoryTransport, seed: int = SEED) -> list[Worker]:
+def workers(transport: MemoryTransport, seed: int = SEED, keys: Keys | None = None) -> list[Worker]:
     """The demo's workers: one for each scenario."""
-    onboarding = Worker(transport=transport, name="onboarding", concurrency=4, drain=0.5)
-    orders = Worker(transport=transport, name="orders", concurrency=6, drain=0.5)
-    support = Worker(transport=transport, name="support", concurrency=4, drain=0.5)
+    trust = keys.trust() if keys is not None else None
+
+    def worker(name: str, concurrency: int) -> Worker:
+        signer = keys.of[name] if keys is not None else None
+        return Worker(transport=transport, name=name, concurrency=concurrency, drain=0.5, signer=signer, trust=trust)
+
+    onboarding, orders, support = worker("onboarding", 4), worker("orders", 6), worker("support", 4)
 
     async def work(context: ActivityContext, least: float, most: float) -> None:
         # By workflow, step and attempt, so that the same one takes the same time in every demo.
@@ -207,9 +214,9 @@ def agents() -> tuple[Callable[[str], Any], Callable[[str], Any]]:
     return agent("Say how urgent a support ticket is.", priority), agent("Answer a support ticket.", answer)
 
 
-async def arrive(transport: MemoryTransport, topic: str, seed: int = SEED) -> None:
+async def arrive(transport: MemoryTransport, topic: str, seed: int = SEED, keys: Keys | None = None) -> None:
     """Start workflows: a handful at once, then one after the other for ever."""
-    dispatcher = WorkflowDispatcher(transport)
+    dispatcher = WorkflowDispatcher(transport, signer=keys.of["shop"] if keys is not None else None)
     sample = samples(seed)
     ids = random.Random(seed)  # noqa: S311 - the same IDs each time, on purpose
     number = 0
@@ -231,15 +238,15 @@ async def arrive(transport: MemoryTransport, topic: str, seed: int = SEED) -> No
         await asyncio.sleep(0.02 if number < 12 else ids.uniform(0.5, 1.5) * ARRIVE_EVERY)
 
 
-async def play(transport: MemoryTransport, topic: str, seed: int = SEED) -> None:
-    """Workers and arrivals, until cancelled."""
-    crew = workers(transport, seed)
+async def play(transport: MemoryTransport, topic: str, seed: int = SEED, keys: Keys | None = None) -> None:
+    """Workers and arrivals, until cancelled; all signed, where there are keys."""
+    crew = workers(transport, seed, keys)
     for worker in crew:
         worker.topic = topic
     async with asyncio.TaskGroup() as group:
         for worker in crew:
             group.create_task(worker.run(transport))
-        group.create_task(arrive(transport, topic, seed))
+        group.create_task(arrive(transport, topic, seed, keys))
 
 
 def run_demo(
@@ -261,14 +268,18 @@ def run_demo(
         The exit code.
     """
     from paigeant_console.app import run
+    from paigeant_console.demo_keys import Keys
 
+    keys = Keys()
     transport = MemoryTransport(BROKER, broker=MemoryBroker(journal_bytes=JOURNAL_BYTES))
-    with Background(lambda: play(transport, topic, seed), name="demo"):
+    with Background(lambda: play(transport, topic, seed, keys), name="demo"):
         return run(
             transport.url,
             topic,
             context="demo",
             read_only=read_only,
             look=look or Look(),
+            signer=keys.of["you"],
+            trust=keys.trust(),
             no_worker_after=NO_WORKER_AFTER,
         )

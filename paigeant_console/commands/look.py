@@ -39,11 +39,13 @@ def list_(
     label.tier:premium age:>10m attempt:>=3 stuck:no_worker error:timeout worker:w1 payload.email:ann@example.com. Text
     matches anywhere in a field, in any case; with a * it has to match the whole; a bare word looks everywhere.
     """
+    from paigeant_console.commands._signing import trust_of_environment
     from paigeant_console.commands._values import count
     from paigeant_console.model.snapshot import read_rows
     from paigeant_console.runner import run
 
     most = count(limit, "--limit")
+    policy = trust_of_environment()
     wanted = None
     if query:
         from paigeant_console.model.query import parse
@@ -53,7 +55,9 @@ def list_(
 
     async def main() -> int:
         async with call.broker() as transport:
-            snapshot = await read_rows(transport, topic, payloads=wanted is not None and wanted.needs_payload)
+            bodies = policy is not None or (wanted is not None and wanted.needs_payload)
+            snapshot = await read_rows(transport, topic, payloads=bodies)
+        snapshot.policy = policy
         rows: list[Row] = []
         for row in snapshot.select(wanted):
             if most is not None and len(rows) >= most:
@@ -123,9 +127,13 @@ def show(
     wait: Annotated[bool, typer.Option("--wait", help="Until it ended: exit 0 if it completed, else 1.")] = False,
 ) -> int:
     """Show one workflow: its slip, why it is stuck, its hops, payload and history."""
+    from paigeant_console.commands._signing import trust_of_environment
     from paigeant_console.commands._wait import outcome, wait_until_over
     from paigeant_console.model.fold import Fold, workflow_document
+    from paigeant_console.model.trust import examine, last_body
     from paigeant_console.runner import run
+
+    policy = trust_of_environment()
 
     async def main() -> int:
         topic = call.settings.topic
@@ -148,7 +156,9 @@ def show(
             from paigeant_core.errors import WorkflowNotFound
 
             raise WorkflowNotFound(f"workflow {whole}: the journal of topic {topic} holds nothing of it any more")
-        document = workflow_document(fold, history, now)
+        body = last_body(history)
+        trust = examine(body[0], policy, now, body[1]).to_document() if body is not None else None
+        document = workflow_document(fold, history, now, trust)
         if call.out.as_json:
             call.out.document(document)
         else:
@@ -175,7 +185,13 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
     out.lines([literal(""), *_facts(fold, row, document, now, ascii_only=out.ascii_only)])
     if document["executed"]:
         out.line(literal(""))
-        out.table(["HOP", "STEP", "TRY", "STARTED", "TOOK", "WORKER"], _hops(document), right="HOP TRY TOOK")
+        header = ["HOP", "STEP", "TRY", "STARTED", "TOOK", "WORKER"]
+        rows = _hops(document)
+        if document.get("signatures"):
+            header.append("SIGNED BY")
+        else:
+            rows = [row[:-1] for row in rows]
+        out.table(header, rows, right="HOP TRY TOOK")
     what, content = ("payload", bytes(document["payload"])) if document["payload"] is not None else ("message", unread)
     if content:
         kind, lines = safe_payload(content)
@@ -226,9 +242,24 @@ def _facts(fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, asc
     facts.append(fact("topic", safe(document["topic"])))
     created = document["created_at"]
     facts.append(fact("created", moment(created), literal(", "), since(created, now), literal(" ago")))
-    facts.append(fact("trust", safe(document["trust"])))
+    facts.append(fact("trust", *_trust(document)))
     facts.append(fact("times", literal("are "), zone()))
     return facts
+
+
+def _trust(document: Mapping[str, Any]) -> list[SafeText]:
+    """Whether the signatures hold, from which hop on they do not, and who stepped in."""
+    from paigeant_console.safe_text import literal, safe
+
+    said = [safe(document["trust"])]
+    if (since := document.get("trust_broken_since")) is not None:
+        said.append(literal(f", broken since hop {since}"))
+    if reason := document.get("trust_reason"):
+        said += [literal(": "), safe(reason)]
+    for entry in document.get("signatures", ()):
+        if entry["kind"] == "operation":
+            said += [literal("; "), safe(entry["name"]), literal(" by "), safe(entry["signer"])]
+    return said
 
 
 def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
@@ -236,9 +267,15 @@ def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
     from paigeant_console.model.times import duration
     from paigeant_console.safe_text import literal
 
+    signers = {
+        entry["hop"]: entry["signer"] if entry["status"] == "valid" else entry["status"]
+        for entry in document.get("signatures", ())
+        if entry["kind"] == "step"
+    }
     rows = []
     for hop, step in enumerate(document["executed"], start=1):
         took = step["duration_s"]
+        signed = signers.get(hop)
         rows.append(
             [
                 literal(str(hop)),
@@ -247,6 +284,7 @@ def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
                 moment(step["started_at"]),
                 duration(took) if isinstance(took, int | float) else literal("-"),
                 text(step["worker"]),
+                text(signed),
             ]
         )
     return rows

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
+from paigeant_console.model.trust import UNSIGNED, UNVERIFIED
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import ENDED, Kind, Record, State
@@ -108,6 +109,7 @@ class Row:
         names: all steps in order, done and to do, by name.
         worker: who wrote the last record; empty: nobody's worker.
         undoing: its step is being undone.
+        signed: it carries signed records.
         revision: rises with each change.
         counted: the state under which whoever counts rows by state has counted it; empty: not yet.
     """
@@ -128,6 +130,7 @@ class Row:
         "names",
         "revision",
         "run",
+        "signed",
         "steps_done",
         "steps_total",
         "token",
@@ -146,6 +149,7 @@ class Row:
         self.names: tuple[str, ...] = ()
         self.worker = ""
         self.undoing = False
+        self.signed = False
         self.revision = 0
         self.counted = ""
         self._trouble = _CALM
@@ -319,7 +323,7 @@ class Fold:
         self._time(record)
         row = self.rows.get(record.headers.correlation_id)
         if row is not None and not row.names and record.body is not None and record.kind != _QUARANTINED:
-            row.names = self._names(record)
+            row.names = self._names(row, record)
             row.revision += 1
 
     def _told(self, record: Record) -> None:
@@ -381,7 +385,7 @@ class Fold:
         if record.worker:
             self._time(record)
         if reshaped and record.body is not None and kind != _QUARANTINED:
-            row.names = self._names(record)
+            row.names = self._names(row, record)
         row.revision += 1
         return True
 
@@ -421,10 +425,12 @@ class Fold:
         operator = detail.get("operator")
         trouble.held_by = operator if isinstance(operator, str) else ""
 
-    def _names(self, record: Record) -> tuple[str, ...]:
+    def _names(self, row: Row, record: Record) -> tuple[str, ...]:
         body = record.body or b""
         start = body.find(b"\n") + 1
         slip = body[start : body.find(b"\n", start)]
+        # Signed records come last in it, and nothing else there is a list of texts.
+        row.signed = slip.endswith(b'"]}')
         names = self._shapes.get(slip)
         if names is None:
             try:
@@ -570,17 +576,25 @@ class Fold:
             "created_at": headers.created_at,
             "updated_at": rfc3339(row.at),
             "error": row.error,
-            "trust": "unsigned",
+            "trust": trust_of(row),
         }
 
 
-def workflow_document(fold: Fold, history: Sequence[Record], now: float) -> dict[str, Any]:
+def trust_of(row: Row) -> str:
+    """What can be said of a workflow's signatures without a policy: that there are some."""
+    return UNVERIFIED if row.signed else UNSIGNED
+
+
+def workflow_document(
+    fold: Fold, history: Sequence[Record], now: float, trust: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """One workflow as ``show --json`` shows it: the row, its slip, payload and history.
 
     Args:
         fold: into which ``history`` was folded.
         history: the workflow's records, oldest first; at least one that names a state.
         now: seconds since the Unix epoch.
+        trust: what was found of its signatures.
     """
     row = fold.rows[history[-1].headers.correlation_id]
     current = next(record for record in reversed(history) if record.id == row.token and record.state)
@@ -597,6 +611,7 @@ def workflow_document(fold: Fold, history: Sequence[Record], now: float) -> dict
         payload = msgspec.Raw(message.payload_bytes)
     return {
         **document,
+        **(trust or {}),
         "itinerary": itinerary,
         "executed": executed,
         "payload": payload,

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.fold import Fold, Row, trust_of
+from paigeant_console.model.trust import examine
 from paigeant_core.journal import Record
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
@@ -17,6 +18,7 @@ from paigeant_core.transports import Transport
 if TYPE_CHECKING:
     # Most lists ask for all, and do not need the language.
     from paigeant_console.model.query import Query
+    from paigeant_core.security.trust import Trust
 
 __all__ = ["Snapshot", "read_rows"]
 
@@ -31,14 +33,17 @@ class Snapshot:
         fold: Their rows.
         now: When, by the transport's clock.
         bodies: Their last messages by ID, where they were asked for.
+        policy: Whose signatures count; None: nobody can tell here.
     """
 
-    __slots__ = ("bodies", "fold", "now")
+    __slots__ = ("_found", "bodies", "fold", "now", "policy")
 
     def __init__(self) -> None:
         self.fold = Fold()
         self.now = 0.0
         self.bodies: dict[str, bytes] = {}
+        self.policy: Trust | None = None
+        self._found: dict[str, str] = {}
 
     def select(self, query: Query | None) -> Iterator[Row]:
         """The rows that a query selects, the one that moved last first.
@@ -55,7 +60,7 @@ class Snapshot:
         from paigeant_console.model.views import RowView
 
         for row in rows:
-            if query.matches(RowView(self.fold, row, self.now, self.bodies.get(row.correlation_id))):
+            if query.matches(RowView(self.fold, row, self.now, self.bodies.get(row.correlation_id), self.trust)):
                 yield row
 
     def document(self, row: Row) -> dict[str, Any]:
@@ -64,7 +69,24 @@ class Snapshot:
         Args:
             row: Which.
         """
-        return self.fold.document(row, self.now)
+        return {**self.fold.document(row, self.now), "trust": self.trust(row)}
+
+    def trust(self, row: Row) -> str:
+        """What a row's signatures are worth; verified once, when it is first asked for.
+
+        Args:
+            row: Which.
+        """
+        correlation_id = row.correlation_id
+        found = self._found.get(correlation_id)
+        if found is None:
+            body = self.bodies.get(correlation_id)
+            if self.policy is None or body is None:
+                found = trust_of(row)
+            else:
+                found = examine(body, self.policy, self.now, row.at).status
+            self._found[correlation_id] = found
+        return found
 
 
 async def read_rows(transport: Transport, topic: str, *, payloads: bool = False) -> Snapshot:

@@ -67,6 +67,7 @@ class Place:
         topic: the topic.
         read_only: operations are refused.
         production: a mistake here is dear.
+        signing: what is done about signatures, in a few words; None: nothing.
     """
 
     context: SafeText
@@ -74,6 +75,7 @@ class Place:
     topic: SafeText
     read_only: bool = False
     production: bool = False
+    signing: SafeText | None = None
 
 
 def context_pieces(
@@ -88,7 +90,7 @@ def context_pieces(
     url = place.url if width_of(place.url) <= room else cells(place.url, room, ellipsis="~" if ascii_only else "…")
     pieces.append(Piece(((url, ""),), rank=3))
     pieces.append(Piece(((literal("topic "), "dim"), (place.topic, "strong")), rank=1))
-    pieces.append(Piece(((literal("unsigned"), "dim"),), rank=5, right=True))
+    pieces.append(Piece(((place.signing or literal("unsigned"), "dim"),), rank=5, right=True))
     if status.phase == "live":
         rate = literal(f"{_rounded(status.rate)}/s")
         pieces.append(Piece(((rate, "dim"),), rank=4, right=True))

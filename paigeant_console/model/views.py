@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.fold import Fold, Row, trust_of
 from paigeant_console.model.query import STUCK_WORDS
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import PaigeantError
@@ -59,8 +59,6 @@ class _HeadersView:
                 return (headers.topic,)
             case "created":
                 return (headers.created_at,)
-            case "trust":
-                return ("unsigned",)
         return ()
 
     def number(self, name: str) -> float | None:
@@ -126,14 +124,23 @@ class RowView(_HeadersView):
         row: The workflow.
         now: Seconds since the Unix epoch.
         body: Its last message, where the query needs the payload.
+        judge: Says what its signatures are worth.
     """
 
-    __slots__ = ("_fold", "_row")
+    __slots__ = ("_fold", "_judge", "_row")
 
-    def __init__(self, fold: Fold, row: Row, now: float, body: bytes | None = None) -> None:
+    def __init__(
+        self,
+        fold: Fold,
+        row: Row,
+        now: float,
+        body: bytes | None = None,
+        judge: Callable[[Row], str] = trust_of,
+    ) -> None:
         super().__init__(body, now)
         self._fold = fold
         self._row = row
+        self._judge = judge
 
     @property
     def _headers(self) -> Headers:
@@ -157,6 +164,8 @@ class RowView(_HeadersView):
                 return tuple(filter(None, (row.runner, row.worker)))
             case "updated":
                 return (rfc3339(row.at),)
+            case "trust":
+                return (self._judge(row),)
         return super().texts(name)
 
     def number(self, name: str) -> float | None:

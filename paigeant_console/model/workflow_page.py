@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
@@ -17,10 +17,14 @@ from paigeant_console.model.record_line import record_summary
 from paigeant_console.model.stuck import explain, keys_line
 from paigeant_console.model.text import EMPTY, Piece, Span, clip, count, fit_line, shown, wrap_words
 from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, stopwatch
+from paigeant_console.model.trust import UNSIGNED, VALID, Finding, examine, last_body
 from paigeant_console.model.workflow_list import state_spans
 from paigeant_console.safe_text import SafeText, hex_lines, joined, literal, safe_block, safe_payload
 from paigeant_core.journal import Record, State
 from paigeant_core.message import PaigeantMessage
+
+if TYPE_CHECKING:
+    from paigeant_core.security.trust import Trust
 
 __all__ = ["FORMS", "Detail", "Form", "WorkflowPage"]
 
@@ -59,14 +63,26 @@ class WorkflowPage:
         fold: that knows its row.
         correlation_id: whose.
         ascii_only: write ASCII only.
+        policy: whose signatures count; None: nobody can tell here.
     """
 
-    def __init__(self, history: Sequence[Record], fold: Fold, correlation_id: str, *, ascii_only: bool = False) -> None:
+    def __init__(
+        self,
+        history: Sequence[Record],
+        fold: Fold,
+        correlation_id: str,
+        *,
+        ascii_only: bool = False,
+        policy: Trust | None = None,
+    ) -> None:
         self.history = history
         self.correlation_id = correlation_id
         self._fold = fold
         self._ascii = ascii_only
         self._hops = hops_of(history)
+        last = last_body(history)
+        # By the time of its own record: a key that runs out later takes nothing back.
+        self.trust = examine(last[0], policy, last[1], last[1]) if last is not None else Finding(UNSIGNED)
 
     @property
     def row(self) -> Row | None:
@@ -87,7 +103,7 @@ class WorkflowPage:
             Piece(tuple(state_spans(row, stuck, self._ascii))),
             Piece(((name, "strong"),) if name else (), rank=2),
             Piece(((shown(headers.correlation_id, 130, ascii_only=self._ascii), ""),)),
-            Piece(((literal("unsigned"), "dim"),), rank=4, right=True),
+            Piece((self._trusted(),), rank=2 if self.trust.broken_since is not None else 4, right=True),
         ]
         hop = literal(f"hop {headers.hop} of {headers.steps_total}")
         created = parsed(headers.created_at)
@@ -107,6 +123,27 @@ class WorkflowPage:
         if labels := self._labels(row.headers.label_map):
             lines.append(clip(labels, width, ascii_only=self._ascii))
         return lines
+
+    def _trusted(self) -> Span:
+        """What its signatures are worth, in a few words."""
+        found = self.trust
+        if found.status == VALID:
+            acted = f", {len(found.interventions)} by operators" if found.interventions else ""
+            return literal(f"{len(found.entries)} signatures valid{acted}"), "ok"
+        if found.broken_since is None:
+            return literal(found.status), "dim"
+        code = shown(found.status.replace("_", " "), 20, ascii_only=self._ascii)
+        return joined((literal("BROKEN: "), code, literal(f" since hop {found.broken_since}"))), "error"
+
+    def _signed_by(self, number: int) -> Sequence[Span]:
+        """Who signed that a hop was done, where that is looked at."""
+        if not self.trust.entries:
+            return ()
+        entry = self.trust.hop(number)
+        if entry is None:
+            since = self.trust.broken_since
+            return [(literal(" unchecked"), "error")] if since is not None and number >= since else ()
+        return [(joined((literal(" signed "), shown(entry.signer, 40, ascii_only=self._ascii))), "dim")]
 
     def _runner(self, row: Row) -> tuple[Span, ...]:
         if not row.runner:
@@ -255,7 +292,7 @@ class WorkflowPage:
             seconds = detail.get("duration_s")
             took = duration(float(seconds)) if isinstance(seconds, int | float) else EMPTY
             waited = duration(span.waited)
-            outcome = [*self._by(hop.done.worker), *self._extras(detail)]
+            outcome = [*self._by(hop.done.worker), *self._signed_by(number), *self._extras(detail)]
         return (
             name,
             (times_glyph(attempt, self._ascii) if attempt > 1 else EMPTY, "strong"),

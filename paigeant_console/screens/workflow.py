@@ -245,7 +245,13 @@ class WorkflowScreen(ActingScreen):
             return
         self._fetched = (revision, len(history))
         if history or self._problem is None:
-            self.page = WorkflowPage(history, self.feed.fold, self.correlation_id, ascii_only=self.shared.ascii_only)
+            self.page = WorkflowPage(
+                history,
+                self.feed.fold,
+                self.correlation_id,
+                ascii_only=self.shared.ascii_only,
+                policy=self.feed.trust,
+            )
         self._draw()
 
     def _draw(self) -> None:

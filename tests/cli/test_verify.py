@@ -149,6 +149,15 @@ def test_an_operator_is_whose_key_signs_and_does_what_the_policy_lets_them(
     monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
     here("replay", "order-1", "--reason", "why", "--yes").ended(5).said("does not let ann")
     here("skip", "order-1", "--reason", "not needed", "--yes").ended(0)
+    assert [row["trust"] for row in here("list", "--json").documents] == ["valid"]
+    assert here("list", "trust:valid", "--json").documents
+    shown = here("show", "order-1", "--json").document
+    assert (shown["trust"], shown["trust_reason"], shown["trust_broken_since"]) == ("valid", None, None)
+    assert [(entry["kind"], entry["signer"]) for entry in shown["signatures"]] == [
+        ("origin", "shop"),
+        ("operation", "ann"),
+    ]
+    assert "valid; skip by ann" in here("show", "order-1").out
     *_, record, summary = here("verify", "order-1", "--json").ended(0).documents
     assert (record["kind"], record["name"], record["signer"], record["result"]) == (
         "operation",
@@ -157,4 +166,25 @@ def test_an_operator_is_whose_key_signs_and_does_what_the_policy_lets_them(
         "not needed",
     )
     assert summary["status"] == "valid"
-    assert [entry["operator"] for entry in here("audit", "--json").ended(0).documents] == ["ann"]
+    last = here("audit", "--json").ended(0).documents[-1]
+    assert (last["operator"], last["action"], last["outcome"]) == ("ann", "skip", "1 done, 0 skipped, 0 failed")
+
+
+def test_without_a_policy_it_is_said_that_nobody_verified(
+    here: Cli, trust: Path, lines: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    here("dispatch", "validate", "--id", "order-1").ended(0)
+    monkeypatch.delenv("PAIGEANT_KEY")
+    here("dispatch", "validate", "--id", "order-2").ended(0)
+    assert {row["correlation_id"]: row["trust"] for row in here("list", "--json").documents} == {
+        "order-1": "unverified",
+        "order-2": "unsigned",
+    }
+    assert "unverified: there is no trust policy" in here("show", "order-1").out
+    monkeypatch.setenv("PAIGEANT_TRUST", "trust.toml")
+    worker = f'name = "worker"\nroles = ["worker"]\nactivities = ["*"]\n{lines["worker"]}'
+    (tmp_path / "trust.toml").write_text(f'audience = "test"\n[[principal]]\n{worker}\n')
+    shown = here("show", "order-1", "--json").document
+    assert (shown["trust"], shown["trust_broken_since"]) == ("unknown_key", 1)
+    assert "unknown_key, broken since hop 1: record 0: the trust policy has no key" in here("show", "order-1").out
