@@ -14,7 +14,7 @@ import time
 
 from benchmarks import report
 
-SECTIONS = ("hop", "latency", "fold", "attach", "growth")
+SECTIONS = ("hop", "latency", "fold", "attach", "growth", "trust")
 ALONE = ()
 """Measured only where they are named."""
 

@@ -136,6 +136,7 @@ class PaigeantMessage:
         "headers",
         "records",
         "routing_slip",
+        "verified",
     )
 
     def __init__(
@@ -156,6 +157,8 @@ class PaigeantMessage:
         """On whose behalf the workflow runs, and what carries the token where it is not the message itself."""
         self.records: list[str] = records or []
         """Signed records, oldest first."""
+        self.verified: Any = None
+        """What the worker that runs it found its records to say; nobody else's business."""
         self.delivery: Any = None
         """What the broker knows this copy by, where it came from ``subscribe``."""
         self._payload = payload
@@ -387,6 +390,25 @@ class PaigeantMessage:
             raise DecodeError("no message: not a document with headers, routing_slip and payload") from None
         decode_payload(payload)
         return cls.decode(parts + b"\n" + payload.strip())
+
+
+def with_record(body: bytes, record: str) -> bytes:
+    """A message that has signed records, with one more.
+
+    Args:
+        body: what :meth:`PaigeantMessage.encode` made; all else in it keeps its bytes.
+        record: a compact JWS.
+
+    Raises:
+        MessageTooLarge: the slip would be over its cap.
+    """
+    start = body.index(b"\n") + 1
+    end = body.index(b"\n", start)
+    assert body.endswith(b'"]}', start, end)  # records are last, and there is one
+    size = end - start + len(record) + 3
+    if size > MAX_SLIP:
+        raise MessageTooLarge(f"the routing slip would be {size} bytes, the cap is {MAX_SLIP}")
+    return b'%b,"%b"]}%b' % (body[: end - 2], record.encode("ascii"), body[end:])
 
 
 def decode_payload(payload: bytes) -> dict[str, Any]:

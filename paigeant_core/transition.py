@@ -71,6 +71,7 @@ class Transition:
             with the fence. Empty: as before.
         heeds: what becomes of it when something was asked of the step meanwhile, where that
             is to be signed anew; None: see :func:`paigeant_core.handoff.heed`.
+        made: the message in the record's body, where it was just made; not to be changed.
     """
 
     place: Place
@@ -80,6 +81,7 @@ class Transition:
     deadline: Deadline | None = None
     mark: str = ""
     heeds: Callable[[Record], Transition] | None = None
+    made: PaigeantMessage | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -173,8 +175,9 @@ def handed_on(message: PaigeantMessage, following: PaigeantMessage, span: Span) 
 def _onward(following: PaigeantMessage, at: float, detail: dict[str, Any], worker: str) -> Transition:
     if following.routing_slip.finished:
         record = _record(Kind.FINISHED, State.COMPLETED, following, at, detail, worker)
-        return Transition(place=Place.NOWHERE, record=record)
-    return Transition(place=Place.WORK, record=_record(Kind.ADVANCED, State.QUEUED, following, at, detail, worker))
+        return Transition(place=Place.NOWHERE, record=record, made=following)
+    record = _record(Kind.ADVANCED, State.QUEUED, following, at, detail, worker)
+    return Transition(place=Place.WORK, record=record, made=following)
 
 
 def hold(

@@ -8,7 +8,6 @@ gives; a message that says anything else is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Final
 
@@ -42,8 +41,7 @@ _decode_step = msgspec.json.decode
 _encode = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True, kw_only=True):
     """What the verified records say, up to one of them.
 
     Attributes:
@@ -102,42 +100,76 @@ def verify(records: Sequence[str], trust: Trust, now: float) -> Chain:
     Raises:
         VerificationError: why, and which record.
     """
+    return look(records, trust, now)[1]
+
+
+def look(records: Sequence[str], trust: Trust, now: float) -> tuple[Seen, Chain]:
+    """What :func:`verify` gives, and what these records are known by."""
     if not records:
         raise VerificationError(Code.UNSIGNED, "it carries no signature, and signatures are required here")
     if len(records) > MAX_CHAIN:
         raise VerificationError(Code.TOO_LARGE, f"{len(records)} records, the cap is {MAX_CHAIN}")
     # Mostly all of it is known (this worker signed it last), or all but the last record.
-    whole = prefix_digest(records)
-    chain = _known(whole, len(records), trust)
+    before = Seen(records[:-1])
+    whole = before.copy()
+    whole.add(records[-1])
+    chain = whole.chain(trust)
     if chain is not None:
-        return chain
+        return whole, chain
     if len(records) > 1:
-        chain = _known(prefix_digest(records[:-1]), len(records) - 1, trust) or _known_prefix(records, trust)
+        chain = before.chain(trust) or _known_prefix(records, trust)
     for record in records[0 if chain is None else chain.length :]:
         chain = extend(chain, record, trust, now)
     assert chain is not None
-    trust.remember(whole, chain)
-    return chain
+    whole.remember(chain, trust)
+    return whole, chain
 
 
-def _known(whole: bytes, length: int, trust: Trust) -> Chain | None:
-    # A digest is of text with newlines between: one "record" with a newline in it has the digest of two.
-    chain = trust.known(whole)
-    return chain if chain is not None and chain.length == length else None
+class Seen:
+    """What verified records are known by: a digest of them all, signatures included.
+
+    Args:
+        records: oldest first.
+    """
+
+    __slots__ = ("_hashed", "_length")
+
+    def __init__(self, records: Sequence[str] = ()) -> None:
+        self._hashed = sha256("\n".join(records).encode("utf-8", "surrogatepass"))
+        self._length = len(records)
+
+    def copy(self) -> Seen:
+        """The same, to be gone on with by itself."""
+        other = Seen.__new__(Seen)
+        other._hashed = self._hashed.copy()
+        other._length = self._length
+        return other
+
+    def add(self, record: str) -> None:
+        """One more record."""
+        if self._length:
+            self._hashed.update(b"\n")
+        self._hashed.update(record.encode("utf-8", "surrogatepass"))
+        self._length += 1
+
+    def chain(self, trust: Trust) -> Chain | None:
+        """What these records were verified to say; None: they were not, or are forgotten."""
+        chain = trust.known(self._hashed.digest())
+        # One "record" with a newline in it has the digest of two.
+        return chain if chain is not None and chain.length == self._length else None
+
+    def remember(self, chain: Chain, trust: Trust) -> None:
+        """``chain`` is what they say."""
+        trust.remember(self._hashed.digest(), chain)
 
 
 def _known_prefix(records: Sequence[str], trust: Trust) -> Chain | None:
-    hashed = sha256()
+    seen = Seen()
     found = None
-    for number, record in enumerate(records):
-        hashed.update(b"%b%b" % (b"\n" if number else b"", record.encode("utf-8", "surrogatepass")))
-        found = _known(hashed.digest(), number + 1, trust) or found
+    for record in records:
+        seen.add(record)
+        found = seen.chain(trust) or found
     return found
-
-
-def prefix_digest(records: Sequence[str]) -> bytes:
-    """What verified records are known by: a digest of them all, signatures included."""
-    return sha256("\n".join(records).encode("utf-8", "surrogatepass")).digest()
 
 
 def extend(chain: Chain | None, record: str, trust: Trust, now: float) -> Chain:
@@ -371,7 +403,7 @@ def _reauthorized(chain: Chain, claims: Operation) -> Chain:
     if why := before.narrowed_by(after):
         wider = (before.iss, before.sub) == (after.iss, after.sub)
         raise VerificationError(Code.SCOPE if wider else Code.NOT_AUTHORIZED, f"its new token: {why}")
-    return replace(chain, token=claims.tok, delegation=after)
+    return msgspec.structs.replace(chain, token=claims.tok, delegation=after)
 
 
 def _insert(
@@ -400,7 +432,7 @@ def _insert(
 def _following(
     chain: Chain, claims: StepDone | Operation, signed: Signed, slip: RoutingSlip, run: int, over: bool
 ) -> Chain:
-    return replace(
+    return msgspec.structs.replace(
         chain,
         length=chain.length + 1,
         head=signed.digest,

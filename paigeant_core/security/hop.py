@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
 
 import msgspec
 
@@ -13,7 +13,7 @@ from paigeant_core.delegation import token_digest
 from paigeant_core.errors import PaigeantError
 from paigeant_core.handoff import heed, wish_of
 from paigeant_core.journal import Kind, Record
-from paigeant_core.message import PaigeantMessage
+from paigeant_core.message import PaigeantMessage, with_record
 from paigeant_core.routing import RoutingSlip
 from paigeant_core.security.chain import (
     MAX_CHAIN,
@@ -21,7 +21,7 @@ from paigeant_core.security.chain import (
     check_message,
     extend,
     follow,
-    prefix_digest,
+    look,
     same_slip,
     verify,
 )
@@ -100,11 +100,12 @@ class Guard:
         Raises:
             VerificationError: why it is not to be run.
         """
-        chain = verify(message.records, self.trust, now)
+        seen, chain = look(message.records, self.trust, now)
         check_message(chain, message, now)
         if chain.over:
             # Its last message names the step that failed, for people: whoever publishes it again would have that run.
             raise VerificationError(Code.ORDER, "its compensation is through, and no step follows")
+        message.verified = seen, chain
         return chain
 
     def check_witness(self, message: PaigeantMessage, witness: Witness) -> None:
@@ -204,34 +205,39 @@ class Guard:
         if body is None or (not moved and asked is None):
             return transition  # a retry and a dead letter change nothing that is signed
         key, trust = self.key, self.trust
-        chain, records = verify(message.records, trust, record.at), [*message.records]
+        seen, chain = message.verified or look(message.records, trust, record.at)
+        seen, added = seen.copy(), [] if asked is None else [asked]
         if asked is not None:
             chain = extend(chain, asked, trust, record.at)
-            records.append(asked)
         if moved:
             if chain.length >= MAX_CHAIN:
                 raise VerificationError(Code.TOO_LARGE, f"the chain has {chain.length} records, the cap is {MAX_CHAIN}")
             done = plain.record.body
             assert done is not None  # who did something hands something on
-            claims = _claims(chain, message, PaigeantMessage.decode(done), key, plain.record, begins=begins)
+            made = plain.made or PaigeantMessage.decode(done)
+            claims = _claims(chain, message, made, key, plain.record, begins=begins)
             signed = sign(key, claims)
-            records.append(signed)
+            added.append(signed)
             # What others would refuse is not handed on; and what was signed here need not be verified here again.
             chain = follow(chain, Signed(claims, trust.keys[key.kid], link(signed)), trust, record.at)
-        following = PaigeantMessage.decode(body)
+        following = transition.made or PaigeantMessage.decode(body)
         if not same_slip(chain.slip, following.routing_slip):
             raise VerificationError(Code.SLIP, "what is handed on is not what a step can make of its routing slip")
-        trust.remember(prefix_digest(records), chain)
-        return with_records(transition, records)
+        for each in added:
+            seen.add(each)
+        seen.remember(chain, trust)
+        return _with_more(transition, added, chain)
 
 
 def with_records(transition: Transition, records: list[str]) -> Transition:
     """A transition like ``transition`` whose messages carry ``records``."""
-    deadline = transition.deadline
-    if deadline is not None:
-        deadline = replace(deadline, record=_carrying(deadline.record, records))
-    record = _carrying(transition.record, records)
-    return replace(transition, record=record, deadline=deadline, mark=mark_of(records))
+
+    def carrying(body: bytes) -> bytes:
+        message = PaigeantMessage.decode(body)
+        message.records = records
+        return message.encode()
+
+    return _rewritten(transition, carrying, mark_of(records))
 
 
 def mark_of(records: Sequence[str]) -> str:
@@ -239,18 +245,29 @@ def mark_of(records: Sequence[str]) -> str:
     return f"{len(records)}.{link(records[-1])}" if records else ""
 
 
-def _carrying(record: Record, records: list[str]) -> Record:
+def _with_more(transition: Transition, records: list[str], chain: Chain) -> Transition:
+    """A transition like ``transition`` whose messages, signed before, carry ``records`` as well: that is ``chain``."""
+    return _rewritten(transition, lambda body: reduce(with_record, records, body), f"{chain.length}.{chain.head}")
+
+
+def _rewritten(transition: Transition, rewrite: Callable[[bytes], bytes], mark: str) -> Transition:
+    deadline = transition.deadline
+    if deadline is not None:
+        deadline = replace(deadline, record=_with_body(deadline.record, rewrite))
+    record = _with_body(transition.record, rewrite)
+    return replace(transition, record=record, deadline=deadline, mark=mark, made=None)
+
+
+def _with_body(record: Record, rewrite: Callable[[bytes], bytes]) -> Record:
     if record.body is None:
         return record
-    message = PaigeantMessage.decode(record.body)
-    message.records = records
     return Record(
         record.kind,
         record.headers,
         state=record.state,
         worker=record.worker,
         detail=record.detail,
-        body=message.encode(),
+        body=rewrite(record.body),
         id=record.id,
         at=record.at,
     )

@@ -14,7 +14,7 @@ import msgspec
 from paigeant_core.delegation import token_digest
 from paigeant_core.errors import ConfigError, NotEligible, Refused
 from paigeant_core.message import Headers, PaigeantMessage
-from paigeant_core.security.chain import Chain, check_message, extend, prefix_digest, same_slip, verify
+from paigeant_core.security.chain import Chain, Seen, check_message, extend, same_slip, verify
 from paigeant_core.security.hop import sign_origin, with_records
 from paigeant_core.security.keys import Signer
 from paigeant_core.security.records import Operation, digest, link, sign
@@ -123,7 +123,7 @@ class Pen:
             chain = extend(_verified(before, self.trust, at), record, self.trust, at)
             if not same_slip(chain.slip, following.routing_slip):
                 raise VerificationError(Code.SLIP, "it does to the routing slip what such an operation may not")
-            self.trust.remember(prefix_digest(records), chain)
+            Seen(records).remember(chain, self.trust)
         return with_records(transition, records)
 
     def asked(self, action: Action, standing: Standing, *, reason: str, operation_id: str, at: float) -> str:

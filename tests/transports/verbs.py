@@ -163,7 +163,7 @@ class VerbsContract:
         async with open_shop(transport, topic) as shop:
             workflow = await self._charging(transport, topic, operations, shop)
             await self._done(operations, Hold(), workflow)
-            assert "values can be given" in await self._refused(operations, Release({"a": 1}), workflow)
+            assert "can be given when it is" in await self._refused(operations, Release({"a": 1}), workflow)
             assert await self._done(operations, Release(), workflow) == "taken back"
             assert (await self._now(operations, workflow)).wish == ""
             assert "it is running" in await self._refused(operations, Release(), workflow)
