@@ -130,6 +130,22 @@ ACTIONS: Final[Sequence[Action]] = (
         command="order sort", hint=13,
     ),
     _action(
+        "order.backwards", "O", "turn round", "Turn the order round.", where=LISTS, command="order-backwards",
+    ),
+    _action(
+        "wide", "W", "wide", "Show all columns, of which some may be out of sight, or those that fit.", where=LISTS,
+        command="wide",
+    ),
+    _action(
+        "wide.left", "less_than_sign", "left", "Move wide rows to the columns on the left.", where=LISTS,
+    ),
+    _action(
+        "wide.right", "greater_than_sign", "right", "Move wide rows to the columns on the right.", where=LISTS,
+    ),
+    _action(
+        "times", "t", "times", "Tell times by the clock, or how long ago they were.", where=LISTS, command="times",
+    ),
+    _action(
         "group", "b", "group by", "Group by state, by activity, by cause of failure, or not at all.", where=LISTS,
         command="group", hint=12,
     ),
@@ -248,6 +264,7 @@ ACTIONS: Final[Sequence[Action]] = (
         command="theme",
     ),
     _action("help", "question_mark f1", "help", "Explain every key of this view.", command="help", hint=1),
+    _action("view.last", "minus", "last view", "Go to the view that was shown before.", command="last"),
     _action("back", "q", "back", "Go back; in a view itself: quit.", where=EVERY | {"help"}, command="back"),
     _action(
         "escape", "escape", "clear", "Clear the filter or the message; else go back, but never quit.",
@@ -389,6 +406,8 @@ def commands() -> dict[str, Action]:
 _FUNCTION: Final = re.compile(r"f[0-9]{1,2}")
 _KEY_TEXTS: Final = {
     "minus": "-",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
     "plus": "+",
     "at": "@",
     "underscore": "_",

@@ -109,6 +109,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         self._state_directory = state_directory
         self._interrupted_at = float("-inf")
         self._generation = 0
+        self._view = self._view_before = "workflows"
         self._contexts = contexts
         self._enter(url, context, production, look.clipboard)
         self._looks(look)
@@ -204,9 +205,11 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             if isinstance(screen, ConsoleScreen) and not isinstance(screen, HelpScreen):
                 self.push_screen(HelpScreen(self.shared, screen.situation(), screen.tab))
             return
+        name = self._view_before if name == "last" else name
         while len(self.screen_stack) > 1:
             self.pop_screen()
-        if name in VIEWS:
+        if name in VIEWS and name != self._view:
+            self._view_before, self._view = self._view, name
             self.switch_mode(self._mode(name))
 
     def use_context(self, name: str) -> SafeText | None:
@@ -229,6 +232,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         while len(self.screen_stack) > 1:
             self.pop_screen()
         self._generation += 1
+        self._view = self._view_before = "workflows"
         self.feed = Feed(
             found.url,
             found.topic,

@@ -20,7 +20,7 @@ from paigeant_console.model.ordering import Rank, SortedKeys
 from paigeant_console.model.query import Query
 from paigeant_console.model.slip_track import Track, draw_track, track_of, track_tick
 from paigeant_console.model.text import EMPTY, Span, clip, shown, spans_width
-from paigeant_console.model.times import age, age_tick, parsed
+from paigeant_console.model.times import age, age_tick, day_and_time, parsed
 from paigeant_console.model.views import RowView
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.journal import State
@@ -97,6 +97,10 @@ class WorkflowList:
         self._late: set[str] = set()
         self._recheck_at = 0
         self.order: Order = order
+        self.backwards = False
+        """Whether the order is turned round."""
+        self.absolute = False
+        """Whether times are told by the clock, in place of how long ago they were."""
         self.ascii_only = ascii_only
         self.columns: tuple[str, ...] = ("state", "slip")
         """Names of the columns, as :meth:`cells` fills them."""
@@ -151,9 +155,10 @@ class WorkflowList:
         if name == "step":
             return shown(headers.activity, max(room, 1) + 1, ascii_only=self.ascii_only), ""
         if name == "age":
-            return age(now - _created(row)), "dim"
+            created = _created(row)
+            return (day_and_time(created, now) if self.absolute else age(now - created)), "dim"
         if name == "updated":
-            return age(now - row.at), "dim"
+            return (day_and_time(row.at, now) if self.absolute else age(now - row.at)), "dim"
         if name == "hop":
             return literal(f"{headers.steps_done}/{headers.steps_total}"), "dim"
         if name == "try":
@@ -222,7 +227,8 @@ class WorkflowList:
             body = self.body(key) if self.body is not None and self._asks_payload else None
             if not self._query.matches(RowView(fold, row, now, body)):
                 return None
-        return group_of(row, self._groups.grouping), self._rank(row)
+        rank = self._rank(row)
+        return group_of(row, self._groups.grouping), _turned(rank) if self.backwards else rank
 
     def _rank(self, row: Row) -> Rank:
         headers = row.headers
@@ -302,9 +308,9 @@ class WorkflowList:
             # One letter more: what did not match the letters before does not match now.
             self._todo = list(self._keys)
 
-    def set_order(self, order: Order) -> None:
+    def set_order(self, order: Order, *, backwards: bool = False) -> None:
         """Order by something else, once :meth:`scan` is through."""
-        self.order = order
+        self.order, self.backwards = order, backwards
         self.rescan()
 
     def rescan(self) -> None:
@@ -337,7 +343,7 @@ class WorkflowList:
             self._keys.replace({key: rank for key, (_, rank) in found.items()})
         else:
             self._keys.replace(self._groups.replace(found))
-        self._by_creation = self.order == "created" and self.grouping == "none"
+        self._by_creation = self.order == "created" and self.grouping == "none" and not self.backwards
         late, self._late, self._found = self._late, set(), None
         self.absorb(late)
         return True
@@ -375,6 +381,12 @@ def why(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) ->
 def _backwards(text: str) -> tuple[int, ...]:
     """Ranks a text so that the highest rank, which comes first, is the first of a dictionary; the empty one is last."""
     return (*(-ord(character) for character in text[:_PREFIX].lower()), 1) if text else (-sys.maxunicode - 1,)
+
+
+def _turned(rank: Rank) -> Rank:
+    """A rank for the order turned round; of the ID, which decides where nothing else does, it is none."""
+    *parts, key = rank
+    return (*(tuple(-one for one in part) if isinstance(part, tuple) else -part for part in parts), key)
 
 
 def _created(row: Row) -> float:

@@ -338,6 +338,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         """Show the audit."""
         self.shared.show_view("audit")
 
+    def do_view_last(self) -> None:
+        """Show the view that was shown before."""
+        self.shared.show_view("last")
+
     def do_help(self) -> None:
         """Explain the keys."""
         self.shared.show_view("help")

@@ -21,13 +21,15 @@ from paigeant_console.screens.base import Shared
 from paigeant_console.screens.filtering import FilteringScreen
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
-from paigeant_console.widgets.workflow_table import WorkflowTable
+from paigeant_console.widgets.workflow_table import WIDE, WorkflowTable
 from paigeant_core.operations import Report
 
 __all__ = ["WorkflowListScreen"]
 
 PAUSE: Final = 0.001
 """Seconds between two slices of a filter."""
+SHIFT: Final = 20
+"""Cells that one key moves wide rows by."""
 
 _ORDERED: Final[dict[Order, str]] = {
     "created": "creation, newest first",
@@ -191,14 +193,40 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         """Unmark all."""
         self.table.clear_marks()
 
+    def do_order_backwards(self) -> None:
+        """Turn the order round."""
+        self._order_by(self.rows.order, backwards=not self.rows.backwards)
+
+    def do_times(self) -> None:
+        """Tell times by the clock, or how long ago they were."""
+        self.rows.absolute = not self.rows.absolute
+        self.table.choose_columns()
+        self._show()
+
+    def do_wide(self) -> None:
+        """Show all columns, of which some are out of sight, or those that fit."""
+        self.table.set_wide(0 if self.table.wide else WIDE)
+        if self.table.wide > self.table.size.width:
+            left, right = key_of("wide.left"), key_of("wide.right")
+            self.say((joined((literal("all columns; "), left, literal(" and "), right, literal(" move"))), "info"))
+
+    def do_wide_left(self) -> None:
+        """Move to the columns on the left."""
+        self.table.shift(-SHIFT)
+
+    def do_wide_right(self) -> None:
+        """Move to the columns on the right."""
+        self.table.shift(SHIFT)
+
     def do_order(self) -> None:
         """Order by something else."""
         self._order_by(ORDERS[(ORDERS.index(self.rows.order) + 1) % len(ORDERS)])
 
-    def _order_by(self, order: Order) -> None:
-        self.rows.set_order(order)
+    def _order_by(self, order: Order, *, backwards: bool = False) -> None:
+        self.rows.set_order(order, backwards=backwards)
         self._scan()
-        self.say((literal(f"ordered by {_ORDERED[order]}"), "info"))
+        turned = ", turned round" if backwards else ""
+        self.say((literal(f"ordered by {_ORDERED[order]}{turned}"), "info"))
 
     def do_group(self) -> None:
         """Group by something else."""

@@ -13,6 +13,7 @@ from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.rates import CELLS
 from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.tables import queue_rows, worker_rows
+from paigeant_console.model.text import EMPTY
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.screens.base import ConsoleScreen, Shared
 from paigeant_console.widgets.columns import Column
@@ -21,7 +22,7 @@ from paigeant_console.widgets.line_table import LineTable
 __all__ = ["QueuesScreen"]
 
 _QUEUES: Final = (
-    Column(literal("QUEUE"), 30, min_width=16, priority=5),
+    Column(literal("QUEUE"), 30, min_width=22, priority=5),
     Column(literal("READY"), 6, align="right", priority=9),
     Column(literal("RUNNING"), 7, align="right", priority=8),
     Column(literal("DELAYED"), 7, align="right", priority=6),
@@ -30,8 +31,9 @@ _QUEUES: Final = (
     Column(literal("MEDIAN"), 6, align="right", priority=2),
     Column(literal("DONE/S"), 6, align="right", priority=3),
     Column(literal("LAST MINUTE"), CELLS, priority=1),
-    Column(literal(""), 16, priority=10),
 )
+_PROBLEM: Final = Column(literal(""), 16, priority=10)
+"""A column that is there only while there is something to say."""
 _WORKERS: Final = (
     Column(literal("WORKER"), 24, min_width=14, priority=9),
     Column(literal("LOAD"), 7, align="right", priority=8),
@@ -49,6 +51,7 @@ class QueuesScreen(ConsoleScreen):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._queue_rows, self._worker_rows = PlainRows(), PlainRows()
+        self._problems = False
         ascii_only = shared.ascii_only
         self.queues = LineTable(_QUEUES, self._queue_rows, empty=self.sentence(), ascii_only=ascii_only, id="queues")
         self.crew = LineTable(
@@ -81,12 +84,18 @@ class QueuesScreen(ConsoleScreen):
             workers = worker_rows(self.feed.fold.workers, now, ascii_only=self.shared.ascii_only)
             observed = self.feed.fold.observed
         self._queue_rows.replace(queues)
+        self._tell_problems(any(cells[-1] != (EMPTY, "") for _, cells in queues))
         self._worker_rows.replace(workers)
         self._fit()
         self.queues.set_empty(self.sentence())
         self.crew.set_empty(literal("no worker lives" if observed else "asking which workers live …"))
         self.queues.sync()
         self.crew.sync()
+
+    def _tell_problems(self, there_are: bool) -> None:
+        if there_are != self._problems:
+            self._problems = there_are
+            self.queues.set_columns((*_QUEUES, _PROBLEM) if there_are else _QUEUES)
 
     def _fit(self) -> None:
         """Give the workers as many lines as they need, but leave half of the screen to the queues."""

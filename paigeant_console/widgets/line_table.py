@@ -167,6 +167,8 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._ascii = ascii_only
         self._view = RowView(NO_ROWS if source is None else source, follow=follow)
         self._fitted: list[tuple[int, int]] = []
+        self._wide = 0
+        self._shift = 0
         self._styles: dict[str, Style] = {}
         self._styles_stale = True
         # Raised whenever all lines look different: another width, theme, source or set of columns.
@@ -231,6 +233,40 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         """
         self._columns = tuple(columns)
         self._relook()
+
+    @property
+    def wide(self) -> int:
+        """Cells that rows have at least, however narrow the screen is; 0: as many as are in sight."""
+        return self._wide
+
+    @property
+    def shifted(self) -> int:
+        """Cells of a row that are out of sight on the left."""
+        return self._shift
+
+    def set_wide(self, cells: int) -> None:
+        """Give rows more cells than are in sight, or no more than these.
+
+        Args:
+            cells: How many at least; 0: as many as are in sight.
+        """
+        self._wide, self._shift = cells, 0
+        self._relook()
+
+    def shift(self, cells: int) -> None:
+        """Bring other cells of wide rows into sight; cursor and marks stay where they are.
+
+        Args:
+            cells: By how many, to the right.
+        """
+        shift = max(0, min(self._shift + cells, self._row_width - self.size.width))
+        if shift != self._shift:
+            self._shift = shift
+            self._relook()
+
+    @property
+    def _row_width(self) -> int:
+        return max(self.size.width, self._wide)
 
     def set_empty(self, sentence: SafeText) -> None:
         """Say something else when there are no rows: connecting, nothing matches.
@@ -414,7 +450,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _row_strip(self, gutter: str, row: Sequence[Cell], base: Style, over: Style = _NO_STYLE) -> Strip:
         """Put gutter and cells side by side; neighbours of one style become one segment, which saves bytes."""
-        width = self.size.width
+        width = self._row_width
         pieces = [(gutter.ljust(_GUTTER)[:width], "")]
         fitted = self._fitted
         if len(row) == 1 < len(self._columns) and width > _GUTTER:
@@ -431,7 +467,11 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         styled = [(text, base + styles[name] + over) for text, name in pieces if text]
         groups = groupby(styled, key=itemgetter(1))
         segments = [Segment("".join(text for text, _ in group), style) for style, group in groups]
-        return Strip(segments).adjust_cell_length(width, base + over)
+        strip = Strip(segments).adjust_cell_length(width, base + over)
+        if width == self.size.width:
+            return strip
+        start = _GUTTER + self._shift
+        return Strip.join([strip.crop(0, _GUTTER), strip.crop(start, start + self.size.width - _GUTTER)])
 
     def _style(self, name: str) -> Style:
         """The style of a component, or the widget's own for the empty name."""
@@ -468,7 +508,8 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _relook(self) -> None:
         """All lines look different."""
-        self._fitted = fit_columns(self._columns, self.size.width - _GUTTER)
+        self._shift = max(0, min(self._shift, self._row_width - self.size.width))
+        self._fitted = fit_columns(self._columns, self._row_width - _GUTTER)
         self._look += 1
         self._strips.clear()
         self.refresh()

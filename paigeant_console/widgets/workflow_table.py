@@ -12,6 +12,9 @@ from paigeant_console.widgets.top_table import TopTable
 __all__ = ["WorkflowTable"]
 
 _GUTTER: Final = 2
+_AGE: Final = Column(literal("AGE"), 3, align="right", priority=6)
+WIDE: Final = 200
+"""Cells of rows with all of their columns."""
 
 
 def _columns(names: str, **specs: Column) -> tuple[tuple[str, ...], tuple[Column, ...]]:
@@ -19,15 +22,18 @@ def _columns(names: str, **specs: Column) -> tuple[tuple[str, ...], tuple[Column
     return order, tuple(specs[name] for name in order)
 
 
-def _layout(width: int, *, dead: bool, state: int) -> tuple[tuple[str, ...], tuple[Column, ...]]:
+def _layout(
+    width: int, *, dead: bool, state: int, absolute: bool = False
+) -> tuple[tuple[str, ...], tuple[Column, ...]]:
     """The columns for a width; the last one takes what is left."""
     wide, roomy = width >= 140, width >= 105
     specs = {
         "state": Column(literal("STATE"), state, priority=9),
         "id": Column(literal("ID"), 32 if width >= 190 else 12 if roomy else 8, min_width=8, priority=8),
         "name": Column(literal("NAME"), 18 if roomy else 10, min_width=6, priority=5),
-        "age": Column(literal("AGE"), 3, align="right", priority=6),
-        "updated": Column(literal("SINCE"), 5, align="right", priority=6),
+        "age": Column(literal("CREATED"), 11, priority=6) if absolute else _AGE,
+        "updated": Column(literal("SINCE"), 11 if absolute else 5, align="left" if absolute else "right", priority=6),
+        "try": Column(literal("TRY"), 3, align="right", priority=2),
         "hop": Column(literal("DONE"), 6, align="right", priority=3),
         "worker": Column(literal("WORKER"), 18, priority=1),
         "step": Column(literal("STEP"), 22 if roomy else 18, min_width=10, priority=4),
@@ -38,7 +44,9 @@ def _layout(width: int, *, dead: bool, state: int) -> tuple[tuple[str, ...], tup
         order = "state id name updated step why" if roomy else "state id updated step why"
     elif wide:
         order = (
-            "state id name hop age updated worker slip why" if width >= 170 else "state id name hop age updated slip"
+            "state id name hop try age updated worker slip why"
+            if width >= 170
+            else "state id name hop age updated slip"
         )
     elif roomy:
         order = "state id name hop age slip"
@@ -92,10 +100,24 @@ class WorkflowTable(TopTable):
             super().move_to_index(index)
             self.on_top = on_top and index == 0
 
+    def set_wide(self, cells: int) -> None:
+        """See :meth:`LineTable.set_wide`."""
+        super().set_wide(cells)
+        self.choose_columns()
+
     def on_resize(self) -> None:
         """Choose the columns for the width; the table's own handler then draws them."""
-        width = self.size.width
-        names, columns = _layout(width, dead=self._dead, state=self._state_cells(self._list.ascii_only))
+        self.choose_columns()
+
+    def choose_columns(self) -> None:
+        """Choose the columns for the width, and for how times are told."""
+        width = max(self.size.width, self.wide)
+        names, columns = _layout(
+            width,
+            dead=self._dead and not self.wide,
+            state=self._state_cells(self._list.ascii_only),
+            absolute=self._list.absolute,
+        )
         self._list.columns = names
         self._list.room = {names[index]: room for index, room in fit_columns(columns, width - _GUTTER)}
         self.set_columns(columns)

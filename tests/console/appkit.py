@@ -35,6 +35,7 @@ NAMES = {
     "@": "at",
     "!": "exclamation_mark",
     "*": "asterisk",
+    "%": "percent_sign",
     "=": "equals_sign",
     '"': "quotation_mark",
     "{": "left_curly_bracket",

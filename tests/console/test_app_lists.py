@@ -172,3 +172,69 @@ async def test_keys_are_heard_while_a_filter_is_applied(tmp_path: Path, monkeypa
         await opened.press("escape")
         await opened.press("2")
         assert opened.screen.view == "traffic"
+
+
+async def test_the_order_can_be_turned_round(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        rows = opened.screen.rows
+
+        def keys() -> list[str]:
+            return [rows.key(index) for index in range(len(rows))]
+
+        for order in ("created", "updated", "state", "name", "activity", "attempts"):
+            rows.set_order(order)
+            opened.screen._scan()
+            straight = keys()
+            await opened.press("O")
+            await opened.shows(", turned round")
+            turned = keys()
+            assert sorted(turned) == sorted(straight)
+            ranks = [rows._rank(opened.app.feed.fold.rows[key])[0] for key in turned]
+            assert ranks == sorted(ranks), order
+            await opened.press("O")
+            assert keys() == straight
+
+
+async def test_all_columns_are_there_on_a_narrow_screen(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+        narrow = opened.text()
+        assert "WORKER" not in narrow
+        await opened.press("G", " ", "W")
+        assert "all columns; < and > move" in opened.text()
+        header = opened.lines()[2]
+        assert told.DONE in opened.text()
+        for _ in range(3):
+            await opened.press(">")
+        assert "WORKER" in opened.text()
+        assert "TRY" in opened.text()
+        marked = next(line for line in opened.lines() if line.startswith("▌*"))
+        assert len(marked) <= 80
+        for _ in range(10):
+            await opened.press(">")
+        assert opened.screen.table.shifted == 120
+        assert "Failure: card declined" in opened.text()
+        for _ in range(10):
+            await opened.press("<")
+        assert opened.lines()[2] == header
+        await opened.press(" ", "g", "W", "escape")
+        assert opened.text() == narrow
+
+
+async def test_times_by_the_clock(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(200, 24)) as opened:
+        assert "CREATED" not in opened.text()
+        await opened.press("t")
+        assert "CREATED" in opened.lines()[2]
+        assert opened.text().count("01-01 1") + opened.text().count(":0") >= 9
+        await opened.press("t")
+        assert "CREATED" not in opened.text()
+
+
+async def test_the_view_before(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("3", "4", "-")
+        await opened.shows("QUEUE")
+        await opened.press("-")
+        await opened.shows("WHY")
+        await opened.press("-", "1", "enter", "-")
+        await opened.shows("QUEUE")

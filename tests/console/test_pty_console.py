@@ -16,9 +16,10 @@ from tests.console.ptyrun import ENTER, ESCAPE, PtyProgram
 
 pytestmark = [pytest.mark.pty, pytest.mark.timeout(180)]
 
-# What Textual says: places, colours, modes and their queries.
+# What Textual says: places, colours, modes and their queries; and what the terminal is asked to copy.
 KNOWN = re.compile(
     rb"\x1b\[(?:[0-9;]*[mH]|\?[0-9]+[hl]|\?20(?:26|48)\$p|>[0-9]+u|<u|[0-9]*[JK]|[0-9]+ q)|\x1b\]22;[a-z]*\x07|\n|\r"
+    rb"|\x1b\]52;c;[A-Za-z0-9+/=]*\x07"
 )
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufe0f\ufeff\U000e0000-\U000e007f]")
 
@@ -78,6 +79,24 @@ def test_nothing_forbidden_reaches_the_terminal(
             for keys in ("g", "\x1b[6~" * 8, "\t", "G"):
                 pty.send(keys)
                 pty.wait_until_quiet(0.15)
+        # Every mode of every view: all columns, clock times, orders, the palette, completion, other themes.
+        for view in "14":
+            for keys in ("W", ">>>>>", "G", "<<", "W", "t", "O", "o", "O", "ooooo", "t", "p", "p"):
+                pty.send(view, keys)
+                pty.wait_until_quiet(0.1)
+        for keys in ("\x10re", "\x1b[B" * 3, ESCAPE, ":open c", "\t", ESCAPE, ":dispatch ", "\t", "\t", ESCAPE):
+            pty.send(keys)
+            pty.wait_until_quiet(0.15)
+        pty.send("/worker:", "\t", "x", ESCAPE, ESCAPE)
+        pty.send("5", "g", "jjj", "Y", "w", "y")
+        pty.wait_until_quiet(0.15)
+        for theme in ("dark", "light", "high-contrast", "ansi"):
+            pty.send(f":theme {theme}", ENTER)
+            pty.wait_until_quiet(0.15)
+        pty.send("\x1b[200~", "\x1b]0;pasted\x07 c01 \u202e", "\x1b[201~")
+        pty.wait_until_quiet()
+        pty.send("1")
+        pty.wait_until_quiet(0.15)
         for view in "14":
             for keys in ("b", "G", ENTER, "gb", "G", ENTER, "gb", "jjj", ENTER, "bg"):
                 pty.send(view, keys)
@@ -149,6 +168,25 @@ def test_a_terminal_that_does_not_read_stalls_nothing_but_itself(tmp_path: Path)
         pty.wait_until_quiet(1)
         pty.send("1")
         pty.wait_until_quiet(1)
+        pty.send("\x11")
+        assert pty.exit_status() == 0
+
+
+def test_a_storm_of_sizes_leaves_a_screen_that_fits(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "tests.console.story_console"]
+    with PtyProgram(argv, size=(120, 40), cwd=ROOT, env={"XDG_STATE_HOME": str(tmp_path)}) as pty:
+        pty.wait_for_text("onboarding")
+        for view in ("1", "2", "3", "4", "5", "4\r", "?"):
+            pty.send(view)
+            for width, height in ((1, 1), (200, 60), (59, 15), (60, 14), (3, 80), (300, 2), (60, 15)):
+                pty.resize(width, height)
+                time.sleep(0.02)
+            pty.wait_until_quiet(0.3)
+        pty.resize(40, 10)
+        pty.wait_for_text("needs 60x15, has 40x10")
+        pty.send("q", "1")
+        pty.resize(80, 24)
+        pty.wait_for_text("Enter open")
         pty.send("\x11")
         assert pty.exit_status() == 0
 

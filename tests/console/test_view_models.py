@@ -694,7 +694,7 @@ def test_what_cannot_be_done_says_why() -> None:
     assert "not in this view" in (refusal(by_id("retry"), Situation("traffic")) or "")
     assert refusal(by_id("retry"), Situation("workflows")) is None
     dimmed = {key for key, _, usable in hints(read_only) if not usable}
-    assert dimmed == {"r", "R", "d", "h", "l", "s", "x"}
+    assert dimmed == {"r", "R", "d", "h", "l", "s", "x", "U"}
     text = "\n".join(plain(line) for line in help_lines(read_only, literal("workflows"), 60, ascii_only=True))
     assert "not now: this console is read-only" in text
 
