@@ -76,13 +76,14 @@ class _Notes(logging.Handler):
 
 
 def quiet() -> None:
-    """Let nothing but a command's own words reach stderr, unless somebody debugs."""
+    """Let nothing but a command's own words, and why it waits, reach stderr, unless somebody debugs."""
     root = logging.getLogger()
     if debugging():
         to_stderr("")
     elif not root.handlers:
         # With no handler at all Python prints warnings by itself.
         root.addHandler(logging.NullHandler())
+        logging.getLogger("paigeant.waiting").addHandler(_Notes(""))
     if not debugging():
         # What an object that is torn down at the very end complains of, too.
         sys.unraisablehook = _ignore
@@ -99,7 +100,8 @@ def to_stderr(url: str) -> None:
         url: The broker's URL, whose password is masked.
     """
     root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, _Notes | logging.NullHandler)]:
-        root.removeHandler(handler)
+    for found in (root, logging.getLogger("paigeant.waiting")):
+        for handler in [handler for handler in found.handlers if isinstance(handler, _Notes | logging.NullHandler)]:
+            found.removeHandler(handler)
     root.addHandler(_Notes(url))
     logging.getLogger("paigeant").setLevel(logging.DEBUG if debugging() else logging.INFO)

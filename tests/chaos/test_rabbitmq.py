@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import os
+import subprocess
+import sys
+from contextlib import AsyncExitStack, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +20,13 @@ from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.types import Settled
-from tests.chaos.contract import ChaosContract, Scene, hold, until
+from tests.chaos import ledger
+from tests.chaos.contract import PATIENCE, ChaosContract, Scene, hold, until
+from tests.chaos.crew import ROOT
 from tests.chaos.grounds import RabbitGround
 from tests.chaos.proxy import Proxy
 from tests.chaos.storm import Plan, ride
+from tests.servers import RabbitServer
 from tests.transports.contract import Hands
 
 pytestmark = pytest.mark.xdist_group("chaos")  # one after the other: each has processes of its own
@@ -109,6 +115,62 @@ async def test_nothing_is_lost_when_workers_and_rabbitmq_are_killed(tmp_path: Pa
     hold(verdict, tmp_path)
     assert (verdict.kills, verdict.restarts) == (3, 1)
     assert set(verdict.again) <= {"worker", "broker"}
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_while_the_broker_is_out_of_memory_all_say_that_they_wait_and_looking_goes_on(
+    topic: str, tmp_path: Path
+) -> None:
+    async def command(*arguments: str) -> asyncio.subprocess.Process:
+        environment = {**os.environ, "PAIGEANT_URL": server.url, "PAIGEANT_TOPIC": topic, "PAIGEANT_CONFIG": os.devnull}
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "paigeant_console", *arguments),
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    async def looks(*arguments: str) -> str:
+        process = await command(*arguments)
+        async with asyncio.timeout(PATIENCE):
+            out, told = await process.communicate()
+        assert process.returncode == 0, told.decode()
+        return out.decode()
+
+    with RabbitServer() as server, ExitStack() as stack:
+        async with get_transport(server.url) as transport:
+            scene = Scene(server.url, topic, tmp_path, transport)
+            stack.callback(scene.book.close)
+            stack.callback(scene.crew.close)
+            scene.crew.settings |= {"CHAOS_STEP_MS": "500"}
+            scene.crew.start(server.url)
+            await scene.dispatch("one")
+            await scene.reach(Kind.FINISHED, 1)
+            (running,) = await scene.dispatch("one", "two")
+            await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
+            dispatching = await command("dispatch", "one")
+            try:
+                assert dispatching.stderr is not None
+                async with asyncio.timeout(PATIENCE):
+                    said = (await dispatching.stderr.readline()).decode()
+                assert "has confirmed no publish for 5 s: it may be out of memory or disk; waiting" in said
+                assert running in await looks("list")
+                assert running in await looks("show", running)
+                assert "one" in await looks("queues")
+                assert dispatching.returncode is None
+                assert "confirmed no publish" in scene.crew.logs()
+                assert scene.crew.living() == 1
+            finally:
+                await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "0.9")
+            async with asyncio.timeout(PATIENCE):
+                assert await dispatching.wait() == 0
+            await scene.reach(Kind.FINISHED, 3)
+            assert ledger.handed_on_twice(await scene.records()) == {}
+            assert ledger.started_again(scene.book.read()) == []
+            assert await asyncio.to_thread(scene.crew.dismiss) == [0]
 
 
 @pytest.mark.timeout(120)

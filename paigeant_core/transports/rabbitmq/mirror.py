@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
 from paigeant_core.handoff import wish_of
@@ -19,7 +20,7 @@ from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading
+from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
@@ -72,6 +73,19 @@ class Mirror(ABC):
                     raise ConnectError(str(error)) from None
             await asyncio.sleep(wait)
 
+    async def look(self) -> None:
+        """Note what is in the stream now, and put nothing into it: who only looks may do so while nobody can publish.
+
+        Raises:
+            ConnectError: the broker cannot be asked.
+        """
+        try:
+            async with aclosing(up_to_now(self._line, self._queue, self._next or "first")) as batches:
+                async for batch in batches:
+                    self._note(batch)
+        except Missing:
+            return  # looking makes no topic
+
     async def _read_up_to_a_mark(self) -> None:
         await self._topology.stream(self._names, self._stream)
         if self._task is None or self._task.done():
@@ -122,15 +136,21 @@ class Mirror(ABC):
         reading = await Reading.attach(self._line, self._queue, self._next or "first")
         try:
             while True:
-                for message in await reading.batch():
-                    self._next = max(self._next, wire.offset_of(message) + 1)
-                    identity = wire.headers_of(message).get(wire.MARK)
-                    if identity is None:
-                        self.take(message)
-                    elif (waiting := self._marks.get(str(identity))) is not None and not waiting.done():
-                        waiting.set_result(None)
+                self._note(await reading.batch())
         finally:
             await reading.close()
+
+    def _note(self, batch: Sequence[Message]) -> None:
+        for message in batch:
+            offset = wire.offset_of(message)
+            identity = wire.headers_of(message).get(wire.MARK)
+            if identity is not None:
+                if (waiting := self._marks.get(str(identity))) is not None and not waiting.done():
+                    waiting.set_result(None)
+            elif offset >= self._next:
+                # Else who looked meanwhile was here before who follows.
+                self.take(message)
+            self._next = max(self._next, offset + 1)
 
     def _fail(self, error: TransportError) -> None:
         for waiting in self._marks.values():

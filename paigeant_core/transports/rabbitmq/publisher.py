@@ -13,7 +13,8 @@ from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Missing
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.lanes import Lane
 
-logger = logging.getLogger("paigeant")
+logger = logging.getLogger("paigeant.waiting")
+"""What is said on this one tells a person why nothing comes: commands show it."""
 
 SLOW_CONFIRM = 5.0
 """Seconds without any confirm after which it is said that publishes wait."""

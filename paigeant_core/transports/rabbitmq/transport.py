@@ -446,15 +446,8 @@ class RabbitTransport(Transport):
 
     async def pauses(self, topic: str) -> dict[str, Pause]:
         """See :meth:`Transport.pauses`."""
-        names = Names(topic)
-        try:
-            async with self._line.borrowed() as channel:
-                await channel.queue_declare(names.stream("fence"), passive=True)
-        except Missing:
-            # Looking makes no topic.
-            return {}
-        fence = self.fence(names)
-        await fence.catch_up()
+        fence = self.fence(Names(topic))
+        await fence.look()
         return dict(fence.paused)
 
     async def append_audit(self, topic: str, entry: bytes) -> None:
