@@ -110,7 +110,7 @@ async def export(transport: Transport, topic: str, correlation_id: str, *, secre
         transport: where it is.
         topic: its topic.
         correlation_id: its whole ID.
-        secrets: keep what looks like a secret.
+        secrets: keep what looks like a secret; a token in clear never is kept.
 
     Raises:
         WorkflowNotFound: the journal holds nothing of it.
@@ -120,7 +120,7 @@ async def export(transport: Transport, topic: str, correlation_id: str, *, secre
         raise WorkflowNotFound(f"workflow {correlation_id}: the journal of topic {topic} holds nothing of it")
     info = await transport.broker_info()
     redacted: set[str] = set()
-    entries = [_entry(record, None if secrets else redacted) for record in history]
+    entries = [_entry(record, redacted, secrets=secrets) for record in history]
     file = _File(
         kind=KIND,
         schema=1,
@@ -173,10 +173,10 @@ def _delay(record: Record, now: float) -> float:
         return 0.0
 
 
-def _entry(record: Record, redacted: set[str] | None) -> _Entry:
+def _entry(record: Record, redacted: set[str], *, secrets: bool) -> _Entry:
     body = record.body
-    if body is not None and redacted is not None:
-        body = _without_secrets(body, redacted)
+    if body is not None:
+        body = _without_token(body, redacted) if secrets else _without_secrets(body, redacted)
     entry = _Entry(record.position, record.at, record.encode_meta().decode())
     if body is not None:
         try:
@@ -194,6 +194,18 @@ def _record(entry: _Entry) -> Record:
     if record.state:
         State(record.state)
     return record
+
+
+def _without_token(body: bytes, redacted: set[str]) -> bytes:
+    try:
+        message = PaigeantMessage.decode(body)
+    except PaigeantError:
+        return body
+    if not message.in_clear:
+        return body
+    redacted.add("token")
+    message.obo_token = None
+    return message.encode()
 
 
 def _without_secrets(body: bytes, redacted: set[str]) -> bytes:

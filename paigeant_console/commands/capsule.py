@@ -53,7 +53,8 @@ def _write(call: Call, data: bytes, correlation_id: str, output: str | None) -> 
     capsule = Capsule.decode(data)
     if capsule.redacted:
         names = ", ".join(capsule.redacted[:10]) + (", …" if len(capsule.redacted) > 10 else "")
-        note(f"replaced as secrets: {names}; --with-secrets keeps them")
+        kept = "" if set(capsule.redacted) == {"token"} else "; --with-secrets keeps them"
+        note(f"replaced as secrets: {names}{kept}")
     if output == "-":
         for line in data.decode().splitlines():
             call.out.line(safe(line, len(line) + 1))

@@ -45,6 +45,10 @@ class AuthorizationServer:
         self.issued: list[str] = []
         self._stalled = asyncio.Event()
 
+    def make(self, scope: str | None, **claims: Any) -> str:
+        """A token that it issues."""
+        return jwt(scope, jti=str(len(self.issued)), **claims)
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[AuthorizationServer]:
         """It listens while the block runs."""
@@ -115,7 +119,7 @@ class AuthorizationServer:
             told, scope = None, f"{scope} admin"
         elif self.mood == "narrowed":
             told = scope = "nothing"
-        token = jwt(scope, sub=sub, exp=exp, act={"sub": "worker"}, jti=str(len(self.issued)))
+        token = self.make(scope, sub=sub, exp=exp, act={"sub": "worker"})
         self.issued.append(token)
         document = {"access_token": token, "issued_token_type": ACCESS_TOKEN, "token_type": "Bearer"}
         if told is not None:
