@@ -78,6 +78,7 @@ async def admit(
                 await consumer.hand_back(delivery)
                 return None
             guard.check_witness(message, witness)
+            consumer.admitted(message.headers)
         if tokens is not None:
             tokens.unseal(message)
     except MessageError as malformed:

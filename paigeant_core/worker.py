@@ -187,6 +187,7 @@ class Worker:
             started_at=own.clock.now(),
         )
         consumer = own.consumer(self.topic, info, lease=self.lease)
+        consumer.believes = self._guard is None
         try:
             await self._serve(own, consumer)
         finally:

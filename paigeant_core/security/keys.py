@@ -9,6 +9,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
@@ -214,7 +215,11 @@ def import_jwk(document: dict[str, Any]) -> OKPKey | ECKey:
         raise ValueError("neither an Ed25519 nor a P-256 key")
     key = OKPKey.import_key(own) if own["kty"] == "OKP" else ECKey.import_key(own)
     algorithm = algorithm_of(key)
-    _ = key.private_key if key.is_private else key.public_key  # joserfc looks at the numbers when they are first used
+    private = key.private_key if key.is_private else None
+    _ = private or key.public_key  # joserfc looks at the numbers when they are first used
+    # Its name is made of the public half that stands there, and joserfc takes the private one of Ed25519 as it is.
+    if isinstance(private, Ed25519PrivateKey) and segment(private.public_key().public_bytes_raw()) != own["x"]:
+        raise ValueError("x is not the public half of d")
     if document.get("alg", algorithm) not in (algorithm, "EdDSA" if algorithm == "Ed25519" else algorithm):
         raise ValueError("alg is that of another kind of key")
     if document.get("use", "sig") != "sig":

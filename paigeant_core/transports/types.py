@@ -250,6 +250,12 @@ class Consumer(ABC):
             TransportError: the broker refuses for good; a lost line is waited out.
         """
 
+    believes = True
+    """Whether the headers of what is claimed count as they come; a worker with a policy believes none unverified."""
+
+    def admitted(self, headers: Headers) -> None:  # noqa: B027 - nothing to be done where claims are exact
+        """A message of these headers was verified and is about to run; told by a worker that does not believe."""
+
     @abstractmethod
     async def settle(self, delivery: Delivery, transition: Transition) -> Settled:
         """Carry out ``transition`` and take the delivery out of its queue, in one stroke.

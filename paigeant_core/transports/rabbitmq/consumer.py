@@ -163,10 +163,15 @@ class RabbitConsumer(Consumer):
             headers = decode_headers(copy.body)
         except DecodeError:
             return 0
+        if self.believes:
+            self.admitted(headers)
+        return self._desk.fence.passed(headers)
+
+    def admitted(self, headers: Headers) -> None:
+        """See :meth:`Consumer.admitted`."""
         if headers.epoch > 1:
             # It can be here before the fence's own word of it.
             self._desk.fence.met(headers)
-        return self._desk.fence.passed(headers)
 
     def _ask(self) -> None:
         """Tell the intake how many messages there are free slots for."""
@@ -258,6 +263,8 @@ class RabbitConsumer(Consumer):
 
     async def witness(self, delivery: Delivery, headers: Headers) -> Witness:
         """See :meth:`Consumer.witness`; known is what went through this transport, and no broker tells the rest."""
+        if self._desk.fence.passed(headers):
+            return Witness(Copied.GONE)
         return Witness(Copied.UNKNOWN, self._transport.marks.get(headers.correlation_id))
 
     async def settle(self, delivery: Delivery, transition: Transition) -> Settled:

@@ -225,7 +225,7 @@ def _dated(story: Story, seconds: int) -> object:
 
 
 ATTACKS: Mapping[str, Attack] = {
-    # -- the 36 of the design, in its order; rollback and fork stand in SEQUELS, for they need a hop that was done
+    # -- the 36 of the design, in its order; rollback and fork, which need a hop that was done, are in the test
     "edit-body": Attack(Code.BODY_DIGEST, lambda s: s.message(s.story(), payload=b'{"amount": 5000}')),
     "swap-body": Attack(Code.BODY_DIGEST, lambda s: s.message(s.story(), payload=PAID)),
     "edit-claim": Attack(Code.SIGNATURE, _edited_claim),

@@ -9,22 +9,25 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiormq
+import msgspec
 import pytest
 from pamqp.commands import Basic
 from redis.asyncio import Redis
 
-from paigeant_core import ActivityContext, PaigeantMessage, State, Transport, Worker, WorkflowDispatcher, get_transport
+from paigeant_core import ActivityContext, PaigeantMessage, Transport, Worker, WorkflowDispatcher, get_transport
 from paigeant_core.names import new_id
 from paigeant_core.security.hop import Guard
+from paigeant_core.security.records import digest
 from paigeant_core.security.refusal import Code
 from paigeant_core.transition import Place
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.transports.redis.keys import Keys
 from tests.core.bench import PATIENCE
 from tests.core.security.attacks import ATTACKS, Scene
-from tests.core.security.kit import People
+from tests.core.security.kit import PAID, PAYLOAD, People, Story
 from tests.transports.contract import until
 
+UNDER_WAY = "under-way"
 Plant = Callable[[str, str, bytes], Awaitable[object]]
 
 
@@ -72,11 +75,15 @@ class Hand:
         await self._channel.basic_publish(body, routing_key=f"paigeant.{topic}.work.{activity}", properties=properties)
 
 
-def _payments(people: People, topic: str, ran: list[str], **options: Any) -> Worker:
-    worker = Worker(topic, signer=people.keys["payments"], trust=people.trust(), **options)
+def _payments(people: People, topic: str, ran: list[str], gate: asyncio.Event) -> Worker:
+    """Runs what it is given; `notify` of the workflow that is attacked under way waits for the gate."""
+    worker = Worker(topic, signer=people.keys["payments"], trust=people.trust())
 
     async def handler(ctx: ActivityContext) -> dict[str, Any]:
-        ran.append(ctx.message.correlation_id)
+        headers = ctx.message.headers
+        if (headers.correlation_id, headers.activity) == (UNDER_WAY, "notify"):
+            await gate.wait()
+        ran.append(f"{headers.correlation_id} {headers.activity}")
         return {"paid": True}
 
     for activity in ("charge", "notify", "review"):
@@ -84,8 +91,24 @@ def _payments(people: People, topic: str, ran: list[str], **options: Any) -> Wor
     return worker
 
 
+def _older(first: PaigeantMessage) -> PaigeantMessage:
+    """The first message of a workflow that stands at its second step, as if an operator had sent it again."""
+    first.headers = msgspec.structs.replace(first.headers, message_id="older", epoch=3)
+    return first
+
+
+def _other_line(people: People, first: PaigeantMessage, at: int) -> PaigeantMessage:
+    """Another second message: whoever has the worker's key can sign another result of the same step."""
+    story = Story(people, UNDER_WAY)
+    story.at, story.records = at, list(first.records)
+    story.step("payments", "charge", 1, out=digest(PAID))
+    slip = story.verify(at).slip
+    headers = msgspec.structs.replace(first.headers, message_id="other", epoch=3, activity="notify", hop=2)
+    return PaigeantMessage(headers, slip, PAID, records=story.records)
+
+
 def test_the_matrix_is_whole() -> None:
-    """The design names 36 attacks; of those rollback and fork need a hop that was done, and have tests of their own."""
+    """Of the 36 attacks that the design names, rollback and fork need a hop that was done: they are made under way."""
     assert len(ATTACKS) >= 34
     assert {attack.code for attack in ATTACKS.values()} <= set(Code)
 
@@ -107,35 +130,51 @@ async def test_every_attack_is_quarantined_byte_for_byte_under_its_code_and_noth
     bodies = {name: message.encode() for name, message in forged.items()}
     assert len(set(bodies.values())) == len(bodies)
     ran: list[str] = []
-    worker = _payments(people, topic, ran)
+    gate = asyncio.Event()
+    worker = _payments(people, topic, ran, gate)
     async with get_transport(broker[1]) as transport, Hand(*broker, transport) as plant:
         dispatcher = WorkflowDispatcher(transport, signer=people.keys["shop"])
 
-        async def honest() -> str:
-            workflow = await dispatcher.dispatch_workflow(["charge", "notify"], {"amount": 5}, topic=topic)
+        async def start(workflow: str | None = None) -> str:
+            steps = ["charge", "notify"]
+            return await dispatcher.dispatch_workflow(steps, PAYLOAD, topic=topic, correlation_id=workflow)
 
-            async def done() -> bool:
-                return (await transport.history(topic, workflow))[-1].state == State.COMPLETED
+        async def reaches(workflow: str, *kinds: str) -> None:
+            async def there() -> bool:
+                return [record.kind for record in await transport.history(topic, workflow)] == [*kinds]
 
-            await until(done, "honest work is not done")
-            return workflow
+            await until(there, f"{workflow} did not reach {kinds[-1]}")
 
         task = asyncio.create_task(worker.run(transport))
-        honestly = [await honest()]
+        await start(UNDER_WAY)
+        await reaches(UNDER_WAY, "dispatched", "advanced")
+        first = (await transport.history(topic, UNDER_WAY))[0].body
+        assert first is not None
+        forged["rollback"] = _older(PaigeantMessage.decode(first))
+        forged["fork"] = _other_line(people, PaigeantMessage.decode(first), int(transport.clock.now()))
+        for name in ("rollback", "fork"):
+            bodies[name] = forged[name].encode()
         for name, message in forged.items():
-            await plant(topic, ATTACKS[name].queue or message.headers.activity, bodies[name])
+            queue = ATTACKS[name].queue if name in ATTACKS else ""
+            await plant(topic, queue or message.headers.activity, bodies[name])
 
         async def all_there() -> bool:
             return len(await transport.parked(topic, Place.QUARANTINE, limit=500)) >= len(bodies)
 
         with contextlib.suppress(TimeoutError):  # said below, by name
             await until(all_there, "")
-        honestly.append(await honest())
+        gate.set()
+        last = await start()
+        for workflow in (UNDER_WAY, last):
+            await reaches(workflow, "dispatched", "advanced", "finished")
         assert not task.done()
         found = {record.body: record for record in await transport.parked(topic, Place.QUARANTINE, limit=500)}
         worker.stop()
         await asyncio.wait_for(task, PATIENCE)
     codes = {name: found[body].detail["code"] if body in found else "let in" for name, body in bodies.items()}
-    assert codes == {name: attack.code for name, attack in ATTACKS.items()}
+    expected = {name: attack.code for name, attack in ATTACKS.items()}
+    assert codes == expected | {"rollback": Code.ROLLBACK, "fork": Code.FORK}
     assert set(found) == set(bodies.values())
-    assert set(ran) == set(honestly)
+    assert sorted(ran) == sorted(
+        f"{workflow} {step}" for workflow in (UNDER_WAY, last) for step in ("charge", "notify")
+    )

@@ -12,7 +12,7 @@ import pytest
 from joserfc.jwk import ECKey, OKPKey
 
 from paigeant_core.errors import ConfigError
-from paigeant_core.security.keys import SigningKey, import_jwk
+from paigeant_core.security.keys import BAD_KEY, SigningKey, import_jwk
 
 
 @pytest.fixture(params=["Ed25519", "ES256"])
@@ -152,3 +152,13 @@ def test_a_point_off_the_curve_is_refused() -> None:
     document["y"] = document["x"]
     with pytest.raises(ValueError, match="curve"):
         import_jwk(document)
+
+
+def test_a_private_key_whose_public_half_is_anothers_is_refused() -> None:
+    """Its name would be another's, and nobody could verify what it signs."""
+    one, other = (OKPKey.generate_key("Ed25519").as_dict(private=True) for _ in range(2))
+    with pytest.raises(BAD_KEY):
+        import_jwk(one | {"x": other["x"]})
+    one, other = (ECKey.generate_key("P-256").as_dict(private=True) for _ in range(2))
+    with pytest.raises(BAD_KEY):
+        import_jwk(one | {"x": other["x"], "y": other["y"]})
