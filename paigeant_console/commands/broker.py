@@ -127,8 +127,25 @@ def audit(
         bool,
         typer.Option("--full", help="Also from where, by which selection, and each workflow before and after."),
     ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Look whether entries were changed or removed, and who signed them."),
+    ] = False,
+    heads: Annotated[
+        str | None, typer.Option("--heads", metavar="FILE", help="With --verify: heads that were exported before.")
+    ] = None,
+    export_heads: Annotated[
+        str | None, typer.Option("--export-heads", metavar="FILE", help="Add what the audit has come to, as a line.")
+    ] = None,
 ) -> int:
-    """Show what operators did, and what was refused to them, the newest last."""
+    """Show what operators did, and what was refused to them, the newest last.
+
+    With --verify: exit 0 if the audit is whole, 1 if an entry was changed or removed, or a signature does not count.
+    """
+    if verify or heads is not None or export_heads is not None:
+        from paigeant_console.commands._audit import examine
+
+        return examine(call, heads, export_heads, verify=verify or heads is not None)
     from paigeant_console.commands._values import count
     from paigeant_console.human import moment, text
     from paigeant_console.runner import run

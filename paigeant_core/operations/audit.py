@@ -1,9 +1,10 @@
 """The audit: who did what to which workflows, from where, why, and what came of it; what was refused too.
 
 An entry is JSON and stands in a store of the broker's beside the journal, so it is kept
-when the journal is trimmed. What it says of the operator and of where they were is a
-claim of their console, not a proof; a signed operation proves more, see the security
-package. A console that is read-only writes nothing, so of what it refuses there is none.
+when the journal is trimmed. Each has a number and the digest of the one before it, so what
+is removed or changed shows (:mod:`paigeant_core.security.audit_chain`). Where the operator
+has a key it is signed; else what it says of the operator and of where they were is a claim
+of their console, not a proof. A console that is read-only writes nothing, so of what it refuses there is none.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -22,7 +25,13 @@ from paigeant_core.clock import rfc3339
 from paigeant_core.errors import Refused
 from paigeant_core.operations.plan import Result
 
+if TYPE_CHECKING:
+    from paigeant_core.security.keys import Signer
+
 MAX_REASON = 1000
+
+AUDIT_TYPE = "paigeant-audit+jws"
+"""What the signature of an entry says that it is of."""
 
 NAMED = 100
 """Workflows that an entry names one by one, each with where it stood before and after; beyond, they are counted, and
@@ -109,6 +118,39 @@ def entry(
             for result in results[:NAMED]
         ]
     return msgspec.json.encode(document)
+
+
+def linked(data: bytes, before: bytes, signer: Signer | None) -> bytes:
+    """An entry that follows another: numbered, with the digest of that, and signed where there is a key.
+
+    Args:
+        data: the entry.
+        before: the newest entry; empty: there is none.
+        signer: the operator's key.
+    """
+    document = msgspec.json.decode(data, type=dict[str, Any])
+    document["n"] = (number_of(before) or 0) + 1
+    document["prev"] = head_of(before) if before else ""
+    if signer is None:
+        return msgspec.json.encode(document)
+    document["key"] = signer.kid
+    # The whole of it is what is signed, and stands beside the signature for whoever only reads.
+    document["signature"] = signer.sign(AUDIT_TYPE, msgspec.json.encode(document))
+    return msgspec.json.encode(document)
+
+
+def head_of(data: bytes) -> str:
+    """What the entry behind this one names: SHA-256 of its bytes, base64url without padding."""
+    return urlsafe_b64encode(sha256(data).digest()).rstrip(b"=").decode()
+
+
+def number_of(data: bytes) -> int | None:
+    """The number of an entry, 1…; None: it has none."""
+    try:
+        number = msgspec.json.decode(data, type=dict[str, Any]).get("n")
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1 << 53 else None
 
 
 def _user() -> str:

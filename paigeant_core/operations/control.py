@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
-from paigeant_core.errors import AmbiguousID, Refused, WorkflowNotFound
+from paigeant_core.errors import AmbiguousID, Conflict, Refused, WorkflowNotFound
 from paigeant_core.names import new_id
 from paigeant_core.operations import audit
 from paigeant_core.operations.action import Action
@@ -25,6 +26,12 @@ from paigeant_core.operations.standing import Standing
 from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
 from paigeant_core.transports import Transport
 
+if TYPE_CHECKING:
+    from paigeant_core.security.keys import Signer
+
+APPEND_TRIES = 50
+"""How often an entry of the audit is made anew because another one came first."""
+
 ACTIVITY = "activity"
 """What a policy calls the right to pause and resume activities."""
 
@@ -37,12 +44,14 @@ class Control(ABC):
         topic: the topic.
         operator: who acts.
         read_only: refuse every operation.
+        signer: the key that entries of the audit are signed with, if there is one.
     """
 
     transport: Transport
     topic: str
     operator: str
     read_only: bool
+    signer: Signer | None
 
     @abstractmethod
     async def standing(self, correlation_id: str) -> Standing | None:
@@ -97,7 +106,16 @@ class Control(ABC):
                 allowed=False,
                 selection=selection,
             )
-            await self.transport.append_audit(self.topic, data)
+            await self._append(data)
+
+    async def _append(self, data: bytes) -> None:
+        """Put an entry behind the newest one; of two consoles that do so at once one tries again."""
+        for _ in range(APPEND_TRIES):
+            newest = (await self.transport.audit(self.topic, 1) or [b""])[-1]
+            entry = audit.linked(data, newest, self.signer)
+            if await self.transport.append_audit(self.topic, entry, follows=newest):
+                return
+        raise Conflict(f"the audit of topic {self.topic} is written to all the time; this entry is not in it")
 
     async def _put_on_record(
         self, plan: Plan, outcome: str, targets: int, results: tuple[Result, ...] = (), order: str = ""
@@ -113,7 +131,7 @@ class Control(ABC):
             selection=plan.selection,
             results=results,
         )
-        await self.transport.append_audit(self.topic, data)
+        await self._append(data)
 
     # -- operations that take their time ----------------------------------------------------
 
@@ -285,5 +303,5 @@ class Control(ABC):
             targets=1,
             outcome="1 done" if done else "1 skipped",
         )
-        await self.transport.append_audit(self.topic, data)
+        await self._append(data)
         return before

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode
+from collections.abc import Sequence
 from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
@@ -120,6 +121,8 @@ _TYP_OF: Final[dict[type[Claims], str]] = {kind: typ for typ, kind in _TYPES.ite
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     typ: msgspec.json.Decoder(kind) for typ, kind in _TYPES.items()
 }
+_FIRST: Final = (ORIGIN,)
+_LATER: Final = (STEP, OPERATION)
 _BAD_JSON: Final = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -171,6 +174,32 @@ def read(record: str, trust: Trust, index: int) -> Signed:
     Raises:
         VerificationError: why it does not count.
     """
+    typ, key, body = open_record(record, trust, index, _LATER if index else _FIRST)
+    try:
+        claims: Claims = _DECODERS[typ].decode(body)
+        # What is written as we write it, and holds no other object, has no name twice: no need to parse it again.
+        if body.count(b"{") > 1 or msgspec.json.encode(claims) != body:
+            _no_name_twice(body)
+    except _BAD_JSON:
+        raise VerificationError(Code.MALFORMED, "its claims cannot be read", index) from None
+    return Signed(claims, key, link(record))
+
+
+def open_record(record: str, trust: Trust, index: int, types: Sequence[str]) -> tuple[str, TrustedKey, bytes]:
+    """Look at a compact JWS: form, header, key, signature; nothing of its payload is looked at.
+
+    Args:
+        record: the JWS.
+        trust: the policy.
+        index: where it stands, for the refusal.
+        types: which it may have.
+
+    Returns:
+        Its type, the key and the payload.
+
+    Raises:
+        VerificationError: why it does not count.
+    """
     if len(record) > MAX_RECORD:
         raise VerificationError(Code.TOO_LARGE, f"{len(record)} characters, the cap is {MAX_RECORD}", index)
     if not _COMPACT.match(record):
@@ -182,7 +211,7 @@ def read(record: str, trust: Trust, index: int) -> Signed:
     if found is None:
         raise VerificationError(Code.HEADER, "its header is not exactly alg, typ and kid", index)
     algorithm, typ, kid = found
-    if typ not in _TYPES or (typ == ORIGIN) != (index == 0):
+    if typ not in types:
         raise VerificationError(Code.TYP, f"a record of type {ascii(typ)[:60]} cannot stand here", index)
     key = trust.keys.get(kid)
     if key is None:
@@ -192,15 +221,7 @@ def read(record: str, trust: Trust, index: int) -> Signed:
     signed = record[: -len(signature) - 1]
     if not signature_holds(signed, signature, key.key, algorithm):
         raise VerificationError(Code.SIGNATURE, f"not signed by {key.principal.name}'s key {kid}", index)
-    body = urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    try:
-        claims: Claims = _DECODERS[typ].decode(body)
-        # What is written as we write it, and holds no other object, has no name twice: no need to parse it again.
-        if body.count(b"{") > 1 or msgspec.json.encode(claims) != body:
-            _no_name_twice(body)
-    except _BAD_JSON:
-        raise VerificationError(Code.MALFORMED, "its claims cannot be read", index) from None
-    return Signed(claims, key, digest(signed.encode()))
+    return typ, key, urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
 
 
 def _canonical(segment: str) -> bool:

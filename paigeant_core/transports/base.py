@@ -223,8 +223,18 @@ class Transport(LowLevel):
         """The activities that are paused, by name."""
 
     @abstractmethod
-    async def append_audit(self, topic: str, entry: bytes) -> None:
-        """Keep one audit entry (JSON) in the topic's audit store."""
+    async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
+        """Keep one audit entry (JSON) in the topic's audit store.
+
+        Args:
+            topic: whose.
+            entry: what.
+            follows: the newest entry that it was made to follow, empty where there was none;
+                None: whichever there is.
+
+        Returns:
+            False: another entry came first, and nothing was kept.
+        """
 
     @abstractmethod
     async def append_operation(self, topic: str, entry: bytes) -> None:

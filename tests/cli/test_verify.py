@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from paigeant_core.transports.memory import MemoryTransport
 from tests.cli.conftest import Cli
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -188,3 +190,26 @@ def test_without_a_policy_it_is_said_that_nobody_verified(
     shown = here("show", "order-1", "--json").document
     assert (shown["trust"], shown["trust_broken_since"]) == ("unknown_key", 1)
     assert "unknown_key, broken since hop 1: record 0: the trust policy has no key" in here("show", "order-1").out
+
+
+def test_an_audit_that_somebody_changed_is_found_out_by_its_exported_heads(
+    here: Cli, trust: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    here("dispatch", "validate", "charge", "--id", "order-1").ended(0)
+    here("audit", "--export-heads", "heads.jsonl").ended(0).said("nothing was exported")
+    monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
+    for verb in ("hold", "release"):
+        here(verb, "order-1", "--reason", "why", "--yes").ended(0)
+    here("audit", "--verify", "--export-heads", "heads.jsonl").ended(0)
+    assert Path("heads.jsonl").stat().st_mode & 0o777 == 0o600
+    whole = here("audit", "--verify", "--heads", "heads.jsonl", "--json").ended(0).document
+    assert (whole["entries"], whole["signed"], whole["heads"], whole["problems"]) == (2, 2, 1, 0)
+    with MemoryTransport(os.environ["PAIGEANT_URL"].removeprefix("memory://")).broker.topic("workflows") as state:
+        state.audit.pop()
+    here("audit", "--verify").ended(0)
+    problem, summary = here("audit", "--heads", "heads.jsonl", "--json").ended(1).documents
+    assert (problem["n"], problem["code"], summary["problems"]) == (2, "removed", 1)
+    assert "the audit ends at 1" in here("audit", "--verify", "--heads", "heads.jsonl").ended(1).out
+    here("audit", "--heads", "nowhere").ended(2).said("nowhere")

@@ -209,10 +209,13 @@ class MemoryTransport(Transport):
         with self.broker.topic(topic) as state:
             return dict(state.paused)
 
-    async def append_audit(self, topic: str, entry: bytes) -> None:
+    async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         with self.broker.topic(topic) as state:
+            if follows is not None and (state.audit[-1] if state.audit else b"") != follows:
+                return False
             state.audit.append(entry)
+            return True
 
     async def append_operation(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_operation`."""

@@ -450,9 +450,14 @@ class RabbitTransport(Transport):
         await fence.look()
         return dict(fence.paused)
 
-    async def append_audit(self, topic: str, entry: bytes) -> None:
+    async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
-        await self._keep(Names(topic), "audit", entry)
+        names = Names(topic)
+        async with self._locks.hold(names.lock("audit")):
+            if follows is not None and (await self._kept(names, "audit", 1) or [b""])[-1] != follows:
+                return False
+            await self._keep(names, "audit", entry)
+            return True
 
     async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
         """See :meth:`Transport.audit`."""

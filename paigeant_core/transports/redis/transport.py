@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from typing import ClassVar
@@ -194,9 +195,9 @@ class RedisTransport(Transport):
         """See :meth:`Transport.pauses`."""
         return await observe.pauses(self._lines, self.keys(topic))
 
-    async def append_audit(self, topic: str, entry: bytes) -> None:
+    async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
-        await self._keep(self.keys(topic).audit, entry)
+        return await self._keep(self.keys(topic).audit, entry, follows)
 
     async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
         """See :meth:`Transport.audit`."""
@@ -210,8 +211,10 @@ class RedisTransport(Transport):
         """See :meth:`Transport.operation_entries`."""
         return await self._kept(self.keys(topic).operations, limit)
 
-    async def _keep(self, key: str, entry: bytes) -> None:
-        await self._lines.one(AUDIT([key], [new_id(), entry]))
+    async def _keep(self, key: str, entry: bytes, follows: bytes | None = None) -> bool:
+        # Which entry is meant, no safeguard: what an entry follows is in the entry, as SHA-256.
+        known = "" if follows is None else hashlib.sha1(follows, usedforsecurity=False).hexdigest()
+        return bool(await self._lines.one(AUDIT([key], [new_id(), entry, known])) != 2)
 
     async def _kept(self, key: str, limit: int) -> list[bytes]:
         entries = await self._lines.one(("XREVRANGE", key, "+", "-", "COUNT", limit))
