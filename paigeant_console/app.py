@@ -26,6 +26,7 @@ from paigeant_console.actions import VIEWS, by_id, keys_of, use_keys
 from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed
+from paigeant_console.history import history_of
 from paigeant_console.model.confirmation import Target
 from paigeant_console.model.status import Place
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -240,6 +241,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             operator=found.operator,
             signer=left.signer,
             trust=left.trust,
+            history=history_of(found.url, found.topic),
         )
         self._enter(mask_url(found.url), found.context, found.production, self.shared.clipboard)
         self.switch_mode(self._mode("workflows"))
@@ -459,6 +461,7 @@ def run(
         trust=trust,
         no_worker_after=no_worker_after,
         connect=connect,
+        history=history_of(url, topic),
     )
     app = ConsoleApp(
         feed,

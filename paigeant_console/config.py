@@ -46,6 +46,7 @@ __all__ = [
     "load",
     "load_look",
     "read_only_in_environment",
+    "said_in_environment",
 ]
 
 PROGRAM: Final = "paigeant-console"
@@ -232,7 +233,7 @@ def load_look(
         raise ConfigError(f"no theme {repr(theme)[:40]}; there are {', '.join(THEMES)}")
 
     def switch(name: str, default: bool) -> bool:
-        said = _switch(environ, f"PAIGEANT_{name.upper()}")
+        said = said_in_environment(environ, f"PAIGEANT_{name.upper()}")
         return bool(table.get(name, default)) if said is None else said
 
     keys: Mapping[str, tuple[str, ...]] = {}
@@ -258,10 +259,10 @@ def read_only_in_environment(environ: Mapping[str, str]) -> bool | None:
     Raises:
         ConfigError: It is neither yes nor no.
     """
-    return _switch(environ, "PAIGEANT_READ_ONLY")
+    return said_in_environment(environ, "PAIGEANT_READ_ONLY")
 
 
-def _switch(environ: Mapping[str, str], name: str) -> bool | None:
+def said_in_environment(environ: Mapping[str, str], name: str) -> bool | None:
     """What a variable says that is yes or no; None: nothing."""
     value = environ.get(name, "").strip().lower()
     if not value:

@@ -22,13 +22,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paigeant_console.deeds import Deeds
+from paigeant_console.history import Gap, History, gap_behind
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.head_start import NEWEST, HeadStart
 from paigeant_console.model.rates import Rates
 from paigeant_console.model.traffic import without_body
+from paigeant_core.clock import rfc3339
 from paigeant_core.errors import PaigeantError, TransportError
-from paigeant_core.journal import Record
+from paigeant_core.journal import ENDED, Record
 from paigeant_core.limits import NO_WORKER_AFTER
 from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
@@ -55,6 +57,10 @@ POLL_EVERY: Final = 1.0
 FIRST_DELAY: Final = 0.5
 MOST_DELAY: Final = 15.0
 """Seconds until the next try to connect: from this to that, doubling."""
+RESTORED: Final = 50_000
+"""Workflows of the history that are taken up at the start; the others are found by the command ``history``."""
+GAP_SHOWN: Final = 120.0
+"""Seconds for which it is said that the journal was trimmed past where the last console stood."""
 STALE_AFTER: Final = 5.0
 """The transport speaks once a second at least; silence for so long is said."""
 GIVE_UP_AFTER: Final = 30.0
@@ -92,6 +98,7 @@ class FeedStatus:
         rate: records a second, lately.
         workflows: how many there are.
         counts: by state.
+        gap: what nobody saw between the last console's end and this one's start, while it is to be said; None: nothing.
     """
 
     phase: Phase
@@ -103,6 +110,7 @@ class FeedStatus:
     rate: float = 0.0
     workflows: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+    gap: Gap | None = None
 
     @property
     def connected(self) -> bool:
@@ -132,6 +140,7 @@ class Feed:
         no_worker_after: seconds after which a waiting step that nobody serves is stuck.
         connect: makes the transport, in place of ``get_transport(url)``; called in the thread.
         ring: traffic records to keep.
+        history: what is kept of the topic on disk; None: nothing.
     """
 
     def __init__(
@@ -146,6 +155,7 @@ class Feed:
         no_worker_after: float | None = None,
         connect: Callable[[], Transport] | None = None,
         ring: int = RING,
+        history: History | None = None,
     ) -> None:
         self.topic = topic
         self.read_only = read_only
@@ -180,6 +190,10 @@ class Feed:
         self._last_at: float | None = None
         self._caught_up = False
         self._head_start = HeadStart(self.fold)
+        self.kept = history
+        """What is kept on disk; None: nothing."""
+        self._gap: Gap | None = None
+        self._gap_until = 0.0
         self._transport: Transport | None = None
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -222,6 +236,8 @@ class Feed:
             logger.exception("the feed stopped")
             self._set_phase(Phase.FAILED, f"the feed stopped: {type(error).__name__}")
         finally:
+            if self.kept is not None:
+                self.kept.close()
             started.set()
 
     async def _main(self, started: threading.Event) -> None:
@@ -242,6 +258,8 @@ class Feed:
             signer=self.signer,
             trust=self.trust,
         )
+        if self.kept is not None:
+            await asyncio.to_thread(self.kept.open)
         tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -292,12 +310,16 @@ class Feed:
         self._heard = time.monotonic()
         self._set_phase(Phase.CATCHING_UP)
         if position == START:
-            self._take_newest(await transport.newest(self.topic, NEWEST))
+            newest = await transport.newest(self.topic, NEWEST)
+            self._take_newest(newest)
+            position = await self._resume(transport, newest)
         async for batch in transport.records(self.topic, start=position, follow=True):
             self._heard = time.monotonic()
             for start in range(0, len(batch), SLICE):
                 self._take(batch[start : start + SLICE])
                 await asyncio.sleep(0)
+            if self.kept is not None and self.kept.full:
+                await asyncio.to_thread(self.kept.flush)
             if not batch:
                 if not self._caught_up:
                     self._caught_up = True
@@ -306,6 +328,28 @@ class Feed:
                 if self._phase is not Phase.LIVE:
                     self._set_phase(Phase.LIVE)
         raise TransportError("the journal ended")
+
+    async def _resume(self, transport: Transport, newest: Sequence[Record]) -> str:
+        """Take up what was seen before; where in the journal to read on."""
+        progress = None if self.kept is None else await asyncio.to_thread(self.kept.progress)
+        if self.kept is None or progress is None:
+            return START
+        self._gap = gap_behind(progress, await _oldest(transport, self.topic), newest[-1:], self.now())
+        records = await asyncio.to_thread(self.kept.standing, RESTORED)
+        if self._gap is not None:
+            self._gap_until = time.monotonic() + GAP_SHOWN
+            logger.warning("of %s nothing was seen from %s to %s", self.topic, *map(rfc3339, self._gap))
+            # What became of the others meanwhile, nobody saw.
+            records = [record for record in records if record.state in ENDED]
+        for start in range(0, len(records), SLICE):
+            with self.lock:
+                rows = self.fold.rows
+                unknown = [
+                    record for record in records[start : start + SLICE] if record.headers.correlation_id not in rows
+                ]
+                self._note(self.fold.apply(unknown))
+            await asyncio.sleep(0)
+        return progress.position if self._gap is None else START
 
     async def _watch(self) -> None:
         """Say when the transport is silent; end when it is so for too long."""
@@ -349,6 +393,8 @@ class Feed:
             while len(self._per_second) > 2 * RATE_OVER:
                 del self._per_second[min(self._per_second)]
             self._last_at = records[-1].at
+            if self.kept is not None:
+                self.kept.put(records)
             self._bump()
 
     def _note(self, changed: set[str]) -> None:
@@ -437,6 +483,7 @@ class Feed:
                 last_at=self._last_at,
                 retry_in=retry_in,
                 quiet_s=time.monotonic() - self._heard,
+                gap=self._gap if time.monotonic() < self._gap_until else None,
                 rate=lately / RATE_OVER,
                 workflows=len(self.fold.rows),
                 counts={state: number for state, number in self._counts.items() if number},
@@ -513,7 +560,15 @@ class Feed:
 
     def history(self, correlation_id: str) -> Future[list[Record]]:
         """All records of one workflow, oldest first."""
-        return self.ask(lambda operations: operations.transport.history(self.topic, correlation_id))
+
+        async def found(operations: Operations) -> list[Record]:
+            records = await operations.transport.history(self.topic, correlation_id)
+            if not records and self.kept is not None:
+                # The journal does not reach back so far.
+                records = await asyncio.to_thread(self.kept.of, correlation_id)
+            return records
+
+        return self.ask(found)
 
     def audit(self, limit: int = 1000) -> Future[list[bytes]]:
         """The newest audit entries, oldest of them first."""
@@ -535,6 +590,14 @@ class Feed:
             failed.set_exception(TransportError("there is no connection to the broker yet"))
             return failed
         return asyncio.run_coroutine_threadsafe(question(operations), loop)
+
+
+async def _oldest(transport: Transport, topic: str) -> Record | None:
+    """The first record that the journal still has; None: it is empty."""
+    async with contextlib.aclosing(transport.records(topic)) as batches:  # type: ignore[type-var]  # a generator in all
+        async for batch in batches:
+            return batch[0] if batch else None
+    return None
 
 
 def _reason(result: object) -> str:

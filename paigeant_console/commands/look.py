@@ -14,11 +14,10 @@ from paigeant_console.output import note
 
 if TYPE_CHECKING:
     from paigeant_console.model.fold import Fold, Row
-    from paigeant_console.model.snapshot import Snapshot
     from paigeant_console.safe_text import SafeText
     from paigeant_core.journal import Record
 
-__all__ = ["list_", "show"]
+__all__ = ["list_", "print_rows", "show"]
 
 ID_CELLS = 8
 """Characters of an ID that are shown at least where a terminal is narrow."""
@@ -67,7 +66,7 @@ def list_(
             for row in rows:
                 call.out.document(snapshot.document(row))
         elif rows:
-            _print_rows(call, snapshot, rows)
+            print_rows(call, snapshot.fold, rows, snapshot.now)
         else:
             note(f"no workflow {'is selected' if query else 'yet'} in topic {topic}")
         return ExitCode.OK
@@ -75,7 +74,15 @@ def list_(
     return run(main())
 
 
-def _print_rows(call: Call, snapshot: Snapshot, rows: Sequence[Row]) -> None:
+def print_rows(call: Call, fold: Fold, rows: Sequence[Row], now: float) -> None:
+    """Print rows as a table.
+
+    Args:
+        call: where to.
+        fold: what they belong to.
+        rows: which.
+        now: seconds since the Unix epoch.
+    """
     from paigeant_console.human import age, since, text
     from paigeant_console.safe_text import joined, literal, safe
 
@@ -83,7 +90,7 @@ def _print_rows(call: Call, snapshot: Snapshot, rows: Sequence[Row]) -> None:
     lines = []
     for row in rows:
         headers = row.headers
-        stuck = snapshot.fold.stuck(row, snapshot.now)
+        stuck = fold.stuck(row, now)
         error = f"{row.error['type']}: {row.error['message']}" if row.error else ""
         lines.append(
             [
@@ -93,8 +100,8 @@ def _print_rows(call: Call, snapshot: Snapshot, rows: Sequence[Row]) -> None:
                 text(None if row.base == "completed" else row.step, 32),
                 joined([literal(str(headers.steps_done)), literal("/"), literal(str(headers.steps_total))]),
                 literal(str(headers.attempt)),
-                since(headers.created_at, snapshot.now),
-                age(snapshot.now - row.at),
+                since(headers.created_at, now),
+                age(now - row.at),
                 text(headers.name, 32),
                 text(error),
             ]

@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "list": ("look", "list_"),
     "show": ("look", "show"),
     "tail": ("tail", "tail"),
+    "history": ("history", "history"),
     "queues": ("broker", "queues"),
     "workers": ("broker", "workers"),
     "audit": ("broker", "audit"),

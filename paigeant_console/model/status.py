@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from paigeant_console.model.looks import URGENT, look
 from paigeant_console.model.text import Piece, Span, clip, count, spans_width, width_of
-from paigeant_console.model.times import age
+from paigeant_console.model.times import age, day_and_time
 from paigeant_console.safe_text import SafeText, cells, joined, literal, safe
 
 __all__ = ["Place", "Status", "context_pieces", "feed_sentence", "tabs_line"]
@@ -44,6 +44,11 @@ class Status(Protocol):
     @property
     def retry_in(self) -> float | None:
         """Seconds to the next try."""
+        ...
+
+    @property
+    def gap(self) -> tuple[float, float] | None:
+        """From when to when nothing was seen."""
         ...
 
     @property
@@ -121,6 +126,10 @@ def _freshness(status: Status, now: float) -> tuple[Span, ...]:
 
 def feed_sentence(status: Status, now: float) -> SafeText | None:
     """What is to be said of the feed in a sentence; None where it is simply live."""
+    if status.phase == "live" and status.gap is not None:
+        after, until = (day_and_time(at, now) for at in status.gap)
+        said = literal("; the journal had been trimmed past it when this console started")
+        return joined((literal("nothing was seen from "), after, literal(" to "), until, said))
     if status.phase == "connecting":
         return literal("connecting to the broker …")
     if status.phase == "catching_up":

@@ -1,0 +1,296 @@
+"""The history: what was seen stays, is found, is bounded, holds no secret, and a new console goes on where it ends."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from paigeant_console import feed as feed_module
+from paigeant_console.feed import Phase
+from paigeant_console.history import MOST_BYTES, Gap, History, Progress, gap_behind, history_path
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.query import parse
+from paigeant_console.model.views import RowView
+from paigeant_core import transition as moves
+from paigeant_core.dispatcher import new_workflow
+from paigeant_core.errors import ConfigError
+from paigeant_core.journal import PARKED, Record, State
+from tests.console.story import Story, sample_story
+from tests.console.test_feed import PATIENCE, Broken, live, running
+from tests.console.test_fold import NOW
+
+FOREVER = float("inf")
+"""The stories of the tests are told long ago."""
+TOKEN = "eyJhbGciOi.this-is-a-token"
+
+
+def record(number: int, payload: dict[str, object] | None = None, *, at: float = NOW, token: str = "") -> Record:
+    message = new_workflow(["a", "b"], payload or {}, topic="t", at=at, name="kept", correlation_id=f"wf-{number:05}")
+    if token:
+        message.obo_token = token
+    dispatched = moves.dispatch(message, at).record
+    return Record.decode(dispatched.encode_meta(), dispatched.body, position=str(number), at=at)
+
+
+def kept(path: Path, records: list[Record], *, most_bytes: int = MOST_BYTES, most_age: float = FOREVER) -> History:
+    history = History(path / "h.sqlite3", most_bytes=most_bytes, most_age=most_age)
+    assert history.open()
+    history.put(records)
+    assert history.flush()
+    return history
+
+
+def journal_of(story: Story) -> list[Record]:
+    with story.broker.topic(story.topic) as topic:
+        return list(topic.journal)
+
+
+def everything_in(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in sorted(path.iterdir()))
+
+
+def ids(records: list[Record]) -> list[str]:
+    return [item.headers.correlation_id for item in records]
+
+
+def found(history: History, query: str) -> list[str]:
+    fold, wanted = Fold(), parse(query)
+    hits = []
+    for item in history.candidates(wanted):
+        fold.apply((item,))
+        row = fold.rows[item.headers.correlation_id]
+        if wanted.matches(RowView(fold, row, NOW, item.body)):
+            hits.append(row.correlation_id)
+    return hits
+
+
+def test_what_was_seen_is_there_for_the_next_console(tmp_path: Path) -> None:
+    story = sample_story()
+    journal = [item for item in journal_of(story) if item.headers.correlation_id]
+    kept(tmp_path, journal).close()
+    again = History(tmp_path / "h.sqlite3")
+    assert again.progress() == Progress(journal[-1].position, journal[-1].at)
+    fold, plain = Fold(), Fold()
+    fold.apply(again.standing(100))
+    plain.apply(journal)
+    assert {key: row.state for key, row in fold.rows.items()} == {key: row.state for key, row in plain.rows.items()}
+    for key in plain.rows:
+        mine = [item for item in journal if item.headers.correlation_id == key]
+        assert [(item.position, item.at, item.kind) for item in again.of(key)] == [
+            (item.position, item.at, item.kind) for item in mine
+        ]
+
+
+def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        history = kept(tmp_path / "new", [record(1)])
+    finally:
+        os.umask(before)
+    for file in (tmp_path / "new").iterdir():
+        if file.suffix != ".lock":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    history.close()
+
+
+def test_no_token_and_no_secret_is_written(tmp_path: Path) -> None:
+    payload: dict[str, object] = {"email": "ann@example.com", "api_key": "s3cr3t-one", "in": {"password": "s3cr3t-two"}}
+    history = kept(tmp_path, [record(1, payload, token=TOKEN), record(2, {"p\u0061ssword": "s3cr3t-three"})])
+    history.close()
+    data = everything_in(tmp_path)
+    assert b"ann@example.com" in data
+    for secret in (TOKEN.encode(), b"s3cr3t"):
+        assert secret not in data
+    (one,) = History(tmp_path / "h.sqlite3").of("wf-00001")
+    assert one.message is not None
+    assert one.message.payload["email"] == "ann@example.com"
+
+
+def test_an_erased_workflow_leaves_nothing_in_the_file(tmp_path: Path) -> None:
+    history = kept(tmp_path, [record(number, {"email": f"person-{number}@example.com"}) for number in range(50)])
+    assert b"person-7@" in everything_in(tmp_path)
+    assert history.erase("wf-00007") == 1
+    assert history.erase("wf-00007") == 0
+    assert b"person-7@" not in everything_in(tmp_path)
+    assert history.of("wf-00007") == []
+    assert len(history.standing(100)) == 49
+    history.close()
+    assert b"person-7@" not in everything_in(tmp_path)
+    # Another process may erase what a console has written, and where there is no file there is nothing to do.
+    assert History(tmp_path / "h.sqlite3").erase("wf-00008") == 1
+    assert History(tmp_path / "none.sqlite3").erase("wf-00008") == 0
+    assert not (tmp_path / "none.sqlite3").exists()
+
+
+def test_the_oldest_goes_when_there_is_too_much(tmp_path: Path) -> None:
+    records = [record(number, {"pad": "x" * 2000}) for number in range(3000)]
+    history = kept(tmp_path, records, most_bytes=2_000_000)
+    standing = ids(history.standing(5000))
+    assert 200 < len(standing) < 1500
+    assert standing == [f"wf-{number:05}" for number in range(2999, 2999 - len(standing), -1)]
+    history.close()
+    # What is let go of is used again; the log beside the file is bounded by SQLite.
+    assert (tmp_path / "h.sqlite3").stat().st_size < 8_000_000
+
+
+def test_what_is_too_old_goes(tmp_path: Path) -> None:
+    now = time.time()
+    history = kept(tmp_path, [record(1, at=now - 1000), record(2, at=now - 10)], most_age=100.0)
+    assert ids(history.standing(10)) == ["wf-00002"]
+    assert history.of("wf-00001") == []
+    history.close()
+
+
+def test_one_console_writes_and_another_reads(tmp_path: Path) -> None:
+    first = kept(tmp_path, [record(1)])
+    second = History(tmp_path / "h.sqlite3")
+    assert not second.open()
+    assert not second.writes
+    second.put([record(2)])
+    assert ids(second.standing(10)) == ["wf-00001"]
+    second.close()
+    first.close()
+    third = History(tmp_path / "h.sqlite3")
+    assert third.open(), "the file is free again"
+    third.close()
+
+
+def test_a_broken_file_is_begun_anew_and_none_stops_the_console(tmp_path: Path) -> None:
+    (tmp_path / "h.sqlite3").write_bytes(b"no database at all, but long enough to be taken for one" * 100)
+    history = kept(tmp_path, [record(1)])
+    assert ids(history.standing(10)) == ["wf-00001"]
+    history.close()
+    (tmp_path / "file").write_text("in the way")
+    nowhere = History(tmp_path / "file" / "h.sqlite3")
+    assert not nowhere.open()
+    assert nowhere.problem
+    nowhere.put([record(1)])
+    assert nowhere.standing(10) == []
+    assert nowhere.progress() is None
+    nowhere.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("payload.email:ANN", ["wf-00001"]),
+        ("ann@example.com", ["wf-00001"]),
+        ("payload.email:ann OR payload.note:h\u00e9llo", ["wf-00002", "wf-00001"]),
+        ("payload.note:he_llo", []),
+        ("payload.word:back*escaped", ["wf-00003"]),
+        ("payload.word:escaped", ["wf-00003"]),
+        ("payload.amount:1000", ["wf-00003"]),
+        ("!payload.email:ann name:kept", ["wf-00003", "wf-00002"]),
+        ("state:queued step:a", ["wf-00003", "wf-00002", "wf-00001"]),
+        ("id:00002", ["wf-00002"]),
+        ("nothing-like-it", []),
+    ],
+)
+def test_it_is_searched_by_query(tmp_path: Path, query: str, expected: list[str]) -> None:
+    records = [
+        record(1, {"email": "Ann@Example.com"}),
+        record(2, {"note": "h\u00e9llo", "under": "he_llo"}),
+        record(3, {"word": "back\\slash \u0007escaped", "amount": 1e3}),
+    ]
+    history = kept(tmp_path, records)
+    assert found(history, query) == expected
+    history.close()
+
+
+def test_a_word_written_in_escapes_is_found(tmp_path: Path) -> None:
+    plain = record(1, {"word": "needle"})
+    assert plain.body is not None
+    plain.body = plain.body.replace(b"needle", b"n\\u0065edle")
+    history = kept(tmp_path, [plain, record(2)])
+    assert found(history, "payload.word:needle") == ["wf-00001"]
+    history.close()
+
+
+@settings(max_examples=60)
+@given(known=st.integers(0, 30), first=st.integers(1, 30), length=st.integers(0, 20))
+def test_a_gap_is_seen_where_there_is_one(known: int, first: int, length: int) -> None:
+    journal = [record(number) for number in range(first, first + length)]
+    gap = gap_behind(Progress(str(known), NOW - 60), journal[0] if journal else None, journal[-1:], NOW)
+    missed = not journal or known + 1 < first or known > first + length - 1
+    assert (gap is not None) == missed
+    redis = gap_behind(Progress("1700000000000-3", 1.0), at_position("1700000000000-4"), [], NOW)
+    assert redis == Gap(1.0, NOW), "positions that are times cannot be counted through"
+    assert gap_behind(Progress("1700000000000-4", 1.0), at_position("1700000000000-4"), [], NOW) is None
+
+
+def at_position(position: str) -> Record:
+    item = record(1)
+    item.position = position
+    return item
+
+
+def test_where_the_history_is(tmp_path: Path) -> None:
+    environ = {"PAIGEANT_HISTORY": "1"}
+    path = history_path("redis://:one@host/0", "t", environ)
+    assert path is not None
+    assert path == history_path("redis://:other@host/0", "t", {})
+    assert path != history_path("redis://:one@host/0", "u", {})
+    assert "one" not in path.name
+    assert history_path("memory://", "t", environ) is None
+    assert history_path("redis://host/0", "t", {"PAIGEANT_HISTORY": "off"}) is None
+    with pytest.raises(ConfigError, match="PAIGEANT_HISTORY"):
+        history_path("redis://host/0", "t", {"PAIGEANT_HISTORY": "perhaps"})
+
+
+# With the feed
+
+
+def test_a_console_that_is_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
+    story = sample_story()
+    with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
+        live(feed, story)
+        assert feed.kept is not None
+        assert feed.kept.flush()
+        before = feed.status()
+    last = journal_of(story)[-1].position
+    story.done(next(key for key, row in feed.fold.rows.items() if row.state == State.RUNNING))
+    transport = Broken(story)
+    with running(story, lambda: transport, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE and feed.fold.observed, PATIENCE)
+        status = feed.status()
+        assert transport.starts[-1] == last
+        assert status.records == story.records() - int(last)
+        assert status.workflows == before.workflows
+        assert status.gap is None
+
+
+def test_what_the_journal_holds_no_more_is_still_shown_and_the_gap_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The head start reads less than there is, so that what is shown is the history's.
+    monkeypatch.setattr(feed_module, "NEWEST", 1)
+    story = sample_story()
+    with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
+        live(feed, story)
+        assert feed.kept is not None
+        assert feed.kept.flush()
+        done = next(key for key, row in feed.fold.rows.items() if row.state == State.COMPLETED)
+        under_way = next(key for key, row in feed.fold.rows.items() if row.state == State.RUNNING)
+        parked = [key for key, row in feed.fold.rows.items() if row.base in PARKED]
+    story.done(under_way)
+    story.done(under_way)
+    with story.broker.topic(story.topic) as topic:
+        # All that was seen is trimmed, and a record more.
+        while len(topic.journal) > 1:
+            topic._trim_one()
+    with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
+        status = feed.status()
+        assert status.gap is not None
+        assert status.gap.after < status.gap.until
+        assert feed.fold.rows[done].state == State.COMPLETED
+        assert feed.history(done).result(PATIENCE), "its page too"
+        # Of what had not ended nobody knows what became, but for what the broker itself has parked.
+        assert set(feed.fold.rows) == {done, under_way, *parked}
