@@ -65,7 +65,7 @@ async def permit(
     step, slip = message.routing_slip.next_step(), message.routing_slip
     needs = set(activity.scopes) | set(step.scopes if step is not None and not slip.undoing else ())
     delegation = message.delegation
-    if delegation is None and not (needs and tokens is not None):
+    if delegation is None and not needs:
         return
     wait = policy.delay(message.headers.attempt)
     if tokens is not None:
@@ -102,6 +102,8 @@ def silenced(transition: Transition, message: PaigeantMessage, span: Span, body:
         span: by whom and when.
         body: the message's bytes as they came.
     """
+    if not message.secrets:
+        return transition
     words = [text for secret in message.secrets if len(text := secret.reveal()) >= SHORTEST]
     if not words:
         return transition

@@ -301,7 +301,8 @@ class Worker:
         result: Any = None
         error: BaseException | None = None
         try:
-            await permit(message, activity, self.tokens, _policy(activity, message), started_at)
+            if message.delegation is not None or self.tokens is not None:
+                await permit(message, activity, self.tokens, _policy(activity, message), started_at)
             result = await self._call(activity, context)
         except asyncio.CancelledError:
             if task.cancelling():

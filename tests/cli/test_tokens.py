@@ -20,6 +20,8 @@ from tests.core.tokens.kit import jwt
 Start = Callable[..., subprocess.Popen[str]]
 
 TARGET = """
+import logging
+
 from paigeant_core import Worker
 
 worker = Worker()
@@ -28,6 +30,7 @@ worker = Worker()
 @worker.activity("pay", scopes=["pay"])
 async def pay(ctx):
     print("calling with", ctx.obo_token)
+    logging.getLogger("shop").warning("called with %s", ctx.obo_token)
     return {"length": len(ctx.obo_token)}
 """
 
@@ -193,6 +196,7 @@ def test_a_workflow_runs_on_behalf_of_its_user_and_waits_for_another_token(
     worker.terminate()
     out, err = worker.communicate(timeout=30)
     everything = out + err + shown + cli("export", "over", "--with-secrets", *on, env=shop).ended(0).out
-    assert "calling with" in err
+    assert "calling with ***" in err
+    assert "called with ***" in err
     for token in (first, over, renewed):
         assert token not in everything
