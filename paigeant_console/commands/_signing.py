@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from paigeant_core.secret import Secret
-    from paigeant_core.security.keys import SigningKey
+    from paigeant_core.security.keys import Signer, SigningKey
     from paigeant_core.security.trust import Trust
     from paigeant_core.tokens import Tokens
 
@@ -19,6 +19,9 @@ __all__ = [
     "tokens_of_environment",
     "trust_of_environment",
 ]
+
+AGENT: Final = "agent"
+"""What PAIGEANT_KEY says where the key is in an ssh-agent."""
 
 MAX_PATH: Final = 400
 """Characters of a path that nobody takes for a token."""
@@ -55,13 +58,37 @@ def trust_of_environment() -> Trust | None:
     return Trust.load(path)
 
 
-def operators_signing() -> tuple[SigningKey | None, Trust | None]:
+def operators_signing() -> tuple[Signer | None, Trust | None]:
     """The key that operations are signed with, and the policy that they have to pass; each None: there is none.
 
+    Where PAIGEANT_KEY names no file, it is the key in the ssh-agent that the policy knows as an operator's.
+
     Raises:
-        ConfigError: One of the files cannot be used.
+        ConfigError: One of the files cannot be used, or the agent holds keys of more than one operator.
     """
-    return key_of_environment(), trust_of_environment()
+    trust = trust_of_environment()
+    asked = os.environ.get("PAIGEANT_KEY", "")
+    if asked not in ("", AGENT):
+        return key_of_environment(), trust
+    path = os.environ.get("SSH_AUTH_SOCK", "")
+    key = None
+    if trust is not None and path:
+        from paigeant_core.errors import ConfigError
+        from paigeant_core.security.ssh_agent import key_in_agent
+
+        try:
+            key = key_in_agent(path, trust, "operator")
+        except ConfigError:
+            if asked:
+                raise
+    if asked and key is None:
+        from paigeant_core.errors import ConfigError
+
+        raise ConfigError(
+            "PAIGEANT_KEY=agent: it takes a policy in PAIGEANT_TRUST, and an ssh-agent in SSH_AUTH_SOCK that holds "
+            "the Ed25519 key of one of its operators"
+        )
+    return key, trust
 
 
 def dispatchers_key() -> SigningKey | None:

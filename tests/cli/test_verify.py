@@ -12,6 +12,7 @@ import pytest
 
 from paigeant_core.transports.memory import MemoryTransport
 from tests.cli.conftest import Cli
+from tests.ssh_agent import ssh_agent
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -213,3 +214,29 @@ def test_an_audit_that_somebody_changed_is_found_out_by_its_exported_heads(
     assert (problem["n"], problem["code"], summary["problems"]) == (2, "removed", 1)
     assert "the audit ends at 1" in here("audit", "--verify", "--heads", "heads.jsonl").ended(1).out
     here("audit", "--heads", "nowhere").ended(2).said("nowhere")
+
+
+def test_an_operator_acts_with_the_key_in_the_agent(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ssh_agent(tmp_path) as (path, file):
+        here("keygen", "shop.json", "--name", "shop").ended(0)
+        shop = here("keygen", "other.json", "--name", "other", "--json").document["trust"]
+        ann = here("keygen", str(file), "--ssh", "--name", "ann", "--json").ended(0).document["trust"]
+        here("keygen", "shop.json", "--ssh").ended(2).said("no public Ed25519 key")
+        (tmp_path / "trust.toml").write_text(
+            f'[[principal]]\nname = "other"\nroles = ["dispatcher"]\n{shop}\n'
+            f'[[principal]]\nname = "ann"\nroles = ["operator"]\noperations = ["*"]\n{ann}\n'
+        )
+        monkeypatch.setenv("PAIGEANT_TRUST", "trust.toml")
+        monkeypatch.setenv("PAIGEANT_KEY", "other.json")
+        here("dispatch", "charge", "notify", "--id", "order-1").ended(0)
+        monkeypatch.setenv("PAIGEANT_KEY", "agent")
+        monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+        here("skip", "order-1", "--reason", "why", "--yes").ended(2).said("SSH_AUTH_SOCK")
+        monkeypatch.setenv("SSH_AUTH_SOCK", path)
+        here("skip", "order-1", "--reason", "why", "--yes").ended(0)
+        monkeypatch.delenv("PAIGEANT_KEY")
+        here("hold", "order-1", "--reason", "why", "--yes").ended(0)
+        *records, summary = here("verify", "order-1", "--json").ended(0).documents
+        assert [(record["name"], record["signer"]) for record in records[1:]] == [("skip", "ann"), ("hold", "ann")]
+        assert summary["status"] == "valid"
+        assert here("audit", "--verify", "--json").ended(0).document["signed"] == 2
