@@ -50,19 +50,25 @@ def replay(
         str | None, typer.Option("--payload", metavar="FILE|-", help="A JSON object in place of the payload.")
     ] = None,
     var: Var = None,
+    step: Annotated[
+        list[str] | None,
+        typer.Option("--step", metavar="STEP", help="A step to do from there, in place of those that were left."),
+    ] = None,
     as_new: Annotated[
         bool, typer.Option("--as-new", help="Start another workflow there; leave this one alone.")
     ] = False,
 ) -> Action:
-    """Do the work again from a step, in a new run: as it was there, or with a payload that was mended."""
+    """Do the work again from a step, in a new run: as it was there, or with a mended payload or itinerary."""
     from paigeant_console.commands import _values
     from paigeant_core.operations import Replay
+    from paigeant_core.routing import to_step
 
     return Replay(
         from_step=int(from_step) if from_step is not None and _is_hop(from_step) else from_step,
         payload=_values.read_payload(payload),
         changes=_changes(var),
         as_new=as_new,
+        itinerary=tuple(to_step(_values.step(text)) for text in step) if step else None,
     )
 
 

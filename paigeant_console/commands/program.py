@@ -32,6 +32,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "audit": ("broker", "audit"),
     "operations": ("operations", "operations"),
     "activity": ("activity", "activity"),
+    "topic": ("topic", "topic"),
     "export": ("capsule", "export"),
     "import": ("capsule", "import_"),
     "verify": ("verify", "verify"),

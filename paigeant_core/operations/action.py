@@ -45,6 +45,14 @@ class Action:
                 said.append(f"{worker} runs {holding.activity} now; its result will be superseded")
         return "; ".join(said)
 
+    def queues(self, standing: Standing) -> PaigeantMessage | None:
+        """The message that a worker is to run because of it, as far as that is known before; None: none is.
+
+        Raises:
+            PaigeantError: it cannot be done.
+        """
+        return None
+
     def refusal(self, state: str) -> str:
         """Why not, from ``state``."""
         return f"it is {state}"

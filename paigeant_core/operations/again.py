@@ -12,12 +12,15 @@ import msgspec
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import NotEligible, PaigeantError
-from paigeant_core.journal import State
+from paigeant_core.journal import Kind, State
 from paigeant_core.message import PaigeantMessage, check_payload, merge_payload
 from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward
 from paigeant_core.operations.standing import LIVE, Standing, message_in
+from paigeant_core.routing import Step
 from paigeant_core.transition import Transition
+
+_AGAIN = frozenset({"retry", "replay"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,19 @@ class Retry(Action):
             State.QUARANTINED: "it is quarantined: nobody can read it",
         }.get(State(state), f"it is {state}")
 
+    def check(self, standing: Standing) -> str:
+        """See :meth:`Action.check`."""
+        said, record = Action.check(self, standing), standing.record
+        if standing.state == State.QUEUED and record.kind == Kind.OPERATED and record.detail.get("action") in _AGAIN:
+            who = f"{record.detail.get('operator', 'somebody')} asked for it at {rfc3339(record.at)}"
+            # Not refused: its message may be in quarantine, or lost.
+            return "; ".join(filter(None, (f"it is being retried: {who}, and no worker says it runs it", said)))
+        return said
+
+    def queues(self, standing: Standing) -> PaigeantMessage | None:
+        """See :meth:`Action.queues`."""
+        return standing.message()
+
     def apply(self, standing: Standing, at: float, detail: dict[str, Any]) -> Transition:
         """See :meth:`Action.apply`."""
         return onward(next_epoch(standing, at, attempt=1), at, detail)
@@ -62,6 +78,7 @@ class Replay(Action):
             the workflow stands.
         payload: bytes of a JSON object in place of the payload; None: as it was at that hop.
         changes: single fields that are changed.
+        itinerary: steps to do from there, in place of those that were left; None: as they were.
         as_new: leave the workflow alone and start another one there.
     """
 
@@ -72,6 +89,7 @@ class Replay(Action):
     payload: bytes | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     as_new: bool = False
+    itinerary: tuple[Step, ...] | None = None
 
     def refusal(self, state: str) -> str:
         """Why not, from ``state``."""
@@ -83,6 +101,10 @@ class Replay(Action):
         self._prepare(standing, 0.0)
         return "" if self.as_new else beside
 
+    def queues(self, standing: Standing) -> PaigeantMessage | None:
+        """See :meth:`Action.queues`."""
+        return self._prepare(standing, 0.0)
+
     def apply(self, standing: Standing, at: float, detail: dict[str, Any]) -> Transition:
         """See :meth:`Action.apply`."""
         following = self._prepare(standing, at)
@@ -91,6 +113,8 @@ class Replay(Action):
             detail["payload"] = "replaced"
         if self.changes:
             detail["changed"] = sorted(self.changes)
+        if self.itinerary is not None:
+            detail["itinerary"] = [step.to_document() for step in self.itinerary]
         if self.as_new:
             start = moves.dispatch(following, at)
             start.record.detail.update({**detail, "replay_of": standing.headers.correlation_id})
@@ -101,6 +125,11 @@ class Replay(Action):
         source, now = self._source(standing), standing.message()
         slip = source.routing_slip.copy()
         slip.undoing = 0
+        if self.itinerary is not None:
+            if source.records:
+                raise NotEligible("it is signed, and so is its itinerary: skip and insert change it, each signed")
+            slip.itinerary.clear()
+            slip.insert_next(*self.itinerary)
         if slip.finished:
             raise NotEligible("it has no step left to replay: name one with --from-step")
         payload = source.payload_bytes if self.payload is None else check_payload(self.payload)
@@ -128,7 +157,7 @@ class Replay(Action):
 
     def _source(self, standing: Standing) -> PaigeantMessage:
         if self.from_step is None:
-            if standing.record.state == State.COMPLETED:
+            if standing.record.state == State.COMPLETED and self.itinerary is None:
                 raise NotEligible("it is completed: name the step to replay from with --from-step")
             return standing.message()
         hop = self._hop(standing)

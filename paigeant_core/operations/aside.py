@@ -188,6 +188,10 @@ class Restore(Action):
         standing.message()
         return beside
 
+    def queues(self, standing: Standing) -> PaigeantMessage | None:
+        """See :meth:`Action.queues`."""
+        return None if _stood(standing).get("state") == State.HELD else standing.message()
+
     def refusal(self, state: str) -> str:
         """Why not, from ``state``."""
         return f"it is {state}, not among the dead letters"

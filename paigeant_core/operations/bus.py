@@ -16,6 +16,7 @@ from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward, said
 from paigeant_core.operations.audit import checked, default_operator
 from paigeant_core.operations.control import Control
+from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.standing import Standing, standing_of
 from paigeant_core.transition import Place, Transition
@@ -137,17 +138,23 @@ class Operations(Control):
             if not trial:
                 await self.denied(action.name, why, reason=reason, targets=len(ids), selection=selection)
             raise Refused(f"{action.name}: {why}; raise it with --limit")
-        workers = await self.transport.workers(self.topic)
-        lines = [self.line(action, item, await self.standing(item, workers)) for item in ids]
+        outlook = await Outlook.of(self.transport, self.topic)
+        lines = []
+        for item in ids:
+            line = self.line(action, item, await self.standing(item, outlook.workers), outlook)
+            lines.append(await self._still_waited_for(line))
         return Plan(new_id()[:16], action, reason, tuple(lines), selection)
 
-    def line(self, action: Action, correlation_id: str, standing: Standing | None) -> Line:
+    def line(
+        self, action: Action, correlation_id: str, standing: Standing | None, outlook: Outlook | None = None
+    ) -> Line:
         """What would happen to one workflow.
 
         Args:
             action: what to do.
             correlation_id: its ID.
             standing: where it stands, as :meth:`standing` told; None: there is no such workflow.
+            outlook: who serves what; None: nothing is said of it.
         """
         if standing is None:
             return Line(correlation_id, None, False, "there is no such workflow")
@@ -156,9 +163,24 @@ class Operations(Control):
             if standing.state != State.QUARANTINED and _may_be_signed(standing, plain=self._plain):
                 self.pen.look(action, standing, self.transport.clock.now())
             over = _token_is_over(action, standing, self.transport.clock.now())
-            return Line(correlation_id, standing, True, "; ".join(filter(None, (said, over))))
+            ahead = ""
+            if outlook is not None and (message := action.queues(standing)) is not None:
+                ahead = outlook.look(message)
+            return Line(correlation_id, standing, True, "; ".join(filter(None, (said, ahead, over))))
         except PaigeantError as error:
             return Line(correlation_id, standing, False, str(error))
+
+    async def _still_waited_for(self, line: Line) -> Line:
+        """``line``, not eligible where it is of a quarantined message whose workflow went on without it."""
+        standing = line.standing
+        if standing is None or standing.state != State.QUARANTINED or not line.eligible:
+            return line
+        message = standing.message()
+        current = await self.standing(message.correlation_id)
+        if current is not None and current.record.id == message.headers.message_id:
+            return line
+        why = "is unknown" if current is None else f"went on without it, and is {current.state}"
+        return replace(line, eligible=False, why=f"it is superseded: workflow {message.correlation_id} {why}")
 
     async def dispatch(self, steps: Sequence[object], variables: Mapping[str, Any] | None = None) -> str:
         """Start a workflow, unless this is read-only; see :meth:`WorkflowDispatcher.dispatch_workflow`.

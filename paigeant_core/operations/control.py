@@ -34,6 +34,8 @@ APPEND_TRIES = 50
 
 ACTIVITY = "activity"
 """What a policy calls the right to pause and resume activities."""
+TOPIC = "topic"
+"""What a policy calls the right to delete the topic."""
 
 
 class Control(ABC):
@@ -245,6 +247,24 @@ class Control(ABC):
         if status.state in OVER:
             raise Refused(f"operation {status.operation_id} is {status.state.value}")
         return status
+
+    # -- the topic --------------------------------------------------------------------------
+
+    async def delete_topic(self, *, reason: str) -> None:
+        """Take away all that the topic has on its broker, the audit too; nothing brings it back.
+
+        Args:
+            reason: why.
+
+        Raises:
+            Refused: read-only, no reason, or a worker lives that would begin it anew.
+        """
+        self._allow(TOPIC)
+        audit.checked("topic delete", reason)
+        if alive := [status.info.worker for status in await self.transport.workers(self.topic)]:
+            names = ", ".join(alive[:5]) + (", …" if len(alive) > 5 else "")
+            raise Refused(f"topic delete: {len(alive)} workers serve topic {self.topic}, stop them first: {names}")
+        await self.transport.delete_topic(self.topic)
 
     # -- activities ---------------------------------------------------------------------------
 

@@ -281,8 +281,9 @@ def from_document(document: Mapping[str, Any]) -> Action:
         payload = given.get("payload")
         if isinstance(payload, dict):
             given["payload"] = base64.b64decode(payload["base64"], validate=True)
-        if "steps" in given:
-            given["steps"] = tuple(to_step(item) for item in given["steps"])
+        for name in ("steps", "itinerary"):
+            if given.get(name) is not None:
+                given[name] = tuple(to_step(item) for item in given[name])
         return kind(**given)
     except (KeyError, TypeError, ValueError):
         raise InvalidMessage("this operation is of another version: its action cannot be read") from None

@@ -223,6 +223,13 @@ class Transport(LowLevel):
         """The activities that are paused, by name."""
 
     @abstractmethod
+    async def delete_topic(self, topic: str) -> None:
+        """Take away all that a topic has: queues, journal, parked messages, audit, everything.
+
+        Nobody should work on it: a worker or a dispatcher begins it anew.
+        """
+
+    @abstractmethod
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """Keep one audit entry (JSON) in the topic's audit store.
 

@@ -309,3 +309,11 @@ def test_a_delay_arms_an_operation(three: Cli) -> None:
         "armed",
         "2 done, 0 skipped, 0 failed",
     ]
+
+
+def test_a_replay_with_another_itinerary(three: Cli) -> None:
+    done = three("replay", "w1", "--reason", "x", "--yes", "--step", "c", "--step", '{"name":"d","arguments":{"n":1}}')
+    assert "no worker serves c now, so it will wait for one" in done.ended(0).err
+    shown = three("show", "w1", "--json").ended(0).document
+    assert shown["itinerary"] == [{"name": "c", "arguments": {}}, {"name": "d", "arguments": {"n": 1}}]
+    three("replay", "w1", "--reason", "x", "--yes", "--step", "not a name").ended(2).said("activity name")

@@ -67,6 +67,7 @@ verbs: st.SearchStrategy[Callable[[str], Action]] = st.sampled_from(
         lambda _: Replay(),
         lambda _: Replay(from_step=1, changes={"mended": True}),
         lambda _: Replay(as_new=True),
+        lambda _: Replay(itinerary=(Step("b"), Step("a"))),
         lambda _: DeadLetter(),
         lambda _: Hold(),
         lambda _: Release(),
@@ -185,6 +186,7 @@ class Bench:
     async def check(self) -> None:
         """The broker agrees with itself, with the standing, and with the fold of the journal."""
         with self.transport.broker.topic(TOPIC) as state:
+            state.tick()  # a hold that was restored may be due by now
             workflow = state.workflows[self.workflow]
             last = workflow.last
             copies = [
@@ -262,3 +264,53 @@ async def test_restore_finds_the_hold_that_was_dead_lettered_whatever_was_done_t
     assert bench.current().state == State.HELD
     bench.clock.advance(2)
     assert bench.current().state == State.DEAD
+
+
+async def test_the_preflight_says_what_lies_ahead() -> None:
+    bench = await _bench("a", "b")
+
+    async def line(action: Action) -> tuple[bool, str]:
+        (found,) = (await bench.operations.plan(action, [bench.workflow], reason="x")).lines
+        return found.eligible, found.why
+
+    await bench.step("dead", False)
+    assert await line(Retry()) == (True, "")
+    assert await line(Replay(from_step=7)) == (False, "hop 7 was not reached: the workflow came to hop 1")
+    await bench.consumer.close()
+    assert await line(Retry()) == (True, "no worker serves a now, so it will wait for one")
+    assert await line(Replay(itinerary=(Step("c"),))) == (True, "no worker serves c now, so it will wait for one")
+    assert await bench.operations.pause_activity("a", reason="the provider is down") is None
+    eligible, why = await line(Restore())
+    assert eligible
+    assert why.startswith("a is paused, so it will wait: ann@desk paused it at ")
+    await bench.operate(partial(_given, Retry()))
+    eligible, why = await line(Retry())
+    assert eligible
+    assert why.startswith("it is being retried: ann@desk asked for it at ")
+    await bench.operate(partial(_given, Cancel()))
+    assert await line(Retry()) == (False, "it is cancelled: replay it instead")
+    gone = await bench.operations.plan(Retry(), ["nobody"], reason="x")
+    assert (gone.lines[0].eligible, gone.lines[0].why) == (False, "there is no such workflow")
+
+
+async def test_a_replay_with_another_itinerary() -> None:
+    bench = await _bench("a", "b", "a")
+    await bench.step("done", False)
+    await bench.operate(lambda _: Replay(itinerary=(Step("c"), Step("b"))))
+    assert bench.current().headers.activity == "c"
+    message = bench.current().message
+    assert message is not None
+    assert message.routing_slip.names() == ("a", "c", "b")
+    assert bench.current().detail["itinerary"] == ["c", "b"]
+    await bench.operate(lambda _: Replay(from_step=1, itinerary=(Step("b"),)))
+    message = bench.current().message
+    assert message is not None
+    assert message.routing_slip.names() == ("b",)
+    # A completed workflow can be given more to do.
+    await bench.step("done", False)
+    assert bench.current().state == State.COMPLETED
+    await bench.operate(lambda _: Replay(itinerary=(Step("a"),)))
+    message = bench.current().message
+    assert message is not None
+    assert (message.routing_slip.names(), message.headers.run) == (("b", "a"), 4)
+    await bench.check()

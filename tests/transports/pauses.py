@@ -16,6 +16,7 @@ from paigeant_core.errors import Refused, WorkflowNotFound
 from paigeant_core.journal import Kind, State
 from paigeant_core.operations import Operations
 from paigeant_core.pauses import PAUSE, switched
+from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from tests.transports.contract import Connect, Hands, until
 from tests.transports.operations import STEPS, open_shop
@@ -138,3 +139,34 @@ class PausesContract:
         record = switched(topic, "a", PAUSE, transport.clock.now(), {"operator": "o", "reason": "r"})
         assert await transport.switch(topic, record) is None
         assert set(await transport.pauses(topic)) == {"a"}
+
+    async def test_a_topic_is_deleted_with_all_that_it_has(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        neighbour = f"{topic}-2"
+        operations = Operations(transport, topic, operator="ann@desk")
+        for name in (topic, neighbour):
+            async with open_shop(transport, name):
+                done = await WorkflowDispatcher(transport).dispatch_workflow(STEPS, {"card": "fine"}, topic=name)
+                dead = await WorkflowDispatcher(transport).dispatch_workflow(STEPS, {"card": "expired"}, topic=name)
+                await self._state(Operations(transport, name), done, State.COMPLETED)
+                await self._state(Operations(transport, name), dead, State.DEAD)
+                with pytest.raises(Refused, match="stop them first"):
+                    await Operations(transport, name).delete_topic(reason="x")
+        await operations.pause_activity("charge", reason="x")
+
+        async def nobody() -> bool:
+            return not await other.workers(topic)
+
+        await until(nobody, "the worker is gone")
+        await Operations(other, topic).delete_topic(reason="it was a test")
+        for transport in (other, await connect()):
+            assert [record async for batch in transport.records(topic) for record in batch] == []
+            assert await transport.find(topic, "") == []
+            assert await transport.queues(topic) == []
+            assert await transport.pauses(topic) == {}
+            assert await transport.audit(topic) == []
+            assert await transport.parked(topic, Place.DEAD) == []
+            assert len(await transport.parked(neighbour, Place.DEAD)) == 1
+        # It can be begun anew.
+        again = await WorkflowDispatcher(other).dispatch_workflow(STEPS, {"card": "fine"}, topic=topic)
+        assert await other.find(topic, "") == [again]

@@ -322,6 +322,12 @@ class MemoryBroker:
         if wake:
             self.wake()
 
+    def delete(self, name: str) -> None:
+        """Take away a topic, and let every waiter look again."""
+        with self._lock:
+            self._topics.pop(name, None)
+        self.wake()
+
     def wake(self) -> None:
         """Let every waiter look again."""
         with self._lock:

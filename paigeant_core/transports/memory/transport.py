@@ -209,6 +209,10 @@ class MemoryTransport(Transport):
         with self.broker.topic(topic) as state:
             return dict(state.paused)
 
+    async def delete_topic(self, topic: str) -> None:
+        """See :meth:`Transport.delete_topic`."""
+        self.broker.delete(topic)
+
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         with self.broker.topic(topic) as state:

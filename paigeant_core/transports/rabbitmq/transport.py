@@ -450,6 +450,24 @@ class RabbitTransport(Transport):
         await fence.look()
         return dict(fence.paused)
 
+    async def delete_topic(self, topic: str) -> None:
+        """See :meth:`Transport.delete_topic`."""
+        # Here: it brings an HTTP client with it, which nobody else needs.
+        from paigeant_core.transports.rabbitmq.removal import remove
+
+        names = Names(topic)
+        await self._catch_up_elsewhere(names)
+        indexes = [self.journal_index(names), *(self._index(names.stream(stream)) for stream in _ELSEWHERE)]
+        await indexes[0].catch_up()
+        await remove(self._line, self._url, names, {name for index in indexes for name in index.activities})
+        self._topology.forget()
+        following: list[Mirror | Index] = [
+            *(mirrors.pop(topic) for mirrors in (self._fences, self._ids) if topic in mirrors),
+            *(self._indexes.pop(queue) for queue in [*self._indexes] if queue.startswith(f"{names.exchange}.")),
+        ]
+        for each in following:
+            await each.close()
+
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         names = Names(topic)

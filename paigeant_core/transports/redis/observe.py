@@ -139,7 +139,7 @@ async def find(lines: Lines, keys: Keys, prefix: str, limit: int) -> list[str]:
     if prefix and await lines.one(("EXISTS", keys.workflow(prefix))):
         return [prefix]
     start = keys.workflow("")
-    pattern = re.sub(r"([\\*?\[\]^{}-])", r"\\\1", keys.workflow(prefix)) + "*"
+    pattern = _beginning_with(keys.workflow(prefix))
     found: set[str] = set()
     cursor = b"0"
     while len(found) < limit:
@@ -148,6 +148,23 @@ async def find(lines: Lines, keys: Keys, prefix: str, limit: int) -> list[str]:
         if cursor == b"0":
             break
     return sorted(found)[:limit]
+
+
+def _beginning_with(key: str) -> str:
+    """The pattern of all keys that begin so."""
+    return re.sub(r"([\\*?\[\]^{}-])", r"\\\1", key) + "*"
+
+
+async def delete_all(lines: Lines, keys: Keys) -> None:
+    """Take away every key of a topic."""
+    pattern = _beginning_with(keys.prefix)
+    cursor = b"0"
+    while True:
+        cursor, names = await lines.one(("SCAN", cursor, "MATCH", pattern, "COUNT", _SCAN))
+        if names:
+            await lines.one(("UNLINK", *names))
+        if cursor == b"0":
+            return
 
 
 async def history(lines: Lines, keys: Keys, correlation_id: str) -> list[Record]:

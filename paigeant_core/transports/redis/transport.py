@@ -195,6 +195,11 @@ class RedisTransport(Transport):
         """See :meth:`Transport.pauses`."""
         return await observe.pauses(self._lines, self.keys(topic))
 
+    async def delete_topic(self, topic: str) -> None:
+        """See :meth:`Transport.delete_topic`."""
+        await observe.delete_all(self._lines, self.keys(topic))
+        self._known = {known for known in self._known if known[0] != topic}
+
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         return await self._keep(self.keys(topic).audit, entry, follows)

@@ -1,0 +1,100 @@
+"""`topic delete`: take away all that a topic has on its broker. It asks twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paigeant_console.commands._call import Call, command
+from paigeant_console.commands._confirm import ask, confirmed, on_terminal
+from paigeant_console.exit_codes import ExitCode
+from paigeant_console.output import note
+
+if TYPE_CHECKING:
+    from paigeant_core.transports import Transport
+
+__all__ = ["topic"]
+
+
+@command
+def topic(
+    call: Call,
+    order: Annotated[str | None, typer.Argument(metavar="delete", help="What to do.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why; required.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="The first yes; --confirm is the second.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be lost, and do nothing.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="TOPIC", help="The topic's name, where nobody can be asked.")
+    ] = None,
+) -> int:
+    """Delete the topic: queues, journal, dead letters, held and quarantined messages, audit. Nothing brings it back.
+
+    It asks twice: whether to, and for the topic's name; where nobody can be asked it takes --yes and --confirm TOPIC.
+    Workers have to be stopped before: they would begin the topic anew.
+    """
+    from paigeant_console.runner import run
+    from paigeant_core.errors import ConfigError, Refused, WorkflowNotFound
+
+    if order != "delete":
+        raise ConfigError("write topic delete; --topic says which")
+    call.refuse_if_read_only("topic delete")
+    if not (reason or "").strip():
+        raise ConfigError('give --reason "why"')
+    name = call.settings.topic
+
+    async def main() -> int:
+        async with call.broker() as transport:
+            lost = await _lost(transport, name)
+            if not any(lost.values()):
+                raise WorkflowNotFound(f"topic {name} has nothing on {call.settings.masked_url}")
+            words = ", ".join(f"{value:,} {what.replace('_', ' ')}" for what, value in lost.items())
+            note(f"topic {name} on {call.settings.masked_url}: {words}")
+            if dry_run:
+                _tell(call, name, lost, deleted=False)
+                return ExitCode.OK
+            await confirmed(call, f"delete topic {name} with all that it has", name, yes=yes, confirm=confirm)
+            if confirm is None:
+                if not on_terminal():
+                    raise Refused(f"not confirmed: give --confirm {name} too; it asks twice")
+                if await ask(f"Nothing brings it back. Type the topic's name, {name}: ") != name:
+                    raise Refused("not confirmed: nothing was done")
+            elif confirm != name:
+                raise Refused(f"not confirmed: --confirm must be {name}")
+            elif not yes and not on_terminal():
+                raise Refused("not confirmed: give --yes too; it asks twice")
+            elif not yes and (await ask(f"delete topic {name}? [y/N] ")).lower() not in ("y", "yes"):
+                raise Refused("not confirmed: nothing was done")
+            await call.operations(transport).delete_topic(reason=reason or "")
+        _tell(call, name, lost, deleted=True)
+        return ExitCode.OK
+
+    return run(main())
+
+
+async def _lost(transport: Transport, name: str) -> dict[str, int]:
+    """What there is, in numbers."""
+    from paigeant_core.transition import Place
+
+    workflows: set[str] = set()
+    records = 0
+    async for batch in transport.records(name):
+        records += len(batch)
+        workflows.update(record.headers.correlation_id for record in batch)
+    parked = 0
+    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+        found = await transport.parked(name, place, 100_000)
+        parked += len(found)
+        workflows.update(record.headers.correlation_id for record in found)
+    audit = len(await transport.audit(name, 100_000))
+    return {"workflows": len(workflows - {""}), "records": records, "parked": parked, "audit_entries": audit}
+
+
+def _tell(call: Call, name: str, lost: dict[str, int], *, deleted: bool) -> None:
+    from paigeant_console.safe_text import safe
+
+    document: dict[str, Any] = {"topic": name, "deleted": deleted, **lost}
+    if call.out.as_json:
+        call.out.document(document)
+    else:
+        call.out.line(safe(f"topic {name} {'is deleted' if deleted else 'would be deleted'}"))
