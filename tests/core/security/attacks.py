@@ -17,6 +17,7 @@ import msgspec
 from joserfc import jws
 from joserfc.jwk import OctKey
 
+from paigeant_core.delegation import Delegation
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.security.records import STEP, digest
 from paigeant_core.security.refusal import Code
@@ -224,6 +225,26 @@ def _dated(story: Story, seconds: int) -> object:
     return story.step("payments", "charge", 2, iat=story.at + seconds)
 
 
+def _delegation(**fields: Any) -> Delegation:
+    return Delegation(**({"iss": "idp", "sub": "ann", "scope": ("pay",), "tok": digest(TOKEN.encode())} | fields))
+
+
+def _reauthorized(scene: Scene, **other: Any) -> PaigeantMessage:
+    """A release that hands over another token than one of the same user for no more."""
+    story = scene.story(dlg=_delegation(), tok=digest(b"sealed"))
+    honest = scene.message(story)
+    honest.headers = msgspec.structs.replace(honest.headers, epoch=2)
+    story.operate("ann", "release", dlg=_delegation(tok=digest(b"new"), **other), tok=digest(b"new and sealed"))
+    honest.records = list(story.records)
+    return honest
+
+
+def _edited_delegation(scene: Scene) -> PaigeantMessage:
+    message = scene.message(scene.story(dlg=_delegation(jwe=""), tok=digest(b"sealed")))
+    message.delegation = _delegation(jwe="sealed", scope=("pay", "admin"))
+    return message
+
+
 ATTACKS: Mapping[str, Attack] = {
     # -- the 36 of the design, in its order; rollback and fork, which need a hop that was done, are in the test
     "edit-body": Attack(Code.BODY_DIGEST, lambda s: s.message(s.story(), payload=b'{"amount": 5000}')),
@@ -287,5 +308,18 @@ ATTACKS: Mapping[str, Attack] = {
     "header-without-end": Attack(Code.HEADER, lambda s: s.header(kid="x" * 4000)),
     "worker-starts-a-workflow": Attack(Code.ROLE, lambda s: _started_by(s, "payments")),
     "arguments-edited": Attack(Code.SLIP, _argued),
+    # -- by operators who go too far
+    "replay-from-nowhere": Attack(Code.ORDER, _operation("ann", "replay", back=9)),
+    "retry-that-goes-back": Attack(Code.OP_BODY, _operation("ann", "retry", back=0)),
+    "replay-asked-of-a-running-step": Attack(Code.OP_BODY, _operation("ann", "replay", asks=True)),
+    "steps-kept-in-front-of-its-own": Attack(Code.INSERT, _step(behind=1)),
+    "insert-under-hold": Attack(Code.INSERT, _operation("ann", "hold", ins=["review"])),
+    "wider-insert-by-an-operator": Attack(
+        Code.SCOPE, _operation("ann", "insert", ins=[{"name": "review", "scopes": ["admin"]}])
+    ),
+    "token-handed-to-nobodys-workflow": Attack(Code.NOT_AUTHORIZED, _operation("ann", "release", tok=digest(b"mine"))),
+    "token-of-another-user": Attack(Code.NOT_AUTHORIZED, lambda s: _reauthorized(s, sub="ben", scope=("pay",))),
+    "token-for-more": Attack(Code.SCOPE, lambda s: _reauthorized(s, sub="ann", scope=("pay", "admin"))),
+    "delegation-edited": Attack(Code.TOKEN_DIGEST, _edited_delegation),
 }
 """By name, which is the attacked workflow's ID, too."""
