@@ -232,8 +232,8 @@ ACTIONS: Final[Sequence[Action]] = (
     ),
     _action(
         "operation.pause", "P", "pause/go on",
-        "Pause the operation, or let it go on; one that nobody carries out any more goes on in this console.",
-        where=("audit",), command="operation-pause", writes=True, needs_row=True, hint=4,
+        "Pause the operation, or the activity for all its workers; again: let it go on, here if need be.",
+        where=("audit", "queues"), command="operation-pause activity-pause", writes=True, needs_row=True, hint=4,
     ),
     _action(
         "operation.abort", "A", "abort", "End the operation: what was done stays done, the rest is left alone.",
@@ -319,7 +319,7 @@ class Situation:
         has_row: there is something under the cursor or marked.
         paused: the view is frozen.
         marked: how many rows are marked.
-        operation: how the operation under the cursor stands; None: there is none.
+        operation: how the operation, or the queue, under the cursor stands; None: there is none.
     """
 
     view: str
@@ -381,7 +381,8 @@ def refusal(action: Action, situation: Situation) -> SafeText | None:
         return literal(f"{action.label}: there is no row under the cursor")
     if action.id.startswith("operation."):
         if situation.operation is None:
-            return literal(f"{action.label}: there is no operation under the cursor; Tab goes to them")
+            what = "queue" if situation.view == "queues" else "operation"
+            return literal(f"{action.label}: there is no {what} under the cursor; Tab goes to them")
         if situation.operation in ("finished", "aborted"):
             return literal(f"{action.label}: the operation is {situation.operation}")
     return None

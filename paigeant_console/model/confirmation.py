@@ -24,6 +24,7 @@ __all__ = [
     "effect_of",
     "pace_of",
     "pace_words",
+    "pause_confirmation",
     "report_spans",
     "stop_confirmation",
 ]
@@ -89,7 +90,8 @@ def pace_words(pace: Pace | None) -> list[str]:
         return []
     words = ["--ramp"] if pace.ramp else []
     words += ["--rate", f"{pace.rate:g}"] if pace.rate is not None else []
-    return words + (["--brake", f"{pace.brake:g}"] if pace.brake is not None else [])
+    words += ["--brake", f"{pace.brake:g}"] if pace.brake is not None else []
+    return words + (["--delay", f"{pace.delay:g}s"] if pace.delay else [])
 
 
 def pace_of(pace: Pace) -> SafeText:
@@ -97,6 +99,7 @@ def pace_of(pace: Pace) -> SafeText:
     words = ["begins with 1, 5, 20, and goes on when these came through"] if pace.ramp else []
     words += [f"at most {pace.rate:g} a second"] if pace.rate is not None else []
     words += [f"stops when {pace.brake:g} % fail again"] if pace.brake is not None else []
+    words += [f"nothing is done for {pace.delay:g} s, in which A in view 5 calls it off"] if pace.delay else []
     return literal("; ".join(words))
 
 
@@ -246,6 +249,29 @@ def stop_confirmation(status: OperationStatus, target: Target, *, ascii_only: bo
     ]
     effect = literal("what was done stays done, the rest is left alone, and nobody can go on with it")
     typed = tuple(filter(None, (target.context, str(total)))) if target.production else ()
+    return Confirmation(title, effect, (), facts, 1, typed, command)
+
+
+def pause_confirmation(
+    activity: str, reason: str, target: Target, *, resume: bool, ascii_only: bool = False
+) -> Confirmation:
+    """What is to be confirmed before an activity is paused for all its workers, or goes on."""
+    word = "resume" if resume else "pause"
+    name = shown(activity, 64, ascii_only=ascii_only)
+    title: list[Span] = [(joined((literal(f"{word} activity "), name)), "write")]
+    if target.production:
+        title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
+    effect = literal(
+        "its workers begin its steps again, within a second or two"
+        if resume
+        else "no worker begins a step of it until it is resumed; what runs is finished, and no attempt is spent"
+    )
+    command = command_line(target, ["activity", word, activity, "--reason", reason])
+    facts: list[Sequence[Span]] = [
+        [(literal("reason  "), "dim"), (shown(reason, 300, ascii_only=ascii_only), "")],
+        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    typed = tuple(filter(None, (target.context, activity))) if target.production else ()
     return Confirmation(title, effect, (), facts, 1, typed, command)
 
 

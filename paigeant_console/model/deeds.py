@@ -9,7 +9,7 @@ from paigeant_console.model.confirmation import pace_words, report_spans
 from paigeant_console.model.looks import Look
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.text import Span, shown
-from paigeant_console.model.times import day_and_time
+from paigeant_console.model.times import countdown, day_and_time
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.operations import OperationState, OperationStatus, Report
 
@@ -90,6 +90,7 @@ def progress_spans(deeds: Sequence[Done], *, ascii_only: bool = False) -> Sequen
 
 _ALONE: Final = Look(literal("‖"), literal("[?]"), "error", literal("alone"))
 _LOOKS: Final = {
+    OperationState.ARMED: Look(literal("○"), literal("[.]"), "warn", literal("armed")),
     OperationState.RUNNING: Look(literal("▶"), literal("[>]"), "info", literal("running")),
     OperationState.PAUSED: Look(literal("‖"), literal("[=]"), "warn", literal("paused")),
     OperationState.BRAKED: Look(literal("✗"), literal("[!]"), "error", literal("braked")),
@@ -112,6 +113,8 @@ def operation_rows(
         if status.again:
             failed = [*failed, (literal(f" +{status.again:,}"), "error")]
         why = status.said or status.reason
+        if status.state is OperationState.ARMED and not status.said:
+            why = f"begins {countdown(status.begins_at - now)}; until then it can be called off"
         said = "nobody carries it out any more" if alone and not status.said else why
         rows.append(
             (

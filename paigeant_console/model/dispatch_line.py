@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from paigeant_console.model.query import duration
 from paigeant_core.errors import InvalidMessage
 from paigeant_core.operations import Pace
 
@@ -52,18 +53,24 @@ def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
 
 
 def parse_pace(command: str, typed: str) -> Pace:
-    """How fast an operation goes through its workflows, as it stands behind its command: ``ramp rate=50 brake=20``.
+    """When an operation begins and how fast it goes, as it stands behind its command: ``ramp rate=50 delay=90s``.
 
     Raises:
         InvalidMessage: something else stands there.
         ConfigError: a figure that cannot be.
     """
     words, values = parse_words(command, typed)
-    wrong = [word for word in words if word != "ramp"] + [name for name in values if name not in ("rate", "brake")]
+    if isinstance(delay := values.get("delay"), str):
+        values["delay"] = duration(delay)
+    wrong = [word for word in words if word != "ramp"] + [name for name in values if name not in _PACE]
     figures = {name: value for name, value in values.items() if _is_number(value)}
     if wrong or len(figures) < len(values):
-        raise InvalidMessage(f"{command}: only ramp, rate=N (a second) and brake=PERCENT can stand behind it")
-    return Pace(rate=figures.get("rate"), ramp=bool(words), brake=figures.get("brake"))
+        can = "only ramp, rate=N (a second), brake=PERCENT and delay=TIME (90s) can stand behind it"
+        raise InvalidMessage(f"{command}: {can}")
+    return Pace(rate=figures.get("rate"), ramp=bool(words), brake=figures.get("brake"), delay=figures.get("delay", 0.0))
+
+
+_PACE: Final = frozenset({"rate", "brake", "delay"})
 
 
 def _is_number(value: object) -> bool:

@@ -36,7 +36,7 @@ def queue_rows(
         unserved = queue.consumers == 0 and bool(queue.ready)
         median = fold.median(queue.activity)
         lately = rates.lately(queue.activity, now)
-        problem: Span = (literal("nobody serves it"), "error") if unserved else (EMPTY, "")
+        problem: Span = (literal("no worker"), "error") if unserved else (EMPTY, "")
         if queue.paused is not None:
             problem = (literal("paused"), "warn")
         rows.append(

@@ -25,7 +25,7 @@ __all__ = ["Commands"]
 
 OFFERED: Final = 6
 """Words that are shown of those that could follow."""
-_PACE: Final = ("ramp", "rate=", "brake=")
+_PACE: Final = ("ramp", "rate=", "brake=", "delay=")
 
 
 class Commands:

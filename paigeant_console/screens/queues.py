@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from textual.css.scalar import Scalar
 from textual.widget import Widget
 
-from paigeant_console.model.confirmation import command_line
+from paigeant_console.actions import Situation
+from paigeant_console.model.confirmation import command_line, pause_confirmation
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.rates import CELLS
 from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.tables import queue_rows, worker_rows
-from paigeant_console.model.text import EMPTY
-from paigeant_console.safe_text import SafeText, joined, literal
-from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.model.text import EMPTY, shown
+from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.screens.base import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
+from paigeant_core.operations import Operations
+from paigeant_core.pauses import Pause
+from paigeant_core.transports.types import QueueStatus
 
 __all__ = ["QueuesScreen"]
 
@@ -32,7 +39,7 @@ _QUEUES: Final = (
     Column(literal("DONE/S"), 6, align="right", priority=3),
     Column(literal("LAST MINUTE"), CELLS, priority=1),
 )
-_PROBLEM: Final = Column(literal(""), 16, priority=10)
+_PROBLEM: Final = Column(literal(""), 9, priority=10)
 """A column that is there only while there is something to say."""
 _WORKERS: Final = (
     Column(literal("WORKER"), 24, min_width=14, priority=9),
@@ -43,7 +50,7 @@ _WORKERS: Final = (
 )
 
 
-class QueuesScreen(ConsoleScreen):
+class QueuesScreen(ActingScreen):
     """Two tables: what waits, and who works."""
 
     view: ClassVar[str] = "queues"
@@ -122,6 +129,72 @@ class QueuesScreen(ConsoleScreen):
     def do_panes(self) -> None:
         """Go to the other table."""
         self.set_focus(self.crew if self.focused is self.queues else self.queues, scroll_visible=False)
+
+    # -- acting -------------------------------------------------------------------------
+
+    def focus_view(self) -> None:
+        """See :meth:`ActingScreen.focus_view`."""
+        if self.focused not in (self.queues, self.crew):
+            self.set_focus(self.queues, scroll_visible=False)
+
+    def _queue_here(self) -> QueueStatus | None:
+        """The queue under the cursor, where the queues have the keys."""
+        key = self.queues.cursor_key if self.built and self.focused is self.queues else None
+        return next((queue for queue in self.feed.queues or () if queue.activity == key), None)
+
+    def has_targets(self) -> bool:
+        """See :meth:`ConsoleScreen.has_targets`."""
+        return self.queues.cursor_key is not None
+
+    def situation(self) -> Situation:
+        """See :meth:`ConsoleScreen.situation`."""
+        situation = super().situation()
+        queue = self._queue_here()
+        if situation.view != self.view or queue is None:
+            return situation
+        return replace(situation, operation="running" if queue.paused is None else "paused")
+
+    def do_operation_pause(self) -> None:
+        """Pause the activity for all its workers, or let it go on, once that is confirmed."""
+        queue = self._queue_here()
+        if queue is not None:
+            self._why(queue.activity, resume=queue.paused is not None)
+
+    def _why(self, activity: str, *, resume: bool, more: str = " because:") -> None:
+        def given(reason: str | None) -> None:
+            if reason is None:
+                self.say((literal("nothing was done"), "dim"))
+            elif not reason.strip():
+                self._why(activity, resume=resume, more=", a reason is needed (Esc cancels):")
+            else:
+                self.ask(self._safely(self._switch(activity, reason.strip(), resume=resume)))
+            self.update_hints()
+
+        word = literal("resume activity " if resume else "pause activity ")
+        self.prompt.ask(joined((word, shown(activity, 30), literal(more))), given, remember="reason")
+        self.update_hints()
+
+    async def _switch(self, activity: str, reason: str, *, resume: bool) -> None:
+        ascii_only = self.shared.ascii_only
+        asked = pause_confirmation(activity, reason, self.shared.target, resume=resume, ascii_only=ascii_only)
+        if not await self.confirmed(asked):
+            self.say((literal("nothing was done"), "dim"))
+            return
+
+        async def switch(operations: Operations) -> Pause | None:
+            do = operations.resume_activity if resume else operations.pause_activity
+            return await do(activity, reason=reason)
+
+        before = await asyncio.wrap_future(self.feed.ask(switch))
+        name = shown(activity, 64, ascii_only=ascii_only)
+        if (before is not None) != resume:
+            # Somebody was first.
+            said = before.said if before is not None else "it is not paused any more"
+            self.say((joined((name, literal(": "))), "strong"), (safe(said, 300), "warn"))
+        else:
+            self.say((joined((name, literal(" goes on" if resume else " is paused for all its workers"))), "info"))
+        self.feed.watch_queues(True)
+        self.again()
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""

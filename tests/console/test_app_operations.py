@@ -63,8 +63,9 @@ async def test_a_pace_stands_behind_the_command(tmp_path: Path) -> None:
     story = many(12)
     async with console(story, tmp_path, size=(120, 40)) as opened:
         for typed, said in (
-            ("hold fast", "hold: only ramp, rate=N (a second) and brake=PERCENT can stand behind it"),
+            ("hold fast", "hold: only ramp, rate=N (a second), brake=PERCENT and delay=TIME (90s) can stand behind it"),
             ("hold rate=soon", "hold: only ramp, rate=N"),
+            ("hold delay=later", "hold: only ramp, rate=N"),
             ("hold rate=0", "rate 0: it must be more than 0"),
         ):
             await opened.press(":")
@@ -171,3 +172,50 @@ async def test_what_an_operation_came_to_is_told_on_the_screen_that_is_on_top(tm
         await opened.press("5")
         assert isinstance(opened.screen, AuditScreen)
         await opened.shows("mended")
+
+
+async def test_an_armed_operation_can_be_called_off(tmp_path: Path) -> None:
+    story = many(12)
+    async with console(story, tmp_path, size=(140, 30)) as opened:
+        await begun(opened, "cancel", pace="delay=10m")
+        await opened.press("5")
+        await opened.shows("○ armed")
+        await opened.shows("until then it can be called off")
+        await opened.press("A")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await opened.press("y")
+        await opened.shows("⊖ aborted")
+        await opened.until(lambda: not opened.app.feed.deeds.current, "the end of it")
+    assert {story.state(f"order-{index:03d}") for index in range(12)} == {"queued"}
+
+
+async def test_an_activity_is_paused_and_resumed_by_key(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 40)) as opened:
+        await opened.press("3")
+        await opened.shows("inspect-parcel")
+        await opened.press("P", "enter")
+        assert "pause activity check-inventory, a reason is needed" in opened.text()
+        await opened.type("the stock system is down")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        assert "no worker begins a step of it until it is resumed" in opened.text()
+        command = "activity pause check-inventory --reason 'the stock system is down'"
+        assert opened.screen.confirm_bar.confirmation.command == f"paigeant-console {command}"
+        await opened.press("n")
+        await opened.shows("nothing was done")
+        await ask_for(opened, "P", "the stock system is down")
+        await opened.press("y")
+        await opened.shows("check-inventory is paused for all its workers")
+        await opened.until(lambda: opened.screen._queue_here().paused is not None, "the pause")
+        await opened.again()
+        assert any("check-inventory" in line and line.endswith("paused") for line in opened.lines())
+        transport = story.transport()
+        pauses = await transport.pauses(story.topic)
+        assert pauses["check-inventory"].reason == "the stock system is down"
+        await ask_for(opened, "P", "it is back")
+        await opened.press("y")
+        await opened.shows("check-inventory goes on")
+        assert await transport.pauses(story.topic) == {}
+        await opened.press("tab", "P")
+        assert "pause/go on: there is no queue under the cursor; Tab goes to them" in opened.text()

@@ -67,7 +67,7 @@ async def replay(opened: Console) -> None:
 
 async def queues(opened: Console) -> None:
     await opened.press("3")
-    await opened.shows("nobody serves it")
+    await opened.shows("no worker")
 
 
 async def audit(opened: Console) -> None:
