@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.fuzz import codecs, signed, words
+from tests.fuzz import codecs, held, signed, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,8 @@ def all_targets() -> dict[str, Target]:
         Target("claims", signed.claims, signed.claim_seeds(), signed.WORDS),
         Target("chain", signed.chain, signed.chain_seeds(), signed.WORDS),
         Target("jwk", signed.jwk, signed.jwk_seeds(), signed.WORDS),
+        Target("token", held.token, held.token_seeds(), held.TOKEN_WORDS),
+        Target("audit", held.audit, held.audit_seeds(), held.AUDIT_WORDS),
         Target("query", words.query, words.QUERIES, words.QUERY_WORDS),
         Target("safe_text", words.safe_text, words.TEXTS, words.TEXT_WORDS),
     )
