@@ -71,7 +71,7 @@ async def admit(
             return None
         _check_address(message.headers, delivery, topic)
         if guard is not None:
-            guard.verify(message, now)
+            await guard.verify_anew(message, now)
             witness = await consumer.witness(delivery, message.headers)
             if witness.copy is Copy.GONE:
                 # Somebody moved the workflow since this copy was claimed, and that is on record.

@@ -108,6 +108,20 @@ class Guard:
         message.verified = seen, chain
         return chain
 
+    async def verify_anew(self, message: PaigeantMessage, now: float) -> None:
+        """Like :meth:`verify`; an unknown key, or a minute gone by, is a reason to read the policy anew first.
+
+        Raises:
+            VerificationError: why it is not to be run.
+        """
+        renewed = await self.trust.renewed()
+        try:
+            self.verify(message, now)
+        except VerificationError as refused:
+            if renewed or refused.code != Code.UNKNOWN_KEY or not await self.trust.renewed():
+                raise
+            self.verify(message, now)
+
     def check_witness(self, message: PaigeantMessage, witness: Witness) -> None:
         """Look whether a verified message is where its workflow stands, by the broker's own word.
 
@@ -219,7 +233,10 @@ class Guard:
             signed = sign(key, claims)
             added.append(signed)
             # What others would refuse is not handed on; and what was signed here need not be verified here again.
-            chain = follow(chain, Signed(claims, trust.keys[key.kid], link(signed)), trust, record.at)
+            known = trust.keys.get(key.kid)
+            if known is None:
+                raise VerificationError(Code.UNKNOWN_KEY, f"the trust policy knows the key {key.kid} no more")
+            chain = follow(chain, Signed(claims, known, link(signed)), trust, record.at)
         following = transition.made or PaigeantMessage.decode(body)
         if not same_slip(chain.slip, following.routing_slip):
             raise VerificationError(Code.SLIP, "what is handed on is not what a step can make of its routing slip")

@@ -15,7 +15,7 @@
     roles = ["worker"]
     activities = ["charge", "refund"]   # or ["*"]
     inserts = ["review"]                # steps that its handlers may put into an itinerary
-    jwks = "payments.json"              # more keys, as a JWK set beside this file
+    jwks = "payments.json"              # more keys, as a JWK set beside this file, or by https
 
     [[principal]]
     name = "ann"
@@ -30,7 +30,9 @@ nothing that it ever signed is believed.
 
 from __future__ import annotations
 
-import json
+import asyncio
+import logging
+import time
 import tomllib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -47,10 +49,16 @@ from paigeant_core.security.keys import BAD_KEY, algorithm_of, check_audience, c
 
 if TYPE_CHECKING:
     from paigeant_core.security.chain import Chain
+    from paigeant_core.security.jwks import JwkSets
     from paigeant_core.security.keys import Signer
+
+logger = logging.getLogger("paigeant")
 
 MAX_TRUST_FILE: Final = 1024 * 1024
 """Bytes of a trust.toml or a JWK set."""
+
+RENEW_EVERY: Final = 60.0
+"""Seconds between two looks at the policy's files and sets, at least."""
 
 MAX_KNOWN: Final = 1024
 """Verified chains that are remembered."""
@@ -94,7 +102,7 @@ class TrustedKey:
 
     kid: str
     algorithm: str
-    key: OKPKey | ECKey = field(repr=False)
+    key: OKPKey | ECKey = field(repr=False, compare=False)  # the kid is its thumbprint
     principal: Principal
     not_before: float = 0.0
     not_after: float = float("inf")
@@ -120,6 +128,9 @@ class Trust:
                 raise ConfigError(f"key {key.kid} stands twice: a key belongs to one principal, once")
             self.keys[key.kid] = key
         self._known: OrderedDict[bytes, Chain] = OrderedDict()
+        self._path: Path | None = None
+        self._sets: JwkSets | None = None
+        self._renewed_at = 0.0
 
     @classmethod
     def load(cls, path: str | Path) -> Trust:
@@ -129,14 +140,53 @@ class Trust:
             ConfigError: it, or a JWK set that it names, cannot be read, can be changed by
                 others, or says what cannot be.
         """
-        path = Path(path)
+        from paigeant_core.security.jwks import JwkSets
+
+        sets = JwkSets()
+        trust = cls._read(Path(path), sets)
+        trust._path, trust._sets, trust._renewed_at = Path(path), sets, time.monotonic()
+        return trust
+
+    def renew(self) -> None:
+        """Read the policy anew, where it came from a file: keys that were added, ended or revoked since then count so.
+
+        It blocks. What cannot be read leaves the policy as it was.
+
+        Raises:
+            ConfigError: see :meth:`load`; or it is for another audience by now.
+        """
+        if self._path is None or self._sets is None:
+            return
+        fresh = self._read(self._path, self._sets)
+        if fresh.audience != self.audience:
+            raise ConfigError(f"{self._path}: it is for audience {fresh.audience or 'none'} by now: start anew")
+        if fresh.keys != self.keys:
+            # What was verified by keys that count no more is verified again.
+            self.keys, self._known = fresh.keys, OrderedDict()
+
+    async def renewed(self) -> bool:
+        """Renew it beside the loop, once a minute at most; whether it was. What is wrong with it is in the log."""
+        if self._path is None or time.monotonic() - self._renewed_at < RENEW_EVERY:
+            return False
+        self._renewed_at = time.monotonic()
+        try:
+            await asyncio.to_thread(self.renew)
+        except ConfigError as error:
+            logger.error("the trust policy stays as it was: %s", error)
+            return False
+        for problem in self._sets.problems.values() if self._sets is not None else ():
+            logger.warning("the keys of before stay in force: %s", problem)
+        return True
+
+    @classmethod
+    def _read(cls, path: Path, sets: JwkSets) -> Trust:
         data = read_guarded(path, most=MAX_TRUST_FILE, private=False)
         try:
             document = tomllib.loads(data.decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path}: this is no TOML: {error}") from None
         try:
-            return _policy(document, path.parent)
+            return _policy(document, path.parent, sets)
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
@@ -189,7 +239,7 @@ def _allowed(name: str, listed: frozenset[str]) -> bool:
     return name in listed or _ANY in listed
 
 
-def _policy(document: dict[str, Any], folder: Path) -> Trust:
+def _policy(document: dict[str, Any], folder: Path, sets: JwkSets) -> Trust:
     _known_fields(document, {"audience", "principal"}, "")
     audience = check_audience(document.get("audience", ""))
     tables = document.get("principal", [])
@@ -202,7 +252,7 @@ def _policy(document: dict[str, Any], folder: Path) -> Trust:
         if principal.name in names:
             raise ConfigError(f"principal {principal.name} stands twice")
         names.add(principal.name)
-        own = _keys(table, principal, folder)
+        own = _keys(table, principal, folder, sets)
         if not own:
             raise ConfigError(f'principal {principal.name} has no key; write keys = [ ... ] or jwks = "FILE"')
         keys += own
@@ -239,30 +289,24 @@ def _names(table: dict[str, Any], key: str, where: str) -> frozenset[str]:
     return frozenset(value)
 
 
-def _keys(table: dict[str, Any], principal: Principal, folder: Path) -> list[TrustedKey]:
+def _keys(table: dict[str, Any], principal: Principal, folder: Path, sets: JwkSets) -> list[TrustedKey]:
     where = f"principal {principal.name}: "
     items = table.get("keys", [])
     if not isinstance(items, list):
         raise ConfigError(f"{where}keys must be a list of JWKs")
     found = [_key(item, principal, f"{where}key {number}", _TIMES) for number, item in enumerate(items, start=1)]
     if (name := table.get("jwks")) is not None:
-        if not isinstance(name, str) or "://" in name:
-            raise ConfigError(f"{where}jwks must be the name of a file")
-        for number, item in enumerate(_jwk_set(folder / name), start=1):
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}jwks must be the name of a file or an https URL")
+        for number, item in enumerate(sets.keys(name) if "://" in name else _jwk_set(folder / name), start=1):
             found.append(_key(item, principal, f"{where}{name}: key {number}", ()))
     return found
 
 
 def _jwk_set(path: Path) -> list[Any]:
-    data = read_guarded(path, most=MAX_TRUST_FILE, private=False)
-    try:
-        document = json.loads(data)
-        keys = document["keys"]
-    except (ValueError, RecursionError, TypeError, KeyError):
-        raise ConfigError(f'{path}: this is no JWK set, an object with "keys"') from None
-    if not isinstance(keys, list):
-        raise ConfigError(f'{path}: "keys" must be a list')
-    return keys
+    from paigeant_core.security.jwks import keys_in
+
+    return keys_in(read_guarded(path, most=MAX_TRUST_FILE, private=False), str(path))
 
 
 def _key(item: object, principal: Principal, where: str, times: tuple[str, ...]) -> TrustedKey:

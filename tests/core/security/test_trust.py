@@ -118,8 +118,8 @@ BAD = {
     "keys that are no list": ("[[principal]]\nname='a'\nroles=['dispatcher']\nkeys='x'", "keys must be a list"),
     "a key that is none": ("[[principal]]\nname='a'\nroles=['dispatcher']\nkeys=['x']", "key 1 must be a JWK"),
     "a jwks by URL": (
-        "[[principal]]\nname='a'\nroles=['dispatcher']\njwks='https://x'",
-        "jwks must be the name of a file",
+        "[[principal]]\nname='a'\nroles=['dispatcher']\njwks='http://x'",
+        "jwks must be an https URL",
     ),
     "a jwks that is missing": ("[[principal]]\nname='a'\nroles=['dispatcher']\njwks='n'", "there is no such file"),
 }
