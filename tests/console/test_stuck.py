@@ -346,15 +346,25 @@ def real_situations(url: str, topic: str, tmp_path: Path) -> None:
         with watching(url, topic) as until:
             found = until("the-charge", "attempt 2 of 5 in ")
             assert found.sentence.endswith(" after TimeoutError: the provider did not answer")
-            found = until("the-review", "held by its handler on ")
+            found = found_held = until("the-review", "held by its handler on ")
             assert found.sentence.endswith(", then it goes on: a person has to look")
             found = until("the-unserved", "no worker serves unserved")
             assert found.sentence.endswith("(none ever did, as far as the journal goes back)")
-            shown = subprocess.run(
-                [*command, "show", "the-charge"], capture_output=True, text=True, timeout=60, check=True
-            ).stdout
-            assert "stuck    backoff: attempt 2 of 5 in " in shown
-            assert "to do    `retry` runs it now" in shown
+            pause = ["activity", "pause", "unserved", "--reason", "an outage", "--yes"]
+            subprocess.run([*command, *pause], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+            paused = until("the-unserved", "paused it at ")
+            assert paused.sentence.endswith(": an outage")
+
+            def shown(correlation_id: str) -> str:
+                told = [*command, "show", correlation_id]
+                return subprocess.run(told, capture_output=True, text=True, timeout=60, check=True).stdout
+
+            assert "stuck    backoff: attempt 2 of 5 in " in shown("the-charge")
+            assert "to do    `retry` runs it now" in shown("the-charge")
+            # The same sentence, to the letter, where no time counts down in it.
+            assert "stuck    paused: waiting " in shown("the-unserved")
+            assert paused.sentence.partition(" for ")[2] in shown("the-unserved")
+            assert str(found_held.sentence) in shown("the-review")
 
             process.send_signal(signal.SIGKILL)
             process.wait()
