@@ -18,7 +18,7 @@ CODE := $(wildcard paigeant_core paigeant_console tests benchmarks examples scre
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv dev servers demo test lint format bench chaos outage fuzz screenshots clean
+.PHONY: help venv dev servers demo test lint format bench chaos outage fuzz night screenshots clean
 
 help:
 	@echo "make venv         the virtual environment with what the program needs at run time"
@@ -30,6 +30,7 @@ help:
 	@echo "make chaos        kill workers, lines and brokers at length, and print what came of it"
 	@echo "make fuzz         give hostile input to all that reads it, ten minutes a reader"
 	@echo "make outage       5 000 workflows dead of three causes, brought back by operators, on both brokers"
+	@echo "make night        an operator's night in tmux on both brokers, its screens as pictures under build/"
 	@echo "make screenshots  draw the pictures of the documentation anew"
 	@echo "make servers      see that redis-server, rabbitmq-server, tmux and Chromium are there for the tests"
 	@echo "make clean        remove caches and what was built; the virtual environment stays"
@@ -119,6 +120,10 @@ outage: dev servers
 fuzz: dev
 	-$(PIP) install --quiet --group fuzz
 	$(PY) -m tests.fuzz $(FUZZ_ARGS)
+
+night: dev servers
+	$(PY) -m tests.night redis --pictures build/night-redis
+	$(PY) -m tests.night rabbitmq --pictures build/night-rabbitmq
 
 screenshots: dev
 	$(PY) screenshots/make.py

@@ -27,8 +27,10 @@ Member: TypeAlias = tuple[str, Rank]
 _HEAD: Final = "\udc80"
 """What the key of a head begins with: half of a surrogate pair, which no text off the wire can hold."""
 _TEXT: Final = 200
-_CHANCE: Final = re.compile(r"\b(?=[a-f-]*\d)[0-9a-f-]{8,}\b|\d+", re.IGNORECASE)
-"""Numbers and IDs, which differ between failures of one cause."""
+_STATUS: Final = r"(?<![\w.])[45]\d\d(?![\w.%]|\s*(?:ms|s|sec|seconds|bytes|[kMG]i?B)\b)"
+"""What may be an HTTP status: 503 and 429 are two causes. Not a number with a unit."""
+_CHANCE: Final = re.compile(rf"({_STATUS})|\b(?=[a-f-]*\d)[0-9a-f-]{{8,}}\b|\d+", re.IGNORECASE)
+"""Numbers and IDs, which differ between failures of one cause; the first group is what stays."""
 _SINGLE: Final = -(1 << 30)
 _NONE: Final = -(1 << 31)
 _URGENCY: Final = {str(state): place for place, state in enumerate(URGENT)}
@@ -47,7 +49,7 @@ def group_of(row: Row, grouping: Grouping) -> str:
         text = f"{row.error['type']}: {message}" if message else row.error["type"]
     else:
         text = f"{row.state}: {row.reason or row.held_by}".removesuffix(": ")
-    return _CHANCE.sub("#", text[:_TEXT])
+    return _CHANCE.sub(lambda found: found[1] or "#", text[:_TEXT])
 
 
 def is_head(key: str) -> bool:

@@ -62,7 +62,7 @@ _NOW: Final = _remedy("retry", "runs it now")
 _AGAIN: Final = _remedy("retry", "runs the step again")
 _MENDED: Final = _remedy("replay", "replays with a mended payload")
 _PARK: Final = _remedy("dead-letter", "parks it among the dead letters")
-_SKIP: Final = _remedy("skip", "goes on without this step")
+_SKIP: Final = _remedy("skip", "skips this step")
 
 
 def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Explanation | None:
@@ -279,7 +279,7 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     "worker_lost": (_remedy("retry", "gives it to another worker"), _PARK),
     "slow": (_remedy("retry", "starts a second copy, and the first is refused"),),
     "backoff": (_NOW, _MENDED),
-    "poison": (_remedy("", "mend the handler, then"), _AGAIN),
+    "poison": (_remedy("", "mend the handler first"), _AGAIN),
     "version": (_remedy("", "roll the workers forward"),),
     "lost": (_remedy("retry", "publishes it again"),),
     "token_expired": (_remedy("", "let its user sign in again, then `release --token-file FILE`"), _PARK),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -16,6 +17,7 @@ __all__ = [
     "count",
     "fit_line",
     "plural",
+    "short_id",
     "shown",
     "spans_width",
     "width_of",
@@ -51,6 +53,23 @@ def shown(value: str | bytes, limit: int, *, ascii_only: bool = False) -> SafeTe
         if len(text) > limit:
             text = cells(text, limit, ellipsis="~")
     return text
+
+
+_BY_CHANCE: Final = re.compile(r"(?:q-)?[0-9a-f-]{16,}")
+
+
+def short_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:
+    """An ID for a column: of one made by chance the beginning, of one that somebody chose the end, where they differ.
+
+    Args:
+        value: the ID, off the wire.
+        room: cells that the column has; what is longer is cut there.
+        ascii_only: cut with an ASCII ellipsis.
+    """
+    room = max(room, 1)
+    if len(value) <= room or room < 4 or not value.isascii() or _BY_CHANCE.fullmatch(value):
+        return shown(value, room + 1, ascii_only=ascii_only)
+    return joined((literal("~" if ascii_only else "…"), safe(value[1 - room :], room - 1)))
 
 
 def clip(spans: Sequence[Span], width: int, *, ascii_only: bool = False) -> list[Span]:

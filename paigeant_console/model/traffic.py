@@ -10,7 +10,7 @@ from paigeant_console.model.looks import kind_look
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.query import Query
 from paigeant_console.model.record_line import record_summary
-from paigeant_console.model.text import EMPTY, shown
+from paigeant_console.model.text import EMPTY, short_id, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.views import RecordView
 from paigeant_console.safe_text import literal
@@ -99,7 +99,7 @@ class TrafficList:
             return kind_look(str(record.kind))
         room = self.room.get(name, 40)
         if name == "id":
-            return shown(record.headers.correlation_id, room + 1, ascii_only=self._ascii), ""
+            return short_id(record.headers.correlation_id, room, ascii_only=self._ascii), ""
         if name == "name":
             return shown(record.headers.name, room + 1, ascii_only=self._ascii), ""
         return record_summary(record, ascii_only=self._ascii) or (EMPTY, "")

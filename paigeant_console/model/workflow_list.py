@@ -19,7 +19,7 @@ from paigeant_console.model.looks import STUCK, URGENT, look
 from paigeant_console.model.ordering import Rank, SortedKeys
 from paigeant_console.model.query import Query
 from paigeant_console.model.slip_track import Track, draw_track, track_of, track_tick
-from paigeant_console.model.text import EMPTY, Span, clip, shown, spans_width
+from paigeant_console.model.text import EMPTY, Span, clip, short_id, shown, spans_width
 from paigeant_console.model.times import age, age_tick, day_and_time, parsed
 from paigeant_console.model.views import RowView
 from paigeant_console.safe_text import SafeText, joined, literal
@@ -149,7 +149,7 @@ class WorkflowList:
         if name == "state":
             return state_spans(row, stuck, self.ascii_only)
         if name == "id":
-            return shown(headers.correlation_id, max(room, 1) + 1, ascii_only=self.ascii_only), ""
+            return short_id(headers.correlation_id, room, ascii_only=self.ascii_only), ""
         if name == "name":
             return shown(headers.name, max(room, 1) + 1, ascii_only=self.ascii_only), ""
         if name == "step":

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.grouping import GROUPINGS, Groups, group_of, is_head
 from paigeant_console.model.ordering import SortedKeys
 from paigeant_console.model.query import parse
@@ -214,3 +215,24 @@ async def test_the_key_goes_through_the_groupings(tmp_path: Path) -> None:
         await opened.press("b")
         assert "▸ 2 workflows  ▶ running" in opened.text()
         assert told.DEAD[:7] in opened.text(), "one alone is its row"
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("provider answered 503 (request 17)", "provider answered 503 (request #)"),
+        ("HTTP 429", "HTTP 429"),
+        ("took 512 ms", "took # ms"),
+        ("took 512ms", "took #ms"),
+        ("order 1503", "order #"),
+        ("no route to 10.0.0.503", "no route to #.#.#.#"),
+    ],
+)
+def test_a_status_is_part_of_a_cause_and_other_numbers_are_not(message: str, cause: str) -> None:
+    story = Story()
+    story.start("w", ("charge",))
+    story.fails("w", Failure(message))
+    with story.broker.topic(story.topic) as state:
+        fold = Fold()
+        fold.apply(list(state.journal))
+    assert group_of(fold.rows["w"], "cause") == f"Failure: {cause}"

@@ -148,7 +148,7 @@ def test_poison_is_said_of_the_dead_letter() -> None:
     fold, row = story.fold()
     assert (row.state, fold.stuck(row, NOW)) == (State.DEAD, "poison")
     assert sentence(fold, row, NOW) == "5 workers died while they ran this step (a, found by w-1)"
-    assert keys_line(why(fold, row, NOW)).startswith("mend the handler, then; r runs the step again")
+    assert keys_line(why(fold, row, NOW)).startswith("mend the handler first; r runs the step again")
 
 
 def test_version_says_when_it_is_offered_again() -> None:

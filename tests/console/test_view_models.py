@@ -26,7 +26,7 @@ from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.query import parse
 from paigeant_console.model.slip_track import StepMark, Track, draw_track, track_of, wrap_track
 from paigeant_console.model.status import tabs_line
-from paigeant_console.model.text import Piece, clip, fit_line, spans_width, wrap_words
+from paigeant_console.model.text import Piece, clip, fit_line, short_id, spans_width, wrap_words
 from paigeant_console.model.traffic import TrafficList, without_body
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.model.workflow_page import WorkflowPage
@@ -725,3 +725,19 @@ def test_the_clock_of_a_story_stands() -> None:
 def _in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("value", "cut"),
+    [
+        ("order-1003", "…er-1003"),
+        ("order-7", "order-7"),
+        ("8491cabea0afe35617bcc74d6d683cf8", "8491cabe"),
+        ("q-8491cabea0afe35617bcc74d6d683cf8", "q-8491ca"),
+        ("évènement-1003", "évènemen"),
+    ],
+)
+def test_an_id_is_cut_where_others_have_the_same(value: str, cut: str) -> None:
+    assert short_id(value, 8)[:8] == cut
+    assert cell_len(short_id("order-\x1b[2J-1003", 8)) == 8
+    assert short_id("order-1003", 8, ascii_only=True) == "~er-1003"
