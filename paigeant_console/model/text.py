@@ -55,7 +55,7 @@ def shown(value: str | bytes, limit: int, *, ascii_only: bool = False) -> SafeTe
     return text
 
 
-_BY_CHANCE: Final = re.compile(r"(?:q-)?[0-9a-f-]{16,}")
+_BY_CHANCE: Final = re.compile(r"q-[0-9a-f]+|[0-9a-f-]{16,}")
 
 
 def short_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:
