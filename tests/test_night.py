@@ -12,7 +12,7 @@ from tests.night import Night, as_html
 @pytest.mark.parametrize("broker", ["redis_url", "rabbit_url"])
 def test_a_night_in_tmux(broker: str, topic: str, request: pytest.FixtureRequest) -> None:
     screens: dict[str, str] = {}
-    Night(request.getfixturevalue(broker), topic, orders=6, keep=screens.__setitem__).play()
+    Night(request.getfixturevalue(broker), topic, keep=screens.__setitem__).play()
     assert len(screens) == 19
     # Colours come through tmux, and nothing but colours.
     assert all("\x1b[" in screen and "<script" not in as_html(screen) for screen in screens.values())
