@@ -38,6 +38,17 @@ async def one_dead(opened: Console) -> None:
     await opened.again()
 
 
+async def stuck(opened: Console) -> None:
+    """Open the workflow that nobody serves."""
+    await look(opened, "/")
+    await opened.type("stuck:no_worker")
+    await opened.press("enter")
+    await opened.until(lambda: opened.screen.table.cursor_key is not None, "the row")
+    await look(opened, "enter")
+    await opened.until(lambda: bool(opened.screen.page.names()), "the workflow")
+    await opened.again()
+
+
 async def confirming(opened: Console) -> None:
     """Ask for a retry, up to the question."""
     await look(opened, "4", " ", "G", "r")
@@ -50,7 +61,9 @@ async def confirming(opened: Console) -> None:
 PICTURES: dict[str, Callable[[Console], Awaitable[None]]] = {
     "workflows": look,
     "workflow": one_dead,
+    "stuck": stuck,
     "traffic": lambda opened: look(opened, "2"),
+    "queues": lambda opened: look(opened, "3"),
     "confirm": confirming,
 }
 
