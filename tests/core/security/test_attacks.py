@@ -28,6 +28,8 @@ from tests.core.security.kit import PAID, PAYLOAD, People, Story
 from tests.transports.contract import until
 
 UNDER_WAY = "under-way"
+UNDER_WAY_CODES = {"rollback": Code.ROLLBACK, "fork": Code.FORK, "current": Code.BODY_DIGEST}
+"""Attacks on a workflow of which a step is done and the next one runs; it goes on all the same."""
 Plant = Callable[[str, str, bytes], Awaitable[object]]
 
 
@@ -107,6 +109,12 @@ def _other_line(people: People, first: PaigeantMessage, at: int) -> PaigeantMess
     return PaigeantMessage(headers, slip, PAID, records=story.records)
 
 
+def _forged(current: PaigeantMessage) -> PaigeantMessage:
+    """The very message that is being run, by all its IDs, with another payload."""
+    current.payload = {"amount": 5000}
+    return current
+
+
 def test_the_matrix_is_whole() -> None:
     """Of the 36 attacks that the design names, rollback and fork need a hop that was done: they are made under way."""
     assert len(ATTACKS) >= 34
@@ -148,11 +156,13 @@ async def test_every_attack_is_quarantined_byte_for_byte_under_its_code_and_noth
         task = asyncio.create_task(worker.run(transport))
         await start(UNDER_WAY)
         await reaches(UNDER_WAY, "dispatched", "advanced")
-        first = (await transport.history(topic, UNDER_WAY))[0].body
+        first, current = [record.body for record in await transport.history(topic, UNDER_WAY)]
         assert first is not None
+        assert current is not None
         forged["rollback"] = _older(PaigeantMessage.decode(first))
         forged["fork"] = _other_line(people, PaigeantMessage.decode(first), int(transport.clock.now()))
-        for name in ("rollback", "fork"):
+        forged["current"] = _forged(PaigeantMessage.decode(current))
+        for name in UNDER_WAY_CODES:
             bodies[name] = forged[name].encode()
         for name, message in forged.items():
             queue = ATTACKS[name].queue if name in ATTACKS else ""
@@ -173,7 +183,7 @@ async def test_every_attack_is_quarantined_byte_for_byte_under_its_code_and_noth
         await asyncio.wait_for(task, PATIENCE)
     codes = {name: found[body].detail["code"] if body in found else "let in" for name, body in bodies.items()}
     expected = {name: attack.code for name, attack in ATTACKS.items()}
-    assert codes == expected | {"rollback": Code.ROLLBACK, "fork": Code.FORK}
+    assert codes == expected | UNDER_WAY_CODES
     assert set(found) == set(bodies.values())
     assert sorted(ran) == sorted(
         f"{workflow} {step}" for workflow in (UNDER_WAY, last) for step in ("charge", "notify")
