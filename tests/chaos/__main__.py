@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
+import shutil
 import sys
 import tempfile
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 
 from tests.chaos.grounds import GROUNDS, ClusterGround, Ground, MemoryGround, RedisEverysecGround, SentinelGround
-from tests.chaos.storm import Plan, Verdict, complaints, ride
+from tests.chaos.storm import Plan, Verdict, complaints, ride, too_late
 
 FAULTS = ("kill", "points", "line", "clock", "power")
 HEADS = (
@@ -99,24 +100,39 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [name for name in options.grounds if name not in GROUNDS]:
         parser.error(f"no such broker: {', '.join(unknown)}")
-    verdicts: list[Verdict] = []
-    wrong: list[str] = []
-    with contextlib.ExitStack() as stack:
-        if options.keep:
-            folder = tempfile.mkdtemp(prefix="paigeant-chaos-")
-            print(f"ledgers and logs: {folder}", file=sys.stderr)
-        else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="paigeant-chaos-"))
-        for name in options.grounds or GROUNDS:
-            with GROUNDS[name]() as ground:
-                for fault in faults_of(GROUNDS[name], options.faults):
-                    verdict = _one(ground, plan_for(fault, options, GROUNDS[name]), Path(folder, f"{name}-{fault}"))
-                    verdicts.append(verdict)
-                    wrong += [f"{name}, {fault}: {text}" for text in complaints(verdict)]
+    folder = Path(tempfile.mkdtemp(prefix="paigeant-chaos-"))
+    verdicts, wrong = _all(options, folder)
     print(table(verdicts))
     for text in wrong:
         print(f"NOT AS PROMISED: {text}")
+    if options.keep or wrong:
+        print(f"ledgers and logs: {folder}", file=sys.stderr)
+    else:
+        shutil.rmtree(folder)
     return 1 if wrong else 0
+
+
+def _all(options: argparse.Namespace, folder: Path) -> tuple[list[Verdict], list[str]]:
+    """What came of each run, and what was not as promised; one that broke off does not keep the others."""
+    verdicts: list[Verdict] = []
+    wrong: list[str] = []
+    for name in options.grounds or GROUNDS:
+        ground = GROUNDS[name]
+        try:
+            with ground() as started:
+                for fault in faults_of(ground, options.faults):
+                    plan = plan_for(fault, options, ground)
+                    try:
+                        verdict = _one(started, plan, folder / f"{name}-{fault}")
+                    except Exception:  # noqa: BLE001 - whatever it was, the others are run and the table printed
+                        wrong.append(f"{name}, {fault}: it broke off\n{traceback.format_exc()}")
+                        break  # nobody knows what it left behind
+                    verdicts.append(verdict)
+                    broken = complaints(verdict) + too_late(verdict, ground, plan)
+                    wrong += [f"{name}, {fault}: {text}" for text in broken]
+        except Exception:  # noqa: BLE001 - as above
+            wrong.append(f"{name}: it could not be started or ended\n{traceback.format_exc()}")
+    return verdicts, wrong
 
 
 def _one(ground: Ground, plan: Plan, folder: Path) -> Verdict:

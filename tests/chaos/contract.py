@@ -323,6 +323,45 @@ class ChaosContract:
             await dispatcher.dispatch_workflow(["one"], {}, topic=scene.topic)
         assert await scene.kinds() == {Kind.DISPATCHED: 2}
 
+    @pytest.mark.parametrize("way", ["drop", "cut", "stall", "back"])
+    async def test_who_follows_the_journal_over_a_line_that_breaks_goes_on_where_it_was(
+        self, scene: Scene, proxy: Proxy, way: str
+    ) -> None:
+        read: list[Record] = []
+        caught_up = asyncio.Event()
+
+        async def follow(transport: Transport) -> None:
+            async for batch in transport.records(scene.topic, follow=True):
+                read.extend(batch)
+                if not batch:
+                    caught_up.set()
+
+        async def come() -> bool:
+            return len(read) >= count
+
+        async with self._behind(proxy, scene.url) as transport:
+            count = 3
+            await scene.dispatch("one", count=count)
+            following = asyncio.create_task(follow(transport))
+            async with asyncio.timeout(PATIENCE):
+                await caught_up.wait()
+            for _ in range(2):
+                if way == "back":
+                    await asyncio.to_thread(proxy.stall, "back")
+                else:
+                    await asyncio.to_thread(getattr(proxy, way))
+                await scene.dispatch("one", count=4)
+                count += 4
+                if way in ("stall", "back"):
+                    # Half-open for a while, and then gone.
+                    await asyncio.sleep(1.0)
+                    await asyncio.to_thread(proxy.drop)
+                await asyncio.to_thread(proxy.mend)
+                await until(come, f"only {len(read)} of {count} records came")
+            following.cancel()
+            await asyncio.wait([following])
+        assert [record.id for record in read] == [record.id for record in await scene.records()]
+
     async def _dispatch_unanswered(
         self, scene: Scene, proxy: Proxy, transport: Transport, *, chosen: bool
     ) -> tuple[moves.Transition, BaseException | None]:

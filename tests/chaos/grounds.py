@@ -29,12 +29,16 @@ class Ground:
         name: of it.
         eventual: its crash may let a hop that it had not confirmed run twice.
         promised: what is lost or done twice breaks a promise; else it is measured.
+        takes_over: seconds beside the lease within which a dead worker's steps begin again.
+        leased: whether the lease must be over before that; else the broker sees the line go.
         goes_on: it serves on when one of its processes is killed.
     """
 
     name: ClassVar[str] = ""
     eventual: ClassVar[bool] = False
     promised: ClassVar[bool] = True
+    takes_over: ClassVar[float] = 5.0
+    leased: ClassVar[bool] = True
     goes_on: ClassVar[bool] = False
 
     @property
@@ -261,6 +265,7 @@ class RabbitGround(Ground):
 
     name = "rabbitmq"
     eventual = True
+    leased = False
 
     def __init__(self) -> None:
         self._server = RabbitServer()
@@ -296,6 +301,7 @@ class ClusterGround(Ground):
 
     name = "rabbitmq-cluster"
     eventual = True
+    leased = False
     goes_on = True
 
     def __init__(self) -> None:

@@ -433,6 +433,14 @@ def _states(records: list[Record]) -> dict[str, str]:
     return {identity: str(record.state) for identity, record in last.items()}
 
 
+def too_late(verdict: Verdict, ground: type[Ground], plan: Plan) -> list[str]:
+    """What took longer than promised; asked of long runs alone, since a busy machine decides it too."""
+    limit = ground.takes_over + (plan.lease if ground.leased else 0.0)
+    if verdict.takeover <= limit or not verdict.promised:
+        return []
+    return [f"a dead worker's step began again after {verdict.takeover:.1f} s; the promise is {limit:g} s"]
+
+
 def complaints(verdict: Verdict) -> list[str]:
     """What a run must not come to; empty: as promised."""
     found = []
@@ -462,4 +470,4 @@ async def ride(ground: Ground, plan: Plan, folder: Path, say: Callable[[str], No
     return await Storm(ground, plan, folder, say).run()
 
 
-__all__ = ["Plan", "Storm", "Verdict", "complaints", "ride"]
+__all__ = ["Plan", "Storm", "Verdict", "complaints", "ride", "too_late"]

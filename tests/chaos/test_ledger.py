@@ -102,6 +102,13 @@ def test_a_takeover_is_timed_from_the_death_and_not_across_an_outage() -> None:
     assert ledger.takeovers(events(ran(10, 11, "a"), dead, step(ledger.STARTED, 15, "b"))) == []
 
 
+def test_where_a_cluster_goes_on_the_longest_time_without_a_start_counts() -> None:
+    down = [Event(what=ledger.DOWN, at=10, note=ledger.BROKER), Event(what=ledger.UP, at=20, note=ledger.BROKER)]
+    starts = [step(ledger.STARTED, at, "a", f"w/1/{hop}") for hop, at in enumerate((2.0, 9.5, 10.5, 14.0, 15.0, 80.0))]
+    assert ledger.pauses(events(down, starts)) == [3.5]
+    assert ledger.pauses(events(starts)) == []
+
+
 def test_two_handlers_at_once_are_seen_where_the_first_worker_lives() -> None:
     both = events(ran(10, 20, "a"), ran(15, 25, "b"))
     assert len(ledger.together(both)) == 1

@@ -542,6 +542,26 @@ class TransportContract:
             assert await heir.finish(delivery) is Settled.DONE
         assert (await self.last(other, topic, workflow)).state == State.COMPLETED
 
+    async def test_a_step_in_which_five_workers_die_is_poison_and_the_sixth_does_not_run_it(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        for _ in range(5):
+            # Each of its own: a worker is known by its line, and dies with it.
+            dying = Hands(await connect(), topic, "a", lease=0.3)
+            await dying.take_one()
+            await dying.consumer._crash()  # type: ignore[attr-defined]
+        async with self.hands(other, topic, "a", lease=0.3) as heir:
+            claiming = asyncio.create_task(heir.take())
+            record = await self.reaches(other, topic, workflow, State.DEAD)
+            claiming.cancel()
+            await asyncio.wait([claiming])
+        assert record.detail["reason"] == "poison"
+        assert record.detail["error"]["message"] == "5 workers died while they ran this step"
+        (parked,) = await other.parked(topic, Place.DEAD)
+        assert parked.body == (await other.history(topic, workflow))[0].body
+
     async def test_a_living_workers_step_is_never_taken_over(self, connect: Connect, topic: str) -> None:
         transport, other = await connect(), await connect()
         await self.dispatch(transport, topic, "a")

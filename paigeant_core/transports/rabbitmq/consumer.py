@@ -433,6 +433,7 @@ class RabbitConsumer(Consumer):
         # What was declared may be what is missing now.
         self._desk.topology.forget()
         if self._line.alive:
+            self._lookout.forget()
             return f"RabbitMQ at {self._line.where} closed the channel of {self._info.worker}"
         return f"lost the connection to RabbitMQ at {self._line.where}"
 

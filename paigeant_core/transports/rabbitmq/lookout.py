@@ -38,8 +38,8 @@ EVERY = 20.0
 GRACE = 60.0
 """Seconds that a message may be on its way to a worker before it can be missing."""
 
-RATE = 2_000
-"""Records of the journal that are read a second at most: reading takes a share of the worker."""
+RATE = 500
+"""Records of the journal that are read a second at most while steps run: reading takes a share of the worker."""
 
 _AT_ONCE = 100
 """Messages that one look finds missing at most; the rest are found by the next."""
@@ -113,7 +113,7 @@ class Lookout:
             TransportError: the broker cannot be asked.
             Conflict: an operator is acting all the time.
         """
-        await self._read_on(RATE)
+        await self._read_on(sparing=True)
         missing = await self._missing()
         again = [workflow for workflow, offset in missing.items() if self._missed.get(workflow) == offset]
         self._missed = missing
@@ -122,19 +122,24 @@ class Lookout:
 
     # -- reading ------------------------------------------------------------------------
 
-    async def _read_on(self, rate: float | None = None) -> None:
+    async def _read_on(self, *, sparing: bool = False) -> None:
         desk = self._desk
         try:
             async with aclosing(up_to_now(desk.line, desk.names.journal, self._next or "first")) as batches:
                 async for batch in batches:
                     for message in batch:
                         self.take(message)
-                    if rate is not None:
-                        await asyncio.sleep(len(batch) / rate)
+                    if sparing and desk.out:
+                        await asyncio.sleep(len(batch) / RATE)
         except Missing:
-            # The topic was deleted.
-            self._next = 0
-            self.waiting.clear()
+            self.forget()
+
+    def forget(self) -> None:
+        """Read the journal from its start again: it may have been deleted, and be another one."""
+        self._next = 0
+        self._missed.clear()
+        self.waiting.clear()
+        self.overtaken.clear()
 
     def take(self, message: Message) -> None:
         """Note what the next message of the journal says."""

@@ -84,7 +84,9 @@ class Mirror(ABC):
                 async for batch in batches:
                     self._note(batch)
         except Missing:
-            return  # looking makes no topic
+            # Looking makes no topic. Where there was one it was deleted, and what it said with it.
+            self._next = 0
+            self.reset()
 
     async def _read_up_to_a_mark(self) -> None:
         await self._topology.stream(self._names, self._stream)
