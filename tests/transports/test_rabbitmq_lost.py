@@ -12,11 +12,13 @@ import pytest
 from paigeant_console.model.fold import Fold
 from paigeant_core import ActivityContext, Worker
 from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.errors import PublishUnknown
 from paigeant_core.journal import Record, State
-from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout
+from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout, publisher
 from paigeant_core.transports.rabbitmq.lookout import Lookout
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import holding
+from tests.chaos.proxy import Proxy, port_of
 from tests.core.bench import stopped
 from tests.transports.contract import Hands, until
 
@@ -182,3 +184,42 @@ async def test_one_of_the_workers_looks_and_another_one_when_it_is_gone(
     await until(lambda: seen(2), "nobody took over")
     assert set(looks) == {second.name}
     await stopped(second, tasks[workers.index(second)])
+
+
+# -- confirms that never come -------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publisher, "SLOW_CONFIRM", 0.2)
+    monkeypatch.setattr(publisher, "STUCK", 0.5)
+    monkeypatch.setattr(publisher, "_PROBE", 1.0)
+
+
+async def test_a_dispatch_whose_confirm_the_broker_forgot_is_told_to_be_unknown(
+    transport: RabbitTransport, topic: str, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dispatch(transport, topic, "a")
+    lane = transport._publisher._lane
+    assert lane is not None
+    monkeypatch.setattr(lane, "_confirm", lambda *_: None)
+    with pytest.raises(PublishUnknown):
+        async with asyncio.timeout(30):
+            await dispatch(transport, topic, "a")
+    # The next one has a channel of its own.
+    await dispatch(transport, topic, "a")
+    assert [queue.ready for queue in await transport.queues(topic)] == [3]
+
+
+async def test_while_the_broker_confirms_nothing_at_all_a_dispatch_just_waits(
+    rabbit_url: str, topic: str, impatient: None
+) -> None:
+    with Proxy(port_of(rabbit_url)) as proxy:
+        async with RabbitTransport(proxy.through(rabbit_url)) as behind:
+            await dispatch(behind, topic, "a")
+            await asyncio.to_thread(proxy.stall, "back")
+            dispatching = asyncio.create_task(dispatch(behind, topic, "a"))
+            await asyncio.wait([dispatching], timeout=2.5)
+            assert not dispatching.done()
+            await asyncio.to_thread(proxy.mend)
+            await dispatching

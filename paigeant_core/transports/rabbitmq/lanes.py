@@ -197,9 +197,15 @@ class Lane:
             else:
                 confirm.set_exception(error)
 
+    def abandon(self) -> None:
+        """Send nothing more, and wait for no confirm any more."""
+        self._fail(None)
+
     def _ended(self, end: asyncio.Future[Any]) -> None:
+        self._fail(None if end.cancelled() else end.exception())
+
+    def _fail(self, error: BaseException | None) -> None:
         self._closed = True
-        error = None if end.cancelled() else end.exception()
         while self._unconfirmed:
             _, confirm = self._unconfirmed.popitem()
             if not confirm.done():

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import re
 import sys
+import time
 from collections.abc import Sequence
 
-from paigeant_core.errors import PublishError, PublishUnknown
-from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Missing, NotReady
+from paigeant_core.errors import PublishError, PublishUnknown, TransportError
+from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Missing, NotReady, Properties, quietly_close
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.lanes import Lane
 
@@ -18,6 +19,13 @@ logger = logging.getLogger("paigeant.waiting")
 
 SLOW_CONFIRM = 5.0
 """Seconds without any confirm after which it is said that publishes wait."""
+
+STUCK = 30.0
+"""Seconds without its confirm after which it is found out whether one publish alone is kept waiting."""
+
+_PROBE = 5.0
+_NOWHERE = Outgoing("", "paigeant.nowhere", b"", Properties(app_id="paigeant"))
+"""What no queue gets: the broker confirms it at once, unless it takes no publish at all."""
 
 _TOO_LARGE = re.compile(r"larger than .*?(\d+)")
 
@@ -37,10 +45,13 @@ class Publisher:
         self._line = line
         self._lane: Lane | None = None
         self._opening = asyncio.Lock()
-        self._waiting = 0
         self._confirmed = 0
         self._watch: asyncio.TimerHandle | None = None
         self._said = False
+        self._since: dict[int, float] = {}
+        """When each publish that waits was made, the oldest first."""
+        self._serial = 0
+        self._probing: asyncio.Task[None] | None = None
         self._largest = sys.maxsize
 
     async def send(self, items: Sequence[Outgoing]) -> None:
@@ -54,7 +65,9 @@ class Publisher:
         """
         self._check_size(items)
         lane = await self._open()
-        self._waiting += 1
+        self._serial += 1
+        serial = self._serial
+        self._since[serial] = time.monotonic()
         if self._watch is None:
             self._look_again()
         try:
@@ -69,7 +82,7 @@ class Publisher:
         except BaseException as error:  # noqa: BLE001 - mapped below, and raised again
             raise self._mapped(error, items) from None
         finally:
-            self._waiting -= 1
+            del self._since[serial]
             self._confirmed += 1
 
     def _mapped(self, error: BaseException, items: Sequence[Outgoing]) -> BaseException:
@@ -117,9 +130,11 @@ class Publisher:
 
         def look() -> None:
             self._watch = None
-            if not self._waiting:
+            if not self._since:
                 self._said = False
                 return
+            if time.monotonic() - next(iter(self._since.values())) > STUCK and self._probing is None:
+                self._probing = loop.create_task(self._probe())
             if self._confirmed == seen and not self._said:
                 self._said = True
                 logger.warning(
@@ -131,8 +146,34 @@ class Publisher:
 
         self._watch = loop.call_later(SLOW_CONFIRM, look)
 
+    async def _probe(self) -> None:
+        """Give up a channel of which the broker confirms nothing, though it confirms what comes over another one.
+
+        A cluster that lost a leader can forget a confirm. What became of such a publish is unknown, as when a line
+        breaks, and whoever made it finds out in the same way.
+        """
+        stuck, serial = self._lane, next(iter(self._since), 0)
+        try:
+            async with asyncio.timeout(_PROBE):
+                probe = await self._line.lane(confirms=True)
+                await probe.publish(_NOWHERE)
+            if stuck is not None and serial in self._since:
+                logger.warning("RabbitMQ at %s lost the confirm of a publish; looking for it", self._line.where)
+                stuck.abandon()
+                async with asyncio.timeout(_PROBE):
+                    await quietly_close(stuck)
+            await quietly_close(probe)
+        except Exception as error:
+            if isinstance(error, TimeoutError | TransportError) or self._line.errors().of(error) is not None:
+                return  # it takes no publish at all: there is nothing to do but to wait
+            raise
+        finally:
+            self._probing = None
+
     def close(self) -> None:
         """No longer look."""
+        if self._probing is not None:
+            self._probing.cancel()
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
