@@ -200,3 +200,10 @@ def kinds_of_colour(raw: bytes) -> set[str]:
             elif part[:1] in (b"3", b"4", b"9") and len(part) == 2 and part[1:] in b"01234567":
                 found.add("basic")
     return found
+
+
+def test_the_documentation_names_every_action_that_a_key_can_be_given_to() -> None:
+    told = (Path(ROOT) / "docs" / "operator.md").read_text(encoding="utf-8")
+    for action in ACTIONS:
+        if action.keys and action.owner in ("app", "table") and action.id not in FIXED:
+            assert f"`{action.id}`" in told
