@@ -76,6 +76,8 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
     """
     say = _Words(fold, row, now, ascii_only)
     stuck = fold.stuck(row, now)
+    if row.state == State.HELD and row.reason == "token_sealed":
+        return Explanation(say.token_expired(), "warn", _REMEDIES["token_sealed"])
     if row.state == State.HELD and stuck != "token_expired":
         return Explanation(say.held(), "warn", _REMEDIES[State.HELD])
     if stuck is not None:
@@ -173,7 +175,7 @@ class _Words:
         return joined([*parts, said, again])
 
     def token_expired(self) -> SafeText:
-        """Its user's token is over."""
+        """Its user's token is over, or cannot be had."""
         row = self._row
         message = row.error["message"] if row.error is not None else ""
         why = self._text(message) if message else STUCK["token_expired"]
@@ -282,6 +284,7 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     "poison": (_remedy("", "mend the handler first"), _AGAIN),
     "version": (_remedy("", "roll the workers forward"),),
     "lost": (_remedy("retry", "publishes it again"),),
+    "token_sealed": (_remedy("", "give its workers the topic key, then"), _remedy("release", "lets it go on")),
     "token_expired": (_remedy("", "let its user sign in again, then `release --token-file FILE`"), _PARK),
     "paused": (_remedy("", "`activity resume` lets its workers go on"), _SKIP, _PARK),
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),

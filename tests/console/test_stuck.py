@@ -20,7 +20,7 @@ from paigeant_console.model.times import spoken
 from paigeant_core import transition as moves
 from paigeant_core.delegation import Delegation
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.errors import TokenExpired, UnsupportedVersion
+from paigeant_core.errors import TokenExpired, TokenSealed, UnsupportedVersion
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.message import Headers
 from paigeant_core.permission import withheld
@@ -178,6 +178,15 @@ def test_a_token_that_is_over_says_since_when_and_what_helps() -> None:
     assert keys_line(why(fold, row, NOW)) == (
         "let its user sign in again, then `release --token-file FILE`; d parks it among the dead letters"
     )
+
+
+def test_a_token_that_nobody_could_open_says_so() -> None:
+    story = Story("charge", at=TEN_TO_TEN)
+    story.add(withheld(story.message, TokenSealed("no key here opens its token"), story.span()))
+    fold, row = story.fold()
+    assert fold.stuck(row, NOW) is None
+    assert sentence(fold, row, TEN_TO_TEN + 60) == "no key here opens its token; held at charge since 09:50"
+    assert keys_line(why(fold, row, NOW)) == "give its workers the topic key, then; l lets it go on"
 
 
 @pytest.mark.parametrize(

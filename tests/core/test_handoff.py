@@ -6,9 +6,11 @@ import pytest
 
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
+from paigeant_core.errors import TokenExpired
 from paigeant_core.handoff import GO_ON, heed, request, wish_of
 from paigeant_core.journal import State
 from paigeant_core.message import PaigeantMessage
+from paigeant_core.permission import withheld
 from paigeant_core.transition import Outcome, Place, Span, Transition
 
 SPAN = Span(worker="w", started_at=10.0, completed_at=12.0)
@@ -64,6 +66,14 @@ def test_a_retry_that_is_held_has_no_time_to_come_back_at() -> None:
     assert "due_at" not in held.record.detail
     assert held.record.detail["error"] == {"type": "ValueError", "message": "no"}
     assert held.record.headers.attempt == 2
+
+
+def test_steps_are_put_behind_one_that_was_held_before_it_ran() -> None:
+    message = at_step("a", "b")
+    changed = asked(message, "insert", withheld(message, TokenExpired("over"), SPAN), steps=["c"])
+    following = changed.record.message
+    assert following is not None
+    assert (changed.record.state, following.routing_slip.names()) == (State.HELD, ("a", "c", "b"))
 
 
 def test_inserted_steps_come_right_behind_the_one_that_ran() -> None:

@@ -360,9 +360,13 @@ async def test_compensation_is_held_by_it_too_and_goes_on_where_it_was(bench: Be
     workflow = await dispatch(bench, "pay", "notify", token=jwt(exp=bench.clock.now() + 30), on_failure="compensate")
     async with bench.serving(made):
         record = await bench.reaches(workflow, State.HELD)
-    assert undone == []
-    assert record.message is not None
-    assert record.message.routing_slip.undoing == 1
+        assert undone == []
+        assert record.message is not None
+        assert record.message.routing_slip.undoing == 1
+        renewed = jwt(exp=bench.clock.now() + 600)
+        assert await release(bench, workflow, renewed, PUBLIC) == "done"
+        await bench.reaches(workflow, State.COMPENSATED)
+    assert undone == [renewed]
 
 
 # -- and another in its place ------------------------------------------------------------
