@@ -11,11 +11,12 @@ import argparse
 import importlib
 import logging
 import time
+import traceback
 
 from benchmarks import report
 
 SECTIONS = ("hop", "latency", "fold", "attach", "growth", "trust")
-ALONE = ()
+ALONE = ("kill",)
 """Measured only where they are named."""
 
 
@@ -33,14 +34,23 @@ def main() -> None:
         parser.error(f"there is no section {', '.join(sorted(unknown))}; there are {', '.join((*SECTIONS, *ALONE))}")
     logging.basicConfig(level=logging.WARNING)
     options = report.Options(quick=given.quick, rounds=given.rounds, seconds=given.seconds)
+    versions, failed = report.server_versions(), False
     for name in given.sections or SECTIONS:
-        print(f"== {name}")
-        machine, begun = f"{report.machine()}, {report.server_versions()}", time.perf_counter()
-        section = importlib.import_module(f"benchmarks.{name}").run(options)
+        print(f"== {name}", flush=True)
+        machine, begun = f"{report.machine()}, {versions}", time.perf_counter()
+        try:
+            section = importlib.import_module(f"benchmarks.{name}").run(options)
+        except Exception as error:  # noqa: BLE001 - whatever it was, it is printed and put into the results
+            # The figures of the others are not to be lost with it.
+            traceback.print_exc()
+            section = report.Section(name, name.capitalize(), notes=[f"Failed: {type(error).__name__}"])
+            failed = True
         section.machine, section.took_s = machine, time.perf_counter() - begun
         print(report.markdown({name: section}).partition("## Targets")[2])
         if not options.quick or given.keep:
             report.keep(section)
+    if failed:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

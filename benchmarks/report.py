@@ -131,8 +131,8 @@ def server_versions() -> str:
     found = []
     for program, arguments in (("redis-server", ["--version"]), ("/usr/lib/rabbitmq/bin/rabbitmqctl", ["version"])):
         try:
-            said = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60).stdout.split()
-        except OSError:
+            said = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30).stdout.split()
+        except (OSError, subprocess.TimeoutExpired):
             continue
         found.append(f"RabbitMQ {said[-1]}" if "ctl" in program else f"Redis {said[2].removeprefix('v=')}")
     return ", ".join(found)

@@ -8,6 +8,7 @@ from typing import Any
 
 from faststream import FastStream
 from faststream.redis import RedisBroker, StreamSub
+from redis.asyncio import Redis
 
 from benchmarks.peers import _peer
 
@@ -16,7 +17,15 @@ CONNECTIONS = 1000
 """redis-py stops at 100, which publishing so many at a time needs more of."""
 
 
+async def _groups(url: str) -> None:
+    """From the start of each stream, which is before any worker is there."""
+    async with Redis.from_url(url) as client:
+        for name in (*_peer.STEPS, "slow"):
+            await client.xgroup_create(name, GROUP, "0", mkstream=True)
+
+
 async def fill(url: str, count: int, size: int) -> None:
+    await _groups(url)
     payload = _peer.payload(size)
     async with RedisBroker(url, logger=None, max_connections=CONNECTIONS) as broker:
         await broker.connect()
@@ -25,6 +34,7 @@ async def fill(url: str, count: int, size: int) -> None:
 
 
 async def ten(url: str) -> None:
+    await _groups(url)
     async with RedisBroker(url, logger=None, max_connections=CONNECTIONS) as broker:
         await broker.connect()
         for number in range(10):
@@ -33,10 +43,12 @@ async def ten(url: str) -> None:
 
 async def work(url: str, concurrency: int) -> None:
     broker = RedisBroker(url, logger=None, max_connections=CONNECTIONS)
+    # One after the other it is faster, where its tasks wait for nothing.
+    workers = concurrency if "PAIGEANT_LEDGER" in os.environ else 1
 
     def source(name: str) -> Any:
-        stream = StreamSub(name, group=GROUP, consumer=f"w-{os.getpid()}", last_id="0", max_records=concurrency)
-        return broker.subscriber(stream=stream, max_workers=concurrency)
+        stream = StreamSub(name, group=GROUP, consumer=f"w-{os.getpid()}", last_id=">", max_records=concurrency)
+        return broker.subscriber(stream=stream, max_workers=workers)
 
     def serve(name: str) -> None:
         following = _peer.NEXT[name]

@@ -234,7 +234,7 @@ def test_queues_are_asked_for_only_while_somebody_looks() -> None:
 # Trouble
 
 
-def test_it_connects_again_and_reads_on_where_it_was() -> None:
+def test_it_connects_again_and_reads_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     story = sample_story()
     transport = Broken(story)
     seen: list[tuple[Phase, str]] = []
@@ -242,13 +242,16 @@ def test_it_connects_again_and_reads_on_where_it_was() -> None:
         ConnectError("nobody answers at h:6379"),
         AuthenticationError("the password was refused"),
     ]
+    set_phase = Feed._set_phase
+
+    def noted(feed: Feed, phase: Phase, reason: str = "") -> None:
+        # Each lasts a moment, which somebody who looks from outside may miss.
+        seen.append((phase, reason))
+        set_phase(feed, phase, reason)
+
+    monkeypatch.setattr(Feed, "_set_phase", noted)
     with running(story, lambda: transport) as feed:
-
-        def is_live() -> bool:
-            seen.append((feed._phase, feed._reason))
-            return feed._phase is Phase.LIVE
-
-        assert feed.wait(is_live, PATIENCE)
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
         assert (Phase.RECONNECTING, "nobody answers at h:6379") in seen
         assert (Phase.RECONNECTING, "the password was refused") in seen
         live(feed, story)

@@ -553,6 +553,24 @@ async def test_a_step_that_was_handed_back_remembers_its_deaths(transport: Redis
     await heir.consumer.close()
 
 
+async def test_all_steps_of_a_dead_worker_are_taken_over_at_once(transport: RedisTransport, topic: str) -> None:
+    for _ in range(4):
+        await dispatch(transport, topic, "a")
+    dying = Hands(transport, topic, "a", lease=0.3)
+    assert len(await dying.take(4)) == 4
+    await dying.consumer._crash()  # type: ignore[attr-defined]
+    heir = Hands(transport, topic, "a", lease=0.3)
+    pump = heir.consumer._pump  # type: ignore[attr-defined]
+    loop = asyncio.get_running_loop()
+    for number in range(1, 5):
+        taken = await heir.take_one()
+        assert taken.deaths == 1
+        # There may be more: it looks again with its next claim, and not in a third of a lease.
+        assert pump._takeover_at <= loop.time(), number
+        await heir.finish(taken)
+    await heir.consumer.close()
+
+
 async def test_a_blocked_event_loop_keeps_its_step(transport: RedisTransport, redis_url: str, topic: str) -> None:
     await dispatch(transport, topic, "a")
     slow = Hands(transport, topic, "a", lease=0.6)

@@ -311,7 +311,7 @@ class Pump:
                 # What a lost answer held comes first, and at once.
                 lease = 0.0 if self._limbo else self._lease
                 commands.append(takeover(self._keys, self._name, names, lease, slots, self.held))
-                answers.append(partial(self._took_over, names))
+                answers.append(partial(self._took_over, names, slots))
             elif commands or self._flights:
                 claims = waiter
                 commands.append(claim(self._keys, self._name, names, slots))
@@ -452,12 +452,13 @@ class Pump:
         if not self._claim_failed(answer):
             self._offer([(names[index - 1], 0, entry) for index, entries in answer for entry in entries])
 
-    def _took_over(self, names: list[str], answer: Any) -> None:
+    def _took_over(self, names: list[str], slots: int, answer: Any) -> None:
         if self._claim_failed(answer):
             return
         if self._limbo:
             self._limbo = bool(answer)
-        else:
+        elif len(answer) < slots:
+            # Else there may be more, and they have waited for their lease already.
             self._takeover_at = asyncio.get_running_loop().time() + self._lease / 3
         self._offer([(names[index - 1], deaths, (entry, fields)) for index, deaths, entry, fields in answer])
 
