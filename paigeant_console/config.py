@@ -95,6 +95,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     operator: str | None = None
     contexts: Mapping[str, Context] = {}
     console: Mapping[str, Any] = {}
+    queries: Mapping[str, str] = {}
+    """Saved queries by name: `@NAME` stands for one."""
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +130,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Where each of the values came from."""
     path: Path
     """Where the file is, or would be."""
+    queries: Mapping[str, str]
+    """Saved queries by name."""
     contexts: tuple[str, ...]
     """All contexts by name."""
 
@@ -207,6 +211,7 @@ def load(flags: Flags = _NO_FLAGS, environ: Mapping[str, str] | None = None) -> 
         operator=operator,
         sources=sources,
         path=path,
+        queries=file.queries,
         contexts=tuple(sorted(file.contexts)),
     )
 
@@ -297,6 +302,7 @@ _FILE_KEYS: Final[Mapping[str, type]] = {
     "operator": str,
     "contexts": dict,
     "console": dict,
+    "queries": dict,
 }
 _CONSOLE_KEYS: Final[Mapping[str, type]] = {
     "theme": str,
@@ -327,6 +333,11 @@ def _read(path: Path, *, required: bool) -> File:
         raise ConfigError(f"{path}: this is no TOML: {error}") from None
     _check(document, _FILE_KEYS, path, "")
     _check(document.get("console", {}), _CONSOLE_KEYS, path, "console.")
+    for name, text in document.get("queries", {}).items():
+        if not (name.isascii() and name.replace("_", "").replace("-", "").isalnum() and len(name) <= 64):
+            raise ConfigError(f"{path}: queries.{ascii(name)[:80]}: a name is letters, digits, '_' and '-'")
+        if not isinstance(text, str):
+            raise ConfigError(f"{path}: queries.{name} must be {_TYPE_NAMES[str]}")
     contexts = {}
     for name, table in document.pop("contexts", {}).items():
         if not isinstance(table, dict):

@@ -43,6 +43,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "dispatch": ("a",),
     "list": (),
     "show": ("w1",),
+    "history": (),
     "tail": ("--no-follow", "--since", "start"),
     "queues": (),
     "workers": (),
@@ -115,7 +116,7 @@ def two_stories() -> Story:
     return story
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_no_key_and_no_command_of_the_console_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     leaving = {"quit", "interrupt", "suspend"}
@@ -129,7 +130,8 @@ async def test_no_key_and_no_command_of_the_console_writes(tmp_path: Path, monke
                 # What it began is under way before the next one ends it.
                 for _ in range(20):
                     await asyncio.sleep(0)
-            await opened.pilot.pause()
+            # Not the pilot's pause: it gives up where the machine is busy.
+            await asyncio.sleep(0.02)
 
         tried = set()
         for action in ACTIONS:
@@ -145,7 +147,8 @@ async def test_no_key_and_no_command_of_the_console_writes(tmp_path: Path, monke
         keyed = {action.id for action in ACTIONS if action.keys and action.owner in ("app", "table")}
         assert keyed - leaving <= tried, "a key that was never pressed"
         for word, action in commands().items():
-            if action.id not in leaving:
+            # Of what only looks the first of several words is enough.
+            if action.id not in leaving and (action.writes or word == action.command[0]):
                 await strike("escape", "1", ":", *f"{word} x", "enter", "y", "enter", "escape")
         await opened.settled()
         assert calls == []

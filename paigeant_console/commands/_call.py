@@ -84,6 +84,10 @@ class Call:
             from paigeant_console.config import load
 
             self._settings = load(self.flags)
+            if self._settings.queries:
+                from paigeant_console.model.query import use_saved
+
+                use_saved(self._settings.queries)
             if "***" in self._settings.masked_url and "***" not in (self.options.url or "***"):
                 note("a password in --url is seen in the process list; PAIGEANT_URL or a context keeps it out of there")
         return self._settings

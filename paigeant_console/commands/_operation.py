@@ -153,8 +153,8 @@ def _operate(call: Call, action: Action, order: Order) -> int:
 
     limit = count(order.limit, "--limit")
     pace = _pace(order)
-    if order.where is not None:
-        parse(order.where)  # before anything is connected
+    if order.where is not None and call.settings:
+        parse(order.where)  # before anything is connected; with the settings' saved queries
 
     async def main() -> int:
         async with call.broker() as transport:

@@ -42,8 +42,8 @@ def history(
     from paigeant_console.model.query import parse
 
     most = count(limit, "--limit")
-    wanted = parse(" ".join(query or ()))
     path = history_path(call.settings.url, call.settings.topic)
+    wanted = parse(" ".join(query or ()))
     if path is None or not path.exists():
         why = "it is turned off" if path is None else "no console of this user has looked at it"
         note(f"there is no history of topic {call.settings.topic} here: {why}")

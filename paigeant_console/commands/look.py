@@ -36,7 +36,8 @@ def list_(
 
     QUERY is terms with a space between, OR, NOT or !, and parentheses: state:dead step:charge id:3f2 name:onboarding
     label.tier:premium age:>10m attempt:>=3 stuck:no_worker error:timeout worker:w1 payload.email:ann@example.com. Text
-    matches anywhere in a field, in any case; with a * it has to match the whole; a bare word looks everywhere.
+    matches anywhere in a field, in any case; with a * it has to match the whole; a bare word looks everywhere. @NAME is
+    what config.toml saves under that name in [queries]. At most 4096 characters and 100 terms.
     """
     from paigeant_console.commands._signing import trust_of_environment
     from paigeant_console.commands._values import count
@@ -46,11 +47,11 @@ def list_(
     most = count(limit, "--limit")
     policy = trust_of_environment()
     wanted = None
+    topic = call.settings.topic
     if query:
         from paigeant_console.model.query import parse
 
         wanted = parse(" ".join(query))
-    topic = call.settings.topic
 
     async def main() -> int:
         async with call.broker() as transport:

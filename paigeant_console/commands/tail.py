@@ -37,8 +37,8 @@ def tail(
     from paigeant_console.model.views import RecordView
     from paigeant_console.runner import run
 
-    wanted = parse(" ".join(query or ()))
     topic = call.settings.topic
+    wanted = parse(" ".join(query or ()))
 
     async def main() -> int:
         async with call.broker() as transport:

@@ -15,8 +15,9 @@ expressions: a query comes from a person in a hurry, and must not be able to tak
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -42,12 +43,18 @@ from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import ConfigError
 from paigeant_core.journal import Kind, State
 
-__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "duration", "parse"]
+__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "duration", "parse", "use_saved"]
 
 MAX_LENGTH: Final = 4096
 """Characters of a query."""
 MAX_DEPTH: Final = 64
 """Parentheses within each other."""
+MAX_TERMS: Final = 100
+"""Terms of a query, those of saved ones in it too: what it costs to look at one workflow is bounded by that."""
+
+_SAVED_NAME: Final = re.compile(r"@[A-Za-z0-9_-]{1,64}\Z")
+_saved: dict[str, str] = {}
+"""The saved queries of this process, see :func:`use_saved`."""
 
 STUCK_WORDS: Final = (
     *("no_worker", "worker_lost", "slow", "backoff", "poison", "token_expired", "version", "lost", "paused"),
@@ -176,18 +183,28 @@ class _Word(msgspec.Struct, frozen=True):
 _Token: TypeAlias = _Word | tuple[Literal["(", ")", "!"], int]
 
 
+def use_saved(queries: Mapping[str, str]) -> None:
+    """Let `@NAME` in a query stand for a saved one, from now on.
+
+    Args:
+        queries: By name, without the `@`.
+    """
+    _saved.clear()
+    _saved.update(queries)
+
+
 def parse(text: str) -> Query:
     """Read a query.
 
     Args:
-        text: The query; an empty one selects everything.
+        text: The query; an empty one selects everything. `@NAME` is what was saved under that name.
 
     Raises:
         QueryError: It cannot be read; the message says where, and what may have been meant.
     """
     if len(text) > MAX_LENGTH:
         raise QueryError(f"{len(text)} characters, at most {MAX_LENGTH} can be given", MAX_LENGTH)
-    return Query(_Parser(_tokens(text), len(text)).parse(), text)
+    return Query(_Parser(_tokens(text), len(text), _saved, [0]).parse(), text)
 
 
 def _tokens(text: str) -> list[_Token]:
@@ -235,10 +252,12 @@ def _word(text: str, start: int) -> _Word:
 class _Parser:
     """Recursive descent: `or := and (OR and)*`, `and := unary+`, `unary := NOT* (term | '(' or ')')`."""
 
-    def __init__(self, tokens: list[_Token], length: int) -> None:
+    def __init__(self, tokens: list[_Token], length: int, saved: Mapping[str, str], terms: list[int]) -> None:
         self._tokens = tokens
         self._at = 0
         self._length = length
+        self._saved = saved
+        self._terms = terms  # so far, counted by all parsers of one query
 
     def parse(self) -> Node:
         if not self._tokens:
@@ -316,7 +335,27 @@ class _Parser:
         if not isinstance(token, _Word) or token.is_operator("OR", "AND"):
             raise QueryError("a term is missing", position, "e.g. state:dead")
         self._at += 1
+        if _saved and _SAVED_NAME.match(token.text) and not any(token.quoted):
+            return self._expanded(token)
+        self._terms[0] += 1
+        if self._terms[0] > MAX_TERMS:
+            raise QueryError(f"more than {MAX_TERMS} terms", position)
         return _term(token)
+
+    def _expanded(self, word: _Word) -> Node:
+        """What was saved under a name; it may name others, but not itself."""
+        name = word.text[1:]
+        text = self._saved.get(name)
+        if text is None:
+            close = difflib.get_close_matches(name, self._saved, n=1)
+            names = ", ".join("@" + key for key in self._saved) or "no others"
+            known = f"is @{close[0]} meant?" if close else f"saved are {names}"
+            raise QueryError(f"no saved query {word.text!a}", word.position, known)
+        others = {key: value for key, value in self._saved.items() if key != name}
+        try:
+            return _Parser(_tokens(text[: MAX_LENGTH + 1]), len(text), others, self._terms).parse()
+        except QueryError as error:
+            raise QueryError(f"in the saved {word.text}: {str(error).removeprefix('query: ')}", word.position) from None
 
 
 def _term(word: _Word) -> Node:
