@@ -153,8 +153,9 @@ def _operate(call: Call, action: Action, order: Order) -> int:
 
     limit = count(order.limit, "--limit")
     pace = _pace(order)
-    if order.where is not None and call.settings:
-        parse(order.where)  # before anything is connected; with the settings' saved queries
+    if order.where is not None:
+        _ = call.settings  # the saved queries are in there
+        parse(order.where)  # before anything is connected
 
     async def main() -> int:
         async with call.broker() as transport:
