@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paigeant_core.operations import Action, Line, Operations, Pace, Plan, Report, Result, Running
     from paigeant_core.transports import Transport
 
-__all__ = ["carry_out", "verb"]
+__all__ = ["carry_out", "decide", "verb"]
 
 AT_ONCE: Final = 100
 """Workflows up to which an operation is done in one go; larger ones can be paused and aborted."""
@@ -169,6 +169,13 @@ def _operate(call: Call, action: Action, order: Order) -> int:
                 return _dry_run(call, plan)
             if plan.eligible:
                 await _confirmed(call, operations, plan, order)
+            if why := operations.second(plan):
+                status = await operations.propose(plan)
+                note(
+                    f"operation {status.operation_id} takes a second person, {why}: nothing was done; another operator "
+                    f"looks at it with: operations approve {status.operation_id}"
+                )
+                return ExitCode.OK
             if pace or len(plan.lines) > AT_ONCE:
                 return await carry_out(call, await operations.start(plan, pace))
             report = await operations.execute(plan, progress=lambda result: _tell(call, result))
@@ -176,6 +183,56 @@ def _operate(call: Call, action: Action, order: Order) -> int:
             return ExitCode.OK if report.count("done") == len(report.results) else ExitCode.FAILED
 
     return run(main())
+
+
+async def decide(
+    call: Call,
+    operations: Operations,
+    order: str,
+    operation_id: str,
+    *,
+    reason: str | None,
+    yes: bool,
+    confirm: str | None,
+) -> int:
+    """Approve and carry out, or reject, what another operator proposed.
+
+    Args:
+        call: the command's.
+        operations: the command bus.
+        order: ``approve`` or ``reject``.
+        operation_id: the operation's, or the beginning of it.
+        reason: of a rejection.
+        yes: do not ask.
+        confirm: in production.
+    """
+    if order == "reject":
+        status = await operations.reject(operation_id, reason=reason or "")
+        note(f"operation {status.operation_id} is rejected; nothing of it was done")
+        return ExitCode.OK
+    plan = await operations.proposed(operation_id)
+    note(f"{plan.action.name} of operation {plan.operation_id}, because: {plan.reason}")
+    _preflight(plan)
+    if plan.eligible:
+        asked = Order(
+            ids=None,
+            where=None,
+            reason=plan.reason,
+            yes=yes,
+            dry_run=False,
+            limit=None,
+            rate=None,
+            ramp=False,
+            brake=None,
+            delay=None,
+            confirm=confirm,
+        )
+        await _confirmed(call, operations, plan, asked)
+    report = await operations.approve(plan)
+    for result in report.results:
+        _tell(call, result)
+    _summarise(call, report)
+    return ExitCode.OK if report.count("done") == len(report.results) else ExitCode.FAILED
 
 
 async def carry_out(call: Call, running: Running) -> int:

@@ -15,23 +15,29 @@ if TYPE_CHECKING:
 
 __all__ = ["operations"]
 
-ORDERS = ("pause", "resume", "abort")
+ORDERS = ("pause", "resume", "abort", "approve", "reject")
 
 
 @command
 def operations(
     call: Call,
-    order: Annotated[str | None, typer.Argument(metavar="pause|resume|abort", help="What to do; else list.")] = None,
+    order: Annotated[str | None, typer.Argument(metavar="|".join(ORDERS), help="What to do; else list.")] = None,
     operation_id: Annotated[
         str | None, typer.Argument(metavar="OPERATION", help="Its ID, or the beginning of it.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why it is rejected.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Approve without being asked.")] = False,
+    confirm: Annotated[
+        str | None, typer.Option("--confirm", metavar="VALUE", help="In production, to approve: as for the verbs.")
     ] = None,
 ) -> int:
     """List the operations that take their time; pause, resume or abort one, whoever started it.
 
     What an aborted operation did stays done; undo takes back a hold, a cancel or a dead-letter. An operation whose
-    console died, or that its brake stopped, goes on in the console that resumes it.
+    console died, or that its brake stopped, goes on in the console that resumes it. One that takes a second person
+    waits until another operator approves it, and so carries it out, or rejects it.
     """
-    from paigeant_console.commands._operation import carry_out
+    from paigeant_console.commands._operation import carry_out, decide
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError
 
@@ -47,6 +53,8 @@ def operations(
             bus = call.operations(transport, acting=order is not None)
             if order is None or operation_id is None:
                 _list(call, list((await bus.runs()).values()), transport.clock.now())
+            elif order in ("approve", "reject"):
+                return await decide(call, bus, order, operation_id, reason=reason, yes=yes, confirm=confirm)
             elif order == "resume":
                 running = await bus.resume(operation_id)
                 if running is not None:

@@ -91,6 +91,7 @@ def progress_spans(deeds: Sequence[Done], *, ascii_only: bool = False) -> Sequen
 _ALONE: Final = Look(literal("‖"), literal("[?]"), "error", literal("alone"))
 _LOOKS: Final = {
     OperationState.ARMED: Look(literal("○"), literal("[.]"), "warn", literal("armed")),
+    OperationState.WAITING: Look(literal("○"), literal("[?]"), "warn", literal("waiting")),
     OperationState.RUNNING: Look(literal("▶"), literal("[>]"), "info", literal("running")),
     OperationState.PAUSED: Look(literal("‖"), literal("[=]"), "warn", literal("paused")),
     OperationState.BRAKED: Look(literal("✗"), literal("[!]"), "error", literal("braked")),
@@ -115,6 +116,8 @@ def operation_rows(
         why = status.said or status.reason
         if status.state is OperationState.ARMED and not status.said:
             why = f"begins {countdown(status.begins_at - now)}; until then it can be called off"
+        if status.state is OperationState.WAITING:
+            why = f"for a second person: operations approve {status.operation_id}, because: {status.reason}"
         said = "nobody carries it out any more" if alone and not status.said else why
         rows.append(
             (

@@ -14,8 +14,8 @@ from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import BULK_LIMIT
 from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward, said
+from paigeant_core.operations.approval import Approvals
 from paigeant_core.operations.audit import checked, default_operator
-from paigeant_core.operations.control import Control
 from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.standing import Standing, standing_of
@@ -34,7 +34,7 @@ _STAYS = frozenset({"hold", "cancel", "dead-letter"})
 """Operations after which nothing is run."""
 
 
-class Operations(Control):
+class Operations(Approvals):
     """Acts on the workflows of one topic, on behalf of one operator.
 
     Args:
@@ -211,6 +211,8 @@ class Operations(Control):
             Refused: read-only.
         """
         self._allow(plan.action.name)
+        if why := self.second(plan):
+            raise Refused(f"{plan.action.name}: it takes a second person, {why}; propose it by command")
         results = []
         for line in plan.lines:
             result = await self.act(plan, line)
@@ -220,6 +222,19 @@ class Operations(Control):
         report = Report(plan.operation_id, tuple(results))
         await self.audit(plan, report, targets=len(plan.lines))
         return report
+
+    def proposal(self, plan: Plan, line: Line) -> str:
+        """See :meth:`Approvals.proposal`."""
+        standing, action, at = line.standing, plan.action, self.transport.clock.now()
+        assert standing is not None  # it is eligible
+        if standing.record.body is None or standing.state == State.QUARANTINED:
+            return ""
+        if action.asks(standing) == action.name:
+            made = None
+        else:
+            made = action.apply(standing, at, {"reason": plan.reason, "operation_id": plan.operation_id})
+        reason, operation_id = plan.reason, plan.operation_id
+        return self.pen.proposal(made, action, standing, reason=reason, operation_id=operation_id, at=at)
 
     async def act(self, plan: Plan, line: Line) -> Result:
         """Do what was planned to one workflow; it is not put on record in the audit yet.
@@ -246,6 +261,7 @@ class Operations(Control):
             "before": standing.before(),
             **action.details(),
         }
+        approval = (plan.approvals or {}).get(line.correlation_id, "")
         if self.signer is not None:
             detail["key"] = self.signer.kid
         if standing.state == State.QUARANTINED:
@@ -253,7 +269,8 @@ class Operations(Control):
         wish, settled, after = action.asks(standing), Settled.DONE, ""
         try:
             if not wish:
-                transition = self._sealed(action.apply(standing, at, dict(detail)), action, standing, detail, at)
+                made = action.apply(standing, at, dict(detail))
+                transition = self._sealed(made, action, standing, detail, at, approval)
                 new, after = transition.record.headers.correlation_id, transition.record.state
                 if new != line.correlation_id:
                     await self.transport.dispatch(self.topic, transition, chosen_id=False)
@@ -266,7 +283,14 @@ class Operations(Control):
                     wish = action.name
             if wish:
                 if wish == action.name and _may_be_signed(standing, plain=self._plain):
-                    record = self.pen.asked(action, standing, reason=plan.reason, operation_id=plan.operation_id, at=at)
+                    record = self.pen.asked(
+                        action,
+                        standing,
+                        reason=plan.reason,
+                        operation_id=plan.operation_id,
+                        at=at,
+                        approval=approval,
+                    )
                     detail |= {"signed": record} if record else {}
                 asked = handoff.request(standing.headers, at, wish, detail)
                 settled = await self.transport.request(self.topic, asked, expect=standing.fence)
@@ -282,12 +306,20 @@ class Operations(Control):
         return Result(line.correlation_id, "done", after=after)
 
     def _sealed(
-        self, transition: Transition, action: Action, standing: Standing, detail: Mapping[str, Any], at: float
+        self,
+        transition: Transition,
+        action: Action,
+        standing: Standing,
+        detail: Mapping[str, Any],
+        at: float,
+        approval: str = "",
     ) -> Transition:
         if not _may_be_signed(standing, plain=self._plain):
             return transition
         reason, operation_id = detail["reason"], detail["operation_id"]
-        return self.pen.sealed(transition, action, standing, reason=reason, operation_id=operation_id, at=at)
+        return self.pen.sealed(
+            transition, action, standing, reason=reason, operation_id=operation_id, at=at, approval=approval
+        )
 
     async def _readmit(
         self, quarantined: str, action: Action, standing: Standing, at: float, detail: dict[str, Any]

@@ -68,6 +68,10 @@ class Control(ABC):
         """Do what was planned to one workflow."""
 
     @abstractmethod
+    def second(self, plan: Plan) -> str:
+        """Why the plan needs a second person; empty: it needs none."""
+
+    @abstractmethod
     def _allow(self, what: str) -> None:
         """Raise Refused where this operator may not."""
 
@@ -156,6 +160,8 @@ class Control(ABC):
             Refused: read-only, or it hands over a token, which no record may hold.
         """
         self._allow(plan.action.name)
+        if why := self.second(plan):
+            raise Refused(f"{plan.action.name}: it takes a second person, {why}; propose it by command")
         if getattr(plan.action, "token", None) is not None:
             raise Refused(
                 f"{plan.action.name}: a token is handed over at once, to at most 100 workflows, without --rate, --ramp "
@@ -210,6 +216,8 @@ class Control(ABC):
             AmbiguousID: there is more than one.
         """
         status = await self._known(operation_id, "resume")
+        if status.approvals:
+            raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
         self._allow(str(status.action.get("name", "")))
         now = self.transport.clock.now()
         alone = status.silent(now) or status.state is OperationState.BRAKED
@@ -226,6 +234,8 @@ class Control(ABC):
 
     async def _order(self, operation_id: str, order: str, event: str) -> OperationStatus:
         status = await self._known(operation_id, order)
+        if status.approvals and order == "pause":
+            raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
         now = self.transport.clock.now()
         said = f"{event} by {self.operator}"
         data = entry(status.operation_id, event, now, operator=self.operator, said=said)

@@ -48,6 +48,8 @@ class OperationState(StrEnum):
 
     ARMED = "armed"
     """It begins when its delay is over; until then it can be called off, and nothing was done."""
+    WAITING = "waiting"
+    """For a second person's approval; nothing was done."""
     RUNNING = "running"
     PAUSED = "paused"
     BRAKED = "braked"
@@ -108,6 +110,7 @@ class OperationStatus:
         by: who carries it out; changes when somebody goes on with it.
         said: why it stands so, for people.
         selection: by what the workflows were selected, as it was written.
+        approvals: what the operator who asks for a second person signed, by workflow.
     """
 
     operation_id: str
@@ -126,6 +129,7 @@ class OperationStatus:
     by: str = ""
     said: str = ""
     selection: str = ""
+    approvals: dict[str, str] = field(default_factory=dict)
 
     @property
     def begins_at(self) -> float:
@@ -142,7 +146,8 @@ class OperationStatus:
 
     def silent(self, now: float) -> bool:
         """Whether nobody carries it out any more, though it is not over."""
-        return self.state not in OVER and now - self.updated_at > SILENCE
+        alive = self.state in OVER or self.state is OperationState.WAITING
+        return not alive and now - self.updated_at > SILENCE
 
     def to_document(self, now: float) -> dict[str, Any]:
         """As ``operations --json`` shows it."""
@@ -189,6 +194,22 @@ def opening(status: OperationStatus) -> Iterable[bytes]:
     )
 
 
+def proposed(status: OperationStatus) -> Iterable[bytes]:
+    """The entries of an operation that waits for a second person."""
+    for start in range(0, len(status.targets), CHUNK):
+        part = status.targets[start : start + CHUNK]
+        yield entry(
+            status.operation_id,
+            "proposed",
+            status.at,
+            operator=status.operator,
+            action=status.action,
+            reason=status.reason,
+            selection=status.selection,
+            signed={item: status.approvals[item] for item in part},
+        )
+
+
 def read(entries: Sequence[bytes]) -> dict[str, OperationStatus]:
     """The operations that these entries tell of, oldest first; what cannot be read is passed over."""
     found: dict[str, OperationStatus] = {}
@@ -215,6 +236,18 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         status.selection = str(document.get("selection", ""))
         if status.pace.delay:
             status.state = OperationState.ARMED
+    elif event == "proposed":
+        status.at = status.at or status.updated_at
+        status.operator, status.reason = str(document["operator"]), str(document["reason"])
+        status.action, status.selection = dict(document["action"]), str(document.get("selection", ""))
+        approvals = {str(key): str(value) for key, value in dict(document["signed"]).items()}
+        status.approvals |= approvals
+        status.targets += approvals
+        if not status.said:
+            status.state = OperationState.WAITING
+    elif event == "approved":
+        if status.state is OperationState.WAITING:
+            status.state, status.said = OperationState.RUNNING, str(document.get("said", ""))
     elif event == "progress":
         if status.by == document["by"]:
             for name in ("done", "skipped", "failed", "again"):

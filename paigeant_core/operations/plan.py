@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ class Plan:
         reason: why.
         lines: the workflows.
         selection: by what they were selected, as it was written; for the audit.
+        approvals: what another operator signed of it, by workflow; None: nobody did.
     """
 
     operation_id: str
@@ -43,6 +45,7 @@ class Plan:
     reason: str
     lines: tuple[Line, ...]
     selection: str = ""
+    approvals: Mapping[str, str] | None = None
 
     @property
     def eligible(self) -> int:

@@ -17,7 +17,7 @@ from paigeant_core.delegation import Delegation, token_digest
 from paigeant_core.errors import InvalidMessage, RoutingError
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import RoutingSlip, SlipWire, Step
-from paigeant_core.security.records import Claims, Operation, Origin, Signed, StepDone, digest, read
+from paigeant_core.security.records import Claims, Operation, Origin, Signed, StepDone, digest, read, read_proposal
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Principal, Trust
 
@@ -194,7 +194,9 @@ def follow(chain: Chain | None, signed: Signed, trust: Trust, now: float) -> Cha
         _check_place(chain, signed.claims)
         if isinstance(signed.claims, StepDone):
             return _step(chain, signed.claims, signed)
-        return _operation(chain, signed.claims, signed)
+        following = _operation(chain, signed.claims, signed)
+        _check_approval(chain, following, signed.claims, signed, trust)
+        return following
     except (InvalidMessage, RoutingError, msgspec.MsgspecError, RecursionError) as error:
         why = f": {error}" if isinstance(error, InvalidMessage | RoutingError) else ""
         raise VerificationError(Code.MALFORMED, f"it describes no move of a routing slip{why}", index) from None
@@ -404,6 +406,25 @@ def _reauthorized(chain: Chain, claims: Operation) -> Chain:
         wider = (before.iss, before.sub) == (after.iss, after.sub)
         raise VerificationError(Code.SCOPE if wider else Code.NOT_AUTHORIZED, f"its new token: {why}")
     return msgspec.structs.replace(chain, token=claims.tok, delegation=after)
+
+
+def _check_approval(before: Chain, after: Chain, claims: Operation, signed: Signed, trust: Trust) -> None:
+    """Where the policy asks for two operators, the other one signed the same, to the last claim."""
+    touched = {before.slip.current_name(), after.slip.current_name() if claims.op == "replay" else ""}
+    touched.update(str(Step.from_document(_decode_step(raw), decoded=True)) for raw in claims.ins)
+    if not claims.app:
+        if claims.op != "hold" and any(map(trust.is_flagged, touched)):
+            raise VerificationError(Code.APPROVAL, f"{ascii(claims.op)[:40]} takes a second operator there")
+        return
+    proposal, key = read_proposal(claims.app, trust)
+    _check_key(Signed(proposal, key, ""), float(claims.iat))
+    if "operator" not in key.principal.roles or not key.principal.may_operate(claims.op):
+        raise VerificationError(Code.APPROVAL, f"{key.principal.name} may not propose {ascii(claims.op)[:40]}")
+    if key.principal.name == signed.key.principal.name:
+        raise VerificationError(Code.APPROVAL, "who proposed it and who approved it are one")
+    same = msgspec.structs.replace(proposal, iss=claims.iss, iat=claims.iat, app=claims.app)
+    if _encode(same) != _encode(claims):
+        raise VerificationError(Code.APPROVAL, "what was proposed is something else")
 
 
 def _insert(

@@ -17,7 +17,7 @@ from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.security.chain import Chain, Seen, check_message, extend, same_slip, verify
 from paigeant_core.security.hop import sign_origin, with_records
 from paigeant_core.security.keys import Signer
-from paigeant_core.security.records import Operation, digest, link, sign
+from paigeant_core.security.records import Operation, digest, link, propose, sign
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Trust
 from paigeant_core.transition import Transition
@@ -81,7 +81,15 @@ class Pen:
                 raise NotEligible(f"its records do not hold: {refused.code}: {refused}") from None
 
     def sealed(
-        self, transition: Transition, action: Action, standing: Standing, *, reason: str, operation_id: str, at: float
+        self,
+        transition: Transition,
+        action: Action,
+        standing: Standing,
+        *,
+        reason: str,
+        operation_id: str,
+        at: float,
+        approval: str = "",
     ) -> Transition:
         """``transition`` with the record of the operation that makes it, where its workflow is signed.
 
@@ -92,6 +100,7 @@ class Pen:
             reason: why.
             operation_id: its ID.
             at: now.
+            approval: what another operator signed, who proposed it; empty: nobody did.
 
         Raises:
             PaigeantError: the policy would refuse it, or there is no key.
@@ -106,18 +115,8 @@ class Pen:
             return transition
         if following.correlation_id != before.correlation_id:
             return self._copied(transition, before, following, at)
-        back = self._goes_back(before, following, at) if action.name == "replay" else None
-        record = self._record(
-            action,
-            before,
-            following.headers,
-            reason=reason,
-            operation_id=operation_id,
-            at=at,
-            out=digest(following.payload_bytes),
-            back=back,
-            token=following if following.carrier != before.carrier else None,
-        )
+        claims = self._meant(action, before, following, reason=reason, operation_id=operation_id, at=at)
+        record = sign(self.key, msgspec.structs.replace(claims, app=approval))
         records = [*before.records, record]
         if self.trust is not None:
             chain = extend(_verified(before, self.trust, at), record, self.trust, at)
@@ -126,10 +125,20 @@ class Pen:
             Seen(records).remember(chain, self.trust)
         return with_records(transition, records)
 
-    def asked(self, action: Action, standing: Standing, *, reason: str, operation_id: str, at: float) -> str:
-        """The record of what is asked of a running step; empty: its workflow is not signed, or there is no key.
+    def proposal(
+        self,
+        transition: Transition | None,
+        action: Action,
+        standing: Standing,
+        *,
+        reason: str,
+        operation_id: str,
+        at: float,
+    ) -> str:
+        """What a second operator is asked to sign as well; empty: the workflow is not signed.
 
         Args:
+            transition: what the operation does; None: it is asked of the running step.
             action: the operation.
             standing: where the workflow stands.
             reason: why.
@@ -142,21 +151,71 @@ class Pen:
         before = _signed_message(standing)
         if before is None or self.key is None:
             return ""
-        record = self._record(
+        following = None
+        if transition is not None and transition.record.body is not None:
+            following = PaigeantMessage.decode(transition.record.body)
+        claims = self._meant(action, before, following, reason=reason, operation_id=operation_id, at=at)
+        return propose(self.key, claims)
+
+    def _meant(
+        self,
+        action: Action,
+        before: PaigeantMessage,
+        following: PaigeantMessage | None,
+        *,
+        reason: str,
+        operation_id: str,
+        at: float,
+    ) -> Operation:
+        if following is None:
+            return self._claims(
+                action,
+                before,
+                before.headers,
+                reason=reason,
+                operation_id=operation_id,
+                at=at,
+                out=digest(before.payload_bytes),
+                asks=True,
+            )
+        return self._claims(
             action,
             before,
-            before.headers,
+            following.headers,
             reason=reason,
             operation_id=operation_id,
             at=at,
-            out=digest(before.payload_bytes),
-            asks=True,
+            out=digest(following.payload_bytes),
+            back=self._goes_back(before, following, at) if action.name == "replay" else None,
+            token=following if following.carrier != before.carrier else None,
         )
+
+    def asked(
+        self, action: Action, standing: Standing, *, reason: str, operation_id: str, at: float, approval: str = ""
+    ) -> str:
+        """The record of what is asked of a running step; empty: its workflow is not signed, or there is no key.
+
+        Args:
+            action: the operation.
+            standing: where the workflow stands.
+            reason: why.
+            operation_id: its ID.
+            at: now.
+            approval: what another operator signed, who proposed it; empty: nobody did.
+
+        Raises:
+            PaigeantError: the policy would refuse it.
+        """
+        before = _signed_message(standing)
+        if before is None or self.key is None:
+            return ""
+        claims = self._meant(action, before, None, reason=reason, operation_id=operation_id, at=at)
+        record = sign(self.key, msgspec.structs.replace(claims, app=approval))
         if self.trust is not None:
             extend(_verified(before, self.trust, at), record, self.trust, at)
         return record
 
-    def _record(
+    def _claims(
         self,
         action: Action,
         before: PaigeantMessage,
@@ -169,11 +228,11 @@ class Pen:
         back: int | None = None,
         asks: bool = False,
         token: PaigeantMessage | None = None,
-    ) -> str:
+    ) -> Operation:
         assert self.key is not None
         steps = getattr(action, "steps", ())
         given = token.delegation if token is not None else None
-        claims = Operation(
+        return Operation(
             iss=self.key.name,
             iat=int(at),
             wf=before.correlation_id,
@@ -191,7 +250,6 @@ class Pen:
             tok=token_digest(token.carrier) if token is not None else "",
             dlg=given.summary() if given is not None else None,
         )
-        return sign(self.key, claims)
 
     def _goes_back(self, before: PaigeantMessage, following: PaigeantMessage, at: float) -> int | None:
         """The record as of which a replay goes on; None: where the workflow stands."""

@@ -27,6 +27,8 @@ from paigeant_core.security.trust import Trust, TrustedKey
 ORIGIN: Final = "paigeant-origin+jws"
 STEP: Final = "paigeant-step+jws"
 OPERATION: Final = "paigeant-op+jws"
+PROPOSAL: Final = "paigeant-proposal+jws"
+"""An operation that waits for a second operator; never a record of a chain."""
 
 MAX_HEADER: Final = 512
 """Characters of a protected header: three short members, and what was read is kept for a while."""
@@ -108,6 +110,8 @@ class Operation(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """Of a replay: the record as of which the workflow goes on; None: as of the last one."""
     asks: bool = False
     """Asked of a step that runs, and done when it is handed on."""
+    app: str = ""
+    """What the operator who proposed it signed: the same as this, as a JWS of its own; empty: nobody did."""
     tok: str = ""
     """Of a release that hands over another token: digest of what carries it."""
     dlg: Delegation | None = None
@@ -260,3 +264,22 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refused(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def propose(key: Signer, claims: Operation) -> str:
+    """``claims`` as what a second operator is asked to sign as well."""
+    return key.sign(PROPOSAL, msgspec.json.encode(claims))
+
+
+def read_proposal(record: str, trust: Trust) -> tuple[Operation, TrustedKey]:
+    """What was proposed, and by whose key.
+
+    Raises:
+        VerificationError: why it does not count.
+    """
+    _, key, body = open_record(record, trust, -1, (PROPOSAL,))
+    try:
+        _no_name_twice(body)
+        return msgspec.json.decode(body, type=Operation), key
+    except _BAD_JSON:
+        raise VerificationError(Code.MALFORMED, "the proposal's claims cannot be read") from None

@@ -60,6 +60,8 @@ class Code(StrEnum):
     """It inserts a step with permissions that the workflow was not started with."""
     REASON = "reason"
     """An operation without a reason."""
+    APPROVAL = "approval"
+    """It takes a second operator, and none signed the same."""
     OP_BODY = "op_body"
     """It changes the payload, which this kind of record may not."""
     TOPIC = "topic"

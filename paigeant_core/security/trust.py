@@ -115,13 +115,24 @@ class Trust:
     Args:
         keys: the keys; of each principal at least one.
         audience: the environment; records signed for another one do not count.
+        flagged: activities at which an operation takes a second operator; ``*`` stands for all.
+        approve_over: how many workflows one operator alone may act on at once; None: any.
 
     Raises:
         ConfigError: the same key twice.
     """
 
-    def __init__(self, keys: Iterable[TrustedKey], audience: str = "") -> None:
+    def __init__(
+        self,
+        keys: Iterable[TrustedKey],
+        audience: str = "",
+        *,
+        flagged: Iterable[str] = (),
+        approve_over: int | None = None,
+    ) -> None:
         self.audience = audience
+        self.flagged = frozenset(flagged)
+        self.approve_over = approve_over
         self.keys: dict[str, TrustedKey] = {}
         for key in keys:
             if key.kid in self.keys:
@@ -160,6 +171,8 @@ class Trust:
         fresh = self._read(self._path, self._sets)
         if fresh.audience != self.audience:
             raise ConfigError(f"{self._path}: it is for audience {fresh.audience or 'none'} by now: start anew")
+        if (fresh.flagged, fresh.approve_over) != (self.flagged, self.approve_over):
+            self.flagged, self.approve_over, self._known = fresh.flagged, fresh.approve_over, OrderedDict()
         if fresh.keys != self.keys:
             # What was verified by keys that count no more is verified again.
             self.keys, self._known = fresh.keys, OrderedDict()
@@ -193,6 +206,10 @@ class Trust:
     def known(self, digest: bytes) -> Chain | None:
         """The chain that was verified under this policy, by the digest of its records."""
         return self._known.get(digest)
+
+    def is_flagged(self, activity: str) -> bool:
+        """Whether an operation at this activity takes a second operator."""
+        return bool(activity) and _allowed(activity, self.flagged)
 
     def remember(self, digest: bytes, chain: Chain) -> None:
         """Keep a verified chain, so that its records need not be verified again."""
@@ -240,7 +257,7 @@ def _allowed(name: str, listed: frozenset[str]) -> bool:
 
 
 def _policy(document: dict[str, Any], folder: Path, sets: JwkSets) -> Trust:
-    _known_fields(document, {"audience", "principal"}, "")
+    _known_fields(document, {"audience", "principal", "approval"}, "")
     audience = check_audience(document.get("audience", ""))
     tables = document.get("principal", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables) or not tables:
@@ -256,7 +273,18 @@ def _policy(document: dict[str, Any], folder: Path, sets: JwkSets) -> Trust:
         if not own:
             raise ConfigError(f'principal {principal.name} has no key; write keys = [ ... ] or jwks = "FILE"')
         keys += own
-    return Trust(keys, audience)
+    flagged, over = _approval(document.get("approval", {}))
+    return Trust(keys, audience, flagged=flagged, approve_over=over)
+
+
+def _approval(table: object) -> tuple[frozenset[str], int | None]:
+    if not isinstance(table, dict):
+        raise ConfigError("approval must be a table: [approval]")
+    _known_fields(table, {"activities", "over"}, "approval: ")
+    over = table.get("over")
+    if over is not None and (isinstance(over, bool) or not isinstance(over, int) or over < 0):
+        raise ConfigError("approval: over must be a number of workflows")
+    return _names(table, "activities", "approval: "), over
 
 
 def _principal(table: dict[str, Any]) -> Principal:

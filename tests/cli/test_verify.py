@@ -240,3 +240,27 @@ def test_an_operator_acts_with_the_key_in_the_agent(here: Cli, tmp_path: Path, m
         assert [(record["name"], record["signer"]) for record in records[1:]] == [("skip", "ann"), ("hold", "ann")]
         assert summary["status"] == "valid"
         assert here("audit", "--verify", "--json").ended(0).document["signed"] == 2
+
+
+def test_an_operation_at_a_flagged_activity_waits_for_a_second_person(
+    here: Cli, trust: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = here("keygen", "bob.json", "--name", "bob", "--audience", "test", "--json").document["trust"]
+    more = f'[[principal]]\nname = "bob"\nroles = ["operator"]\noperations = ["*"]\n{bob}\n'
+    trust.write_text(trust.read_text() + more + '[approval]\nactivities = ["validate"]\n')
+    monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    here("dispatch", "validate", "charge", "--id", "order-1").ended(0)
+    monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
+    here("skip", "order-1", "--reason", "not needed", "--yes").ended(0).said(
+        "takes a second person", "nothing was done"
+    )
+    (waiting,) = here("operations", "--json").documents
+    assert (waiting["state"], waiting["operator"], waiting["targets"]) == ("waiting", "ann", 1)
+    here("operations", "approve", waiting["operation_id"], "--yes").ended(5).said("your own")
+    monkeypatch.setenv("PAIGEANT_KEY", "bob.json")
+    assert "because: not needed" in here("operations", "approve", waiting["operation_id"], "--yes").ended(0).err
+    *_, record, summary = here("verify", "order-1", "--json").ended(0).documents
+    assert (record["name"], record["signer"], summary["status"]) == ("skip", "bob", "valid")
+    assert here("operations", "--json").document["said"] == "proposed by ann, approved by bob"
+    here("operations", "reject", waiting["operation_id"], "--reason", "late").ended(5).said("is finished")

@@ -100,7 +100,7 @@ BAD = {
     "no TOML": ("principal = [", "this is no TOML"),
     "nobody": ("", "names nobody"),
     "no tables": ("principal = [1]", "names nobody"),
-    "an unknown field": ("audiense = 'x'", "unknown field 'audiense'; known are audience, principal"),
+    "an unknown field": ("audiense = 'x'", "unknown field 'audiense'; known are approval, audience, principal"),
     "an audience that is none": ("audience = 7", "audience 7"),
     "no name": ("[[principal]]\nroles = ['worker']", "name None"),
     "a principal's unknown field": ("[[principal]]\nname = 'a'\nrole = 'worker'", "principal a: unknown field 'role'"),

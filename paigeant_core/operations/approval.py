@@ -1,0 +1,161 @@
+"""A second person's approval: the operation waits on the broker until another operator carries it out.
+
+Who asks signs, for each workflow, just what is to be done to it; who approves looks at
+it, signs the same and does it. Workers refuse it with one signature alone where the
+policy asks for two.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from paigeant_core.errors import PaigeantError, Refused
+from paigeant_core.operations.action import Action
+from paigeant_core.operations.audit import checked
+from paigeant_core.operations.control import Control
+from paigeant_core.operations.log import OperationState, OperationStatus, entry, from_document, proposed, to_document
+from paigeant_core.operations.plan import Line, Plan, Report
+from paigeant_core.operations.standing import Standing
+
+if TYPE_CHECKING:
+    from paigeant_core.security.trust import Trust
+
+
+class Approvals(Control):
+    """The part of the command bus that has two people act together."""
+
+    trust: Trust | None
+
+    @abstractmethod
+    async def execute(self, plan: Plan) -> Report:
+        """Do what was planned."""
+
+    @abstractmethod
+    def proposal(self, plan: Plan, line: Line) -> str:
+        """What the asking operator signs of one workflow; empty: it is not signed."""
+
+    def second(self, plan: Plan) -> str:
+        """Why the plan needs a second person; empty: it needs none."""
+        trust, action = self.trust, plan.action
+        if trust is None or plan.approvals is not None or action.name == "hold":
+            return ""
+        if trust.approve_over is not None and len(plan.lines) > trust.approve_over:
+            return f"it is of more than {trust.approve_over} workflows"
+        for line in plan.lines:
+            if line.eligible and line.standing is not None:
+                for name in _touched(action, line.standing):
+                    if trust.is_flagged(name):
+                        return f"{line.correlation_id} is at {name}, which needs it"
+        return ""
+
+    async def propose(self, plan: Plan) -> OperationStatus:
+        """Let an operation wait for a second person; nothing is done yet.
+
+        Args:
+            plan: from :meth:`plan`.
+
+        Raises:
+            Refused: read-only, there is no key, or nothing can be done.
+            PaigeantError: what would be signed is refused by the policy.
+        """
+        self._allow(plan.action.name)
+        lines = [line for line in plan.lines if line.eligible]
+        if self.signer is None or not lines:
+            raise Refused(f"{plan.action.name}: {'nothing can be done' if self.signer else 'it takes a key to ask'}")
+        now = self.transport.clock.now()
+        status = OperationStatus(
+            plan.operation_id,
+            operator=self.operator,
+            action=to_document(plan.action),
+            reason=plan.reason,
+            at=now,
+            updated_at=now,
+            state=OperationState.WAITING,
+            targets=[line.correlation_id for line in lines],
+            selection=plan.selection,
+            approvals={line.correlation_id: self.proposal(plan, line) for line in lines},
+        )
+        for data in proposed(status):
+            await self.transport.append_operation(self.topic, data)
+        await self._put_on_record(plan, "waits for a second person", len(lines), order="propose")
+        return status
+
+    async def proposed(self, operation_id: str) -> Plan:
+        """An operation that waits, as it would be done now; for whoever is to approve it.
+
+        Raises:
+            Refused: read-only, it does not wait, or it is this operator's own.
+            WorkflowNotFound: there is no such operation.
+            AmbiguousID: there is more than one.
+        """
+        status = await self._waiting(operation_id, "approve")
+        if status.operator == self.operator:
+            raise Refused(f"operation {status.operation_id} is your own: it takes a second person")
+        action = from_document(status.action)
+        self._allow(action.name)
+        lines = [self.line(action, item, await self.standing(item)) for item in status.targets]
+        return Plan(
+            status.operation_id, action, status.reason, tuple(lines), status.selection, approvals=status.approvals
+        )
+
+    async def approve(self, plan: Plan) -> Report:
+        """Carry out what another operator proposed; with both signatures.
+
+        Args:
+            plan: from :meth:`proposed`.
+
+        Raises:
+            Refused: somebody approved or rejected it meanwhile.
+        """
+        status = await self._waiting(plan.operation_id, "approve")
+        await self._say(status, "approved", f"proposed by {status.operator}, approved by {self.operator}")
+        report = await self.execute(plan)
+        counts = {name: report.count(name) for name in ("done", "skipped", "failed")}
+        data = entry(status.operation_id, "progress", self.transport.clock.now(), by="", again=0, **counts)
+        await self.transport.append_operation(self.topic, data)
+        await self._say(status, "finished", f"proposed by {status.operator}, approved by {self.operator}")
+        return report
+
+    async def reject(self, operation_id: str, *, reason: str) -> OperationStatus:
+        """End an operation that waits; nothing of it is done.
+
+        Args:
+            operation_id: its ID, or the beginning of it.
+            reason: why, for the audit.
+
+        Raises:
+            Refused: read-only, no reason, or it does not wait.
+            WorkflowNotFound: there is no such operation.
+            AmbiguousID: there is more than one.
+        """
+        reason = checked("reject", reason)
+        status = await self._waiting(operation_id, "reject")
+        self._allow(str(status.action.get("name", "")))
+        await self._say(status, "aborted", f"rejected by {self.operator}: {reason}")
+        await self._put_on_record(status.plan(), f"rejected: {reason}", len(status.targets), order="reject")
+        return status
+
+    async def _waiting(self, operation_id: str, what: str) -> OperationStatus:
+        status = await self._known(operation_id, what)
+        if status.state is not OperationState.WAITING:
+            raise Refused(f"operation {status.operation_id} is {status.state.value}, and waits for nobody")
+        return status
+
+    async def _say(self, status: OperationStatus, event: str, said: str) -> None:
+        at = self.transport.clock.now()
+        data = entry(status.operation_id, event, at, operator=self.operator, said=said)
+        await self.transport.append_operation(self.topic, data)
+
+
+def _touched(action: Action, standing: Standing) -> list[str]:
+    """The activities that an operation makes run or leave out, as far as can be told beforehand."""
+    names = [standing.headers.activity, *map(str, getattr(action, "steps", ()))]
+    step: Any = getattr(action, "from_step", None)
+    if step is not None:
+        try:
+            every = standing.message().routing_slip.names()
+        except PaigeantError:
+            return names
+        names.append(every[step - 1] if isinstance(step, int) and 0 < step <= len(every) else str(step))
+    return names

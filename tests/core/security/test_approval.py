@@ -1,0 +1,166 @@
+"""A second person: nothing runs before another operator signed the same, and workers see to it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import msgspec
+import pytest
+
+from paigeant_console.model.deeds import operation_rows
+from paigeant_core import State, Transport, Worker, WorkflowDispatcher, get_transport
+from paigeant_core.errors import Refused
+from paigeant_core.names import new_id
+from paigeant_core.operations import Hold, Operations, Plan, Release, Replay, Skip
+from paigeant_core.operations.log import OperationState
+from paigeant_core.security.keys import SigningKey
+from paigeant_core.security.trust import Principal, Trust
+from paigeant_core.transition import Place
+from tests.core.bench import Bench
+from tests.core.security.kit import names, trusted
+from tests.core.security.test_intervention import ANN, CREW, SHOP, serve, standing
+from tests.transports.contract import until
+
+BOB = SigningKey.generate("bob")
+EVE = SigningKey.generate("eve")
+
+
+def policy(**approval: object) -> Trust:
+    """Ann and bob do everything, but at charge not alone; eve only skips."""
+    approval = approval or {"flagged": ["charge"]}
+    all_of = names("*")
+    return Trust(
+        [
+            trusted(SHOP, Principal(name="shop", roles=names("dispatcher"))),
+            trusted(CREW, Principal(name="crew", roles=names("worker"), activities=all_of)),
+            trusted(ANN, Principal(name="ann", roles=names("operator"), operations=all_of)),
+            trusted(BOB, Principal(name="bob", roles=names("operator"), operations=all_of)),
+            trusted(EVE, Principal(name="eve", roles=names("operator"), operations=names("skip"))),
+        ],
+        **approval,  # type: ignore[arg-type]
+    )
+
+
+def bus(transport: Transport, topic: str, key: SigningKey, trust: Trust | None = None) -> Operations:
+    return Operations(transport, topic, signer=key, trust=trust or policy())
+
+
+async def dispatch(transport: Transport, topic: str, *steps: str) -> str:
+    return await WorkflowDispatcher(transport, signer=SHOP).dispatch_workflow(list(steps), {"amount": 5}, topic=topic)
+
+
+@pytest.fixture(params=["memory", "redis", "rabbitmq"])
+def url(request: pytest.FixtureRequest) -> str:
+    name = {"memory": None, "redis": "redis_url", "rabbitmq": "rabbit_url"}[request.param]
+    return f"memory://{new_id()}" if name is None else str(request.getfixturevalue(name))
+
+
+async def test_what_one_proposes_another_approves_and_workers_accept(url: str, topic: str) -> None:
+    async with get_transport(url) as transport:
+        ann, bob = bus(transport, topic, ANN), bus(transport, topic, BOB)
+        workflow = await dispatch(transport, topic, "charge", "notify")
+        assert (await ann.execute(await ann.plan(Hold(), [workflow], reason="wait"))).count("done") == 1
+        plan = await ann.plan(Release({"amount": 7}), [workflow], reason="checked")
+        assert "charge" in ann.second(plan)
+        with pytest.raises(Refused, match="second person"):
+            await ann.execute(plan)
+        with pytest.raises(Refused, match="second person"):
+            await ann.start(plan)
+        status = await ann.propose(plan)
+        assert (await standing(ann, workflow)).state == State.HELD
+        assert (await bob.runs())[status.operation_id].state is OperationState.WAITING
+        with pytest.raises(Refused, match="your own"):
+            await ann.proposed(status.operation_id)
+        with pytest.raises(Refused, match="approve or reject"):
+            await ann.resume(status.operation_id)
+        ((_, cells),) = operation_rows((await bob.runs()).values(), transport.clock.now())
+        assert "operations approve" in str(cells[-1])
+        offered = await bob.proposed(status.operation_id[:8])
+        assert (offered.action, offered.reason, offered.eligible) == (Release({"amount": 7}), "checked", 1)
+        assert (await bob.approve(offered)).count("done") == 1
+        done = (await ann.runs())[status.operation_id]
+        assert (done.state, done.done) == (OperationState.FINISHED, 1)
+        assert done.said == "proposed by ann, approved by bob"
+        with pytest.raises(Refused, match="is finished"):
+            await bob.approve(offered)
+        worker = Worker(topic, signer=CREW, trust=policy(), drain=5)
+        serve(worker)
+
+        serving = asyncio.create_task(worker.run(transport))
+
+        async def over() -> bool:
+            return (await standing(ann, workflow)).state == State.COMPLETED
+
+        await until(over, "a worker refused it")
+        worker.stop()
+        await serving
+        assert (await standing(ann, workflow)).message().payload["amount"] == 7
+
+
+def _forged(plan: Plan, approval: str) -> Plan:
+    (line,) = plan.lines
+    return Plan(plan.operation_id, plan.action, plan.reason, plan.lines, approvals={line.correlation_id: approval})
+
+
+async def test_a_signature_that_is_missing_ones_own_or_of_something_else_does_not_do() -> None:
+    bench = Bench()
+    transport, topic = bench.transport, bench.topic
+    workflow = await dispatch(transport, topic, "charge", "notify")
+    ann, bob, eve = (bus(transport, topic, key) for key in (ANN, BOB, EVE))
+    plan = await bob.plan(Replay(changes={"amount": 7}), [workflow], reason="because")
+    skip = await bob.plan(Skip(), [workflow], reason="because")
+
+    def by(who: Operations, what: Plan) -> str:
+        return who.proposal(what, what.lines[0])
+
+    other = await ann.plan(Replay(changes={"amount": 8}), [workflow], reason="because")
+    other = Plan(plan.operation_id, other.action, other.reason, other.lines)
+    for approval, why in (
+        ("", "takes a second operator"),
+        (by(bob, plan), "are one"),
+        (by(ann, other), "something else"),
+        (by(ann, skip), "something else"),
+        (by(eve, plan), "may not propose"),
+        ("a.b.c", "malformed|header|base64url"),
+    ):
+        (result,) = (await bob.execute(_forged(plan, approval))).results
+        assert result.outcome == "failed", approval
+        assert re.search(why, result.reason), result.reason
+    assert (await standing(ann, workflow)).headers.epoch == 1
+    assert (await bob.execute(_forged(plan, by(ann, plan)))).count("done") == 1
+
+
+async def test_a_worker_does_not_run_what_one_operator_signed_alone() -> None:
+    bench = Bench()
+    workflow = await dispatch(bench.transport, bench.topic, "charge", "notify")
+    alone = bus(bench.transport, bench.topic, ANN, policy(flagged=[]))
+    assert (await alone.execute(await alone.plan(Replay(), [workflow], reason="x"))).count("done") == 1
+    worker = bench.worker(signer=CREW, trust=policy())
+    serve(worker)
+    async with bench.serving(worker):
+
+        async def quarantined() -> bool:
+            return bool(await bench.transport.parked(bench.topic, Place.QUARANTINE))
+
+        await bench.until(quarantined, "quarantine")
+    (record,) = await bench.transport.parked(bench.topic, Place.QUARANTINE)
+    assert record.detail["code"] == "approval"
+
+
+async def test_a_large_selection_waits_and_can_be_rejected() -> None:
+    bench = Bench()
+    trust = policy(approve_over=1)
+    ann, bob = bus(bench.transport, bench.topic, ANN, trust), bus(bench.transport, bench.topic, BOB, trust)
+    workflows = [await dispatch(bench.transport, bench.topic, "notify") for _ in range(2)]
+    assert ann.second(await ann.plan(Skip(), workflows[:1], reason="why")) == ""
+    plan = await ann.plan(Skip(), workflows, reason="why")
+    assert "more than 1" in ann.second(plan)
+    status = await ann.propose(plan)
+    await bob.reject(status.operation_id, reason="not today")
+    found = (await ann.runs())[status.operation_id]
+    assert (found.state, found.said) == (OperationState.ABORTED, "rejected by bob: not today")
+    with pytest.raises(Refused, match="is aborted"):
+        await bob.proposed(status.operation_id)
+    actions = [msgspec.json.decode(entry)["action"] for entry in await bench.transport.audit(bench.topic)]
+    assert actions == ["propose skip", "reject skip"]
