@@ -33,12 +33,16 @@ def serve(
     ] = None,
     ascii: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII alone.")] = False,
     mouse: Annotated[bool, typer.Option("--mouse", help="Let the console listen to the mouse.")] = False,
+    theme: Annotated[
+        str | None, typer.Option("--theme", metavar="NAME", help="ansi, dark, light or high-contrast.")
+    ] = None,
 ) -> int:
     """Open the console to browsers on this machine, behind a token (extra web).
 
     Prints the address to open, and serves until SIGINT or SIGTERM. Every page that is open is a console of its own.
     """
     from paigeant_console.commands._values import count
+    from paigeant_console.config import load_look
     from paigeant_console.logs import to_stderr
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError
@@ -46,6 +50,7 @@ def serve(
     settings = call.settings
     number = 0 if port == "0" else count(port, "--port", most=65_535) or DEFAULT_PORT
     _check_address(host, public_url)
+    load_look(theme=theme)  # so that a name that there is not is said here, and not in a browser
     if settings.url.startswith("memory:"):
         raise ConfigError(
             "serve needs a broker that other processes reach, and memory:// lives in one; "
@@ -57,7 +62,7 @@ def serve(
         missing = f"the module {error.name} is missing"
         raise ConfigError(f'serve needs the extra web ({missing}): pip install "paigeant-console[web]"') from None
     to_stderr(settings.url)
-    flags = [*(["--ascii"] if ascii else []), *(["--mouse"] if mouse else [])]
+    flags = [*(["--ascii"] if ascii else []), *(["--mouse"] if mouse else []), *(["--theme", theme] if theme else [])]
     server = ConsoleServer(
         flags,
         _environment(settings),
@@ -95,12 +100,13 @@ def _check_address(host: str, public_url: str | None) -> None:
 
 def _environment(settings: Settings) -> dict[str, str]:
     """What holds here, for the consoles: there the environment is all that is said, so it wins over the file."""
-    return {
+    own = {
         "PAIGEANT_URL": settings.url,
         "PAIGEANT_TOPIC": settings.topic,
         "PAIGEANT_CONTEXT": settings.context,
-        "PAIGEANT_READ_ONLY": "1" if settings.read_only else "0",
     }
+    # Never 0: that would lift the brake of another context that somebody goes to from there.
+    return own | {"PAIGEANT_READ_ONLY": "1"} if settings.read_only else own
 
 
 async def _serve(call: Call, server: ConsoleServer, port: int) -> int:

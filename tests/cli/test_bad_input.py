@@ -58,6 +58,7 @@ from tests.servers import RedisServer, free_port
         (["dev", "none.py"], "there is no such file"),
         (["demo", "--url", "redis://x"], "leave out --url"),
         (["serve"], "needs a broker that other processes reach"),
+        (["serve", "--theme", "pink"], "no theme 'pink'"),
         (["serve", "--port", "65536"], "write a number from 1 to 65535"),
         (["serve", "--host", "console.example.com"], "write an address, such as 127.0.0.1"),
         (["serve", "--host", "0.0.0.0"], "put a proxy with TLS before the console"),

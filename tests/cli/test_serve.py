@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 import aiohttp
 import pytest
 
+from paigeant_console.commands.serve import _environment as console_environment
+from paigeant_console.config import Flags, load
 from paigeant_core import WorkflowDispatcher, get_transport
 from tests.cli.conftest import Cli
 from tests.console.browser import Browser, Page
@@ -144,6 +146,22 @@ def test_without_the_extra_it_says_what_to_install(environment: dict[str, str]) 
     assert (done.returncode, done.stdout) == (2, "")
     assert 'pip install "paigeant-console[web]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_console_has_the_servers_settings_and_no_brake_is_lifted(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        'context = "mine"\n[contexts.mine]\nurl = "redis://mine"\nread_only = false\n'
+        '[contexts.prod]\nurl = "redis://prod"\nread_only = true\n'
+    )
+    for flags in (Flags(), Flags(read_only=True), Flags(context="prod"), Flags(url="redis://else", topic="t")):
+        outside = {"PAIGEANT_CONFIG": str(file)}
+        settings = load(flags, outside)
+        inside = outside | console_environment(settings)
+        again = load(Flags(), inside)
+        for name in ("url", "topic", "context", "read_only", "production"):
+            assert getattr(again, name) == getattr(settings, name), name
+        assert load(Flags(context="prod"), inside).read_only, "as where `:context prod` is typed in it"
 
 
 # -- in a browser --------------------------------------------------------------------------------------
