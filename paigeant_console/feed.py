@@ -192,6 +192,7 @@ class Feed:
         self._head_start = HeadStart(self.fold)
         self.kept = history
         """What is kept on disk; None: nothing."""
+        self._all_read = asyncio.Event()
         self._gap: Gap | None = None
         self._gap_until = 0.0
         self._transport: Transport | None = None
@@ -258,8 +259,8 @@ class Feed:
             signer=self.signer,
             trust=self.trust,
         )
-        if self.kept is not None:
-            await asyncio.to_thread(self.kept.open)
+        # Whatever becomes of it, the console goes on.
+        keeping = asyncio.ensure_future(self._keep(transport))
         tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -269,6 +270,7 @@ class Feed:
         finally:
             if unfinished := self.deeds.unfinished:
                 await asyncio.wait(unfinished, timeout=DEED_PATIENCE)
+            keeping.cancel()
             rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in rest:
                 task.cancel()
@@ -318,11 +320,10 @@ class Feed:
             for start in range(0, len(batch), SLICE):
                 self._take(batch[start : start + SLICE])
                 await asyncio.sleep(0)
-            if self.kept is not None and self.kept.full:
-                await asyncio.to_thread(self.kept.flush)
             if not batch:
                 if not self._caught_up:
                     self._caught_up = True
+                    self._all_read.set()
                     self._head_start.end()
                     await self._read_parked(transport)
                 if self._phase is not Phase.LIVE:
@@ -350,6 +351,27 @@ class Feed:
                 self._note(self.fold.apply(unknown))
             await asyncio.sleep(0)
         return progress.position if self._gap is None else START
+
+    async def _keep(self, transport: Transport) -> None:
+        """Read the journal a second time for the history, at the disk's pace: the screen does not wait for it."""
+        kept = self.kept
+        if kept is None:
+            return
+        await self._all_read.wait()
+        if not await asyncio.to_thread(kept.open):
+            return
+        progress = await asyncio.to_thread(kept.progress)
+        position = progress.position if progress is not None and self._gap is None else START
+        while kept.writes:
+            # A broken line is the tail's to find and to say.
+            with contextlib.suppress(PaigeantError, OSError):
+                async for batch in transport.records(self.topic, start=position, follow=True):
+                    if batch:
+                        kept.put(batch)
+                        position = batch[-1].position
+                    if kept.full:
+                        await asyncio.to_thread(kept.flush)
+            await asyncio.sleep(POLL_EVERY)
 
     async def _watch(self) -> None:
         """Say when the transport is silent; end when it is so for too long."""
@@ -393,8 +415,6 @@ class Feed:
             while len(self._per_second) > 2 * RATE_OVER:
                 del self._per_second[min(self._per_second)]
             self._last_at = records[-1].at
-            if self.kept is not None:
-                self.kept.put(records)
             self._bump()
 
     def _note(self, changed: set[str]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paigeant_console import feed as feed_module
-from paigeant_console.feed import Phase
+from paigeant_console.feed import Feed, Phase
 from paigeant_console.history import MOST_BYTES, Gap, History, Progress, gap_behind, history_path
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.query import parse
@@ -247,12 +247,26 @@ def test_where_the_history_is(tmp_path: Path) -> None:
 # With the feed
 
 
+def written(feed: Feed, story: Story) -> None:
+    """Wait until the history has all there is; the screen has it before."""
+    last = journal_of(story)[-1].position
+
+    def there() -> bool:
+        assert feed.kept is not None
+        progress = feed.kept.progress()
+        return progress is not None and progress.position == last
+
+    deadline = time.monotonic() + PATIENCE
+    while not there() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert there()
+
+
 def test_a_console_that_is_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
     story = sample_story()
     with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
         live(feed, story)
-        assert feed.kept is not None
-        assert feed.kept.flush()
+        written(feed, story)
         before = feed.status()
     last = journal_of(story)[-1].position
     story.done(next(key for key, row in feed.fold.rows.items() if row.state == State.RUNNING))
@@ -274,8 +288,7 @@ def test_what_the_journal_holds_no_more_is_still_shown_and_the_gap_is_told(
     story = sample_story()
     with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
         live(feed, story)
-        assert feed.kept is not None
-        assert feed.kept.flush()
+        written(feed, story)
         done = next(key for key, row in feed.fold.rows.items() if row.state == State.COMPLETED)
         under_way = next(key for key, row in feed.fold.rows.items() if row.state == State.RUNNING)
         parked = [key for key, row in feed.fold.rows.items() if row.base in PARKED]
