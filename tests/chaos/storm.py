@@ -80,6 +80,7 @@ class Verdict:
         lost: confirmed, and not run to the end.
         excused: of those, confirmed in the seconds that a power failure took.
         forgotten: the most seconds that one took.
+        misled: dispatches that were told to be not stored, and were.
         half_stored: unknown dispatches that are in the journal, and do not run.
         twice: hops that the journal hands on more than once in one epoch.
         by_crash: so many more were, because a broker crashed that may do that, each with the same key.
@@ -107,6 +108,7 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     excused: int = 0
     forgotten: float = 0.0
+    misled: list[str] = field(default_factory=list)
     half_stored: list[str] = field(default_factory=list)
     twice: dict[ledger.Hop, int] = field(default_factory=dict)
     by_crash: int = 0
@@ -147,6 +149,7 @@ class Storm:
         self._say = say or (lambda _: None)
         self._chance = random.Random(plan.seed)
         self._proxy: Proxy | None = None
+        self._misled: list[str] = []
         self._forgotten: list[float] = []
         slots = plan.workers * plan.concurrency
         # The step takes as long as keeps half of the slots busy.
@@ -236,7 +239,7 @@ class Storm:
                 await self.transport.dispatch(self.topic, transition, chosen_id=chosen)
             except DuplicateWorkflow:
                 if not doubt:
-                    raise
+                    self._misled.append(workflow)
                 self.book.note(ledger.DISPATCHED, workflow=workflow, note="was there")
                 return
             except PublishUnknown:
@@ -402,6 +405,7 @@ class Storm:
             lost=sorted(lost - excused),
             excused=len(excused),
             forgotten=max(self._forgotten, default=0.0),
+            misled=sorted(self._misled),
             half_stored=sorted((ledger.unsure(events) & known) - ledger.through(events, len(STEPS))),
             twice={hop: count for hop, count in twice.items() if hop not in by_crash},
             by_crash=len(by_crash),
@@ -450,6 +454,8 @@ def complaints(verdict: Verdict) -> list[str]:
         return found
     if verdict.lost:
         found.append(f"{len(verdict.lost)} workflows are lost: {verdict.lost[:5]}")
+    if verdict.misled:
+        found.append(f"{len(verdict.misled)} dispatches were told to be not stored, and were: {verdict.misled[:5]}")
     if verdict.half_stored:
         found.append(f"{len(verdict.half_stored)} unknown dispatches stand in the journal and do not run")
     if verdict.twice:

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aiormq.exceptions import DeliveryError
+from pamqp.commands import Basic
 
 from paigeant_console.model.fold import Fold
 from paigeant_core import ActivityContext, Worker
@@ -223,3 +225,22 @@ async def test_while_the_broker_confirms_nothing_at_all_a_dispatch_just_waits(
             assert not dispatching.done()
             await asyncio.to_thread(proxy.mend)
             await dispatching
+
+
+async def test_a_dispatch_that_one_of_two_queues_refused_is_told_to_be_unknown(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dispatch(transport, topic, "a")
+    lane = transport._publisher._lane
+    assert lane is not None
+    confirm = lane._confirm
+
+    def refuse(tag: int, multiple: bool, error: Exception | None) -> None:
+        del error
+        confirm(tag, multiple, DeliveryError(None, Basic.Nack()))
+
+    # As a cluster does when the stream has it and the leader of the work queue is gone.
+    monkeypatch.setattr(lane, "_confirm", refuse)
+    with pytest.raises(PublishUnknown, match="may run all the same"):
+        await dispatch(transport, topic, "a")
+    assert [queue.ready for queue in await transport.queues(topic)] == [2]

@@ -14,7 +14,7 @@ from typing import ClassVar
 from urllib.parse import parse_qs
 
 from paigeant_core.clock import Clock
-from paigeant_core.errors import ConfigError, ConnectError, DuplicateWorkflow, PublishUnknown
+from paigeant_core.errors import ConfigError, ConnectError, DuplicateWorkflow, PublishError, PublishUnknown
 from paigeant_core.journal import Record
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.pauses import PAUSE, Pause, switch_in
@@ -28,7 +28,7 @@ from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.marks import Marks
 from paigeant_core.transports.rabbitmq.mirror import ChosenIds, Fence, Mirror
 from paigeant_core.transports.rabbitmq.presence import Presence, living, serving
-from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.rabbitmq.publisher import Publisher, Refused
 from paigeant_core.transports.rabbitmq.streams import Reading, last_chunk, up_to_now
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
 from paigeant_core.transports.types import (
@@ -186,6 +186,14 @@ class RabbitTransport(Transport):
             raise PublishUnknown(
                 f"the connection to RabbitMQ at {self._line.where} was lost before it confirmed workflow "
                 f"{transition.record.headers.correlation_id}: it may run, and dispatched again it may run twice"
+            ) from None
+        except Refused:
+            raise
+        except PublishError as error:
+            # One queue refused, say one that has just lost its leader; the other may have it.
+            raise PublishUnknown(
+                f"{error}: workflow {transition.record.headers.correlation_id} may run all the same, "
+                "and dispatched again it may run twice"
             ) from None
 
     async def _publish(self, names: Names, transition: Transition, also: tuple[str, ...], queue: str = "") -> None:
