@@ -282,9 +282,9 @@ async def test_a_request_that_no_operator_signed_is_not_heeded(
     async with bench.serving(crew(bench, gate)):
         await running(bench, bus, workflow)
         now = await standing(bus, workflow)
-        detail = {"action": "compensate", "operator": "ann", "reason": "because", "operation_id": "x"}
-        signed = bus.pen.asked(Compensate(), now, reason="because", operation_id="x", at=bench.clock.now())
-        asked = {**detail, "signed": signed, "asks": "compensate"}
+        detail = {"action": "hold", "operator": "ann", "reason": "because", "operation_id": "x"}
+        signed = bus.pen.asked(Hold(), now, reason="because", operation_id="x", at=bench.clock.now())
+        asked = {**detail, "signed": signed, "asks": "hold"}
         forge(asked)
         record = request(now.headers, bench.clock.now(), asked.pop("asks"), asked)
         await bench.transport.request(bench.topic, record, expect=now.fence)
