@@ -118,10 +118,7 @@ class Outage:
     def _resumed(self, operation: str, acted: set[str]) -> None:
         """Resume it, kill the console that does so, and go on in another."""
         self._provider(len(self.cause))
-        console = self._console("operations", "resume", operation)
-        self._until(lambda: self._calls() > 0, "the resumed operation acts")
-        console.kill()
-        console.wait()
+        self._killed("operations", "resume", operation)
         self._until(lambda: self._status(operation)["alone"], "nobody carries it out any more")
         *results, summary = self.commands.run("operations", "resume", operation)
         assert {item["outcome"] for item in results} == {"done"}
@@ -136,19 +133,18 @@ class Outage:
 
     def _aborted(self) -> str:
         """Begin another one, kill its console, abort it from elsewhere; the rest stays as it is."""
-        console = self._console("retry", "--where", QUERIES["slow"], *self._pace())
-        self._until(lambda: len(self.commands.run("operations")) == 2, "the second operation began")
+        self._provider(len(self.cause))
+        self._killed("retry", "--where", QUERIES["slow"], *self._pace())
         operation = str(
             next(item for item in self.commands.run("operations") if item["state"] == "running")["operation_id"]
         )
-        self._until(lambda: self._status(operation)["done"] > 0, "it did something")
-        console.kill()
-        console.wait()
         assert self.commands.run("operations", "abort", operation) == []
         assert self._status(operation)["state"] == "aborted"
         self.commands.run("operations", "resume", operation, code=5)
         left = self.commands_of(QUERIES["slow"])
         assert left, "nothing was left to abort"
+        moving = {"queued", "running", "retrying"}
+        self._until(lambda: not moving & self._states().keys(), "all have come to rest")
         self.said.append(f"aborted after its console died: {len(self.of('slow')) - len(left)} done, {len(left)} left")
         return operation
 
@@ -206,9 +202,7 @@ class Outage:
     # -- looking --------------------------------------------------------------------------
 
     def _pace(self) -> list[str]:
-        # So slow that whoever kills its console comes in time.
-        rate = max(8, len(self.cause) // 36)
-        pace = ["--ramp", "--brake", str(BRAKE), "--rate", str(rate), "--limit", self.limit]
+        pace = ["--ramp", "--brake", str(BRAKE), "--limit", self.limit]
         return [*pace, "--reason", "the provider is back", "--yes"]
 
     def _provider(self, limit: int) -> None:
@@ -217,6 +211,19 @@ class Outage:
 
     def _calls(self) -> int:
         return (self.folder / "calls").stat().st_size
+
+    def _killed(self, *arguments: str) -> None:
+        """Run a command that paces itself, and kill it while it waits for what becomes of the first workflow."""
+        closed = self.folder / "closed"
+        closed.touch()
+        console = self._console(*arguments)
+        try:
+            self._until(lambda: self._calls() > 0, "it acts")
+            assert console.poll() is None, "it ended by itself"
+        finally:
+            console.kill()
+            console.wait()
+            closed.unlink()
 
     def _console(self, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

@@ -6,6 +6,7 @@ that was made since, and `ledger` a line for each step that began or was done.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
@@ -50,6 +51,10 @@ async def charge(ctx: ActivityContext) -> dict[str, str]:
         raise CardExpired("the card is expired")
     if not answers():
         raise ProviderDown("503" if ctx.payload["cause"] == "down" else "no answer within 30 s")
+    for _ in range(6000):  # while whoever watches over it says so, two minutes at most
+        if not (FOLDER / "closed").exists():
+            break
+        await asyncio.sleep(0.02)
     ledger.step(FINISHED, ctx)
     return {"charged": ctx.idempotency_key}
 
