@@ -67,7 +67,9 @@ async def replay(opened: Console) -> None:
 
 async def queues(opened: Console) -> None:
     await opened.press("3")
-    await opened.shows("no worker")
+    # Of the workers too is said that there is none, until they are known.
+    await opened.until(lambda: any("inspect-parcel" in line and "no worker" in line for line in opened.lines()))
+    await opened.again()
 
 
 async def audit(opened: Console) -> None:
