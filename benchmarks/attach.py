@@ -65,7 +65,7 @@ def run(options: Options) -> Section:
     """See the module."""
     section = Section("attach", "Attach")
     rounds = options.rounds or (1 if options.quick else 3)
-    counts = {"redis": 60_000, "rabbitmq": 6_000} if options.quick else {"redis": 1_000_000, "rabbitmq": 100_000}
+    counts = {"redis": 60_000, "rabbitmq": 6_000} if options.quick else {"redis": 1_000_000, "rabbitmq": 60_000}
     section.how = (
         f"A journal of {counts['redis']:,} records on Redis and {counts['rabbitmq']:,} on RabbitMQ, 1 KB each, read"
         f" {rounds} times in turns, each time by a fresh process: bare (redis-py's XREAD by the thousand; aio-pika with"

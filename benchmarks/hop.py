@@ -112,7 +112,7 @@ def _measure(section: Section, brokers: chain.Brokers, comparison: Comparison, r
     title = TITLES[broker]
     print(f"{title}: 1 KB", file=sys.stderr)
     found = comparison.run([ours, floor, *peers], rounds, seconds)
-    again, short = min(rounds, 2), min(seconds, 6.0)
+    again, short = min(rounds, 2), min(seconds, 5.0)
     print(f"{title}: two processes", file=sys.stderr)
     two = comparison.run([ours, peers[0]], again, short, processes=2)
     print(f"{title}: 10 KB", file=sys.stderr)
