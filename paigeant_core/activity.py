@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from paigeant_core.errors import ConfigError, HandlerError
 from paigeant_core.message import PaigeantMessage, decode_payload
 from paigeant_core.names import check_activity
+from paigeant_core.payload_model import PayloadModel
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import to_step
 from paigeant_core.transition import OnDeadline, Outcome
@@ -29,7 +30,7 @@ class ActivityContext:
         worker: the worker's name.
     """
 
-    def __init__(self, message: PaigeantMessage, *, worker: str, now: float) -> None:
+    def __init__(self, message: PaigeantMessage, *, worker: str, now: float, model: PayloadModel | None = None) -> None:
         step = message.routing_slip.next_step()
         self.message = message
         self.activity = message.headers.activity
@@ -42,6 +43,8 @@ class ActivityContext:
         self.outcome = Outcome()
         self._now = now
         self._payload: Mapping[str, Any] | None = None
+        self._model = model
+        self._data: Any = None
 
     @property
     def payload(self) -> Mapping[str, Any]:
@@ -49,6 +52,24 @@ class ActivityContext:
         if self._payload is None:
             self._payload = MappingProxyType(decode_payload(self.message.payload_bytes))
         return self._payload
+
+    @property
+    def data(self) -> Any:
+        """The payload as an instance of the model that the activity declares.
+
+        Raises:
+            HandlerError: it declares none.
+            PayloadInvalid: the payload does not fit; seen in compensators alone, other handlers are not run then.
+        """
+        if self._data is None:
+            self.check_payload()
+        return self._data
+
+    def check_payload(self) -> None:
+        """Read the payload by the activity's model; see :attr:`data`."""
+        if self._model is None:
+            raise HandlerError(f"ctx.data: {self.activity} declares no model; @worker.activity(…, payload=Model) does")
+        self._data = self._model.check(self.message.payload_bytes)
 
     @property
     def correlation_id(self) -> str:
@@ -159,6 +180,7 @@ class Activity:
         retry: RetryPolicy,
         timeout: float | None,
         scopes: Sequence[str],
+        payload: Any = None,
     ) -> None:
         if not callable(handler):
             raise ConfigError(f"activity {name}: its handler cannot be called")
@@ -169,6 +191,7 @@ class Activity:
         self.retry = retry
         self.timeout = timeout
         self.scopes = tuple(scopes)
+        self.model = None if payload is None else PayloadModel(self.name, payload)
         self.compensator: Handler | None = None
         self.__doc__ = handler.__doc__
 

@@ -198,6 +198,12 @@ class TokenSealed(HandlerError):
     code = "token_sealed"
 
 
+class PayloadInvalid(HandlerError):
+    """The payload does not fit the model that the activity declares: dead-letter the workflow, the step is not run."""
+
+    code = "payload_invalid"
+
+
 class RetryAfter(HandlerError):
     """Try the step again in ``seconds``; it counts as an attempt.
 

@@ -20,6 +20,7 @@ from paigeant_core.errors import (
     ConfigError,
     InvalidMessage,
     MessageTooLarge,
+    PayloadInvalid,
     TokenExpired,
     TokenSealed,
     TransportError,
@@ -111,6 +112,7 @@ class Worker:
         retry: RetryPolicy | None = None,
         timeout: float | None = None,
         scopes: Sequence[str] = (),
+        payload: Any = None,
     ) -> Callable[[Handler], Activity]:
         """Register a handler (a decorator).
 
@@ -119,14 +121,18 @@ class Worker:
             retry: how failures are tried again.
             timeout: seconds a step may take; a coroutine is cancelled then.
             scopes: permissions that a workflow needs to run it.
+            payload: a pydantic model (anything that its ``TypeAdapter`` takes) that payloads have to fit. One that does
+                not dead-letters its workflow as ``payload_invalid``; one that does is ``ctx.data``. Operators cannot
+                give a step a payload that breaks it.
 
         Raises:
             InvalidMessage: the name is outside the rules.
-            ConfigError: the activity is registered already.
+            ConfigError: the activity is registered already, or pydantic can make nothing of ``payload``.
         """
 
         def register(handler: Handler) -> Activity:
-            return self.add(Activity(name, handler, retry=retry or RetryPolicy(), timeout=timeout, scopes=scopes))
+            policy = retry or RetryPolicy()
+            return self.add(Activity(name, handler, retry=policy, timeout=timeout, scopes=scopes, payload=payload))
 
         return register
 
@@ -178,6 +184,7 @@ class Worker:
         self._freed = asyncio.Event()  # of this loop: a worker may be run again in another
         await own.connect()
         own.check_timeouts({name: self.activities[name].timeout for name in names})
+        await self._announce(own, names)
         info = WorkerInfo(
             worker=self.name,
             activities=names,
@@ -194,6 +201,19 @@ class Worker:
             await asyncio.shield(self._finish(consumer))
             if given is None:
                 await asyncio.shield(own.disconnect())
+
+    async def _announce(self, transport: Transport, activities: Iterable[str]) -> None:
+        """Let operators know what payloads activities take; also that they take any, where it was otherwise before."""
+        models = {name: self.activities[name].model for name in activities}
+        schemas = {name: b"" if model is None else model.schema() for name, model in models.items()}
+        try:
+            known = await transport.schemas(self.topic)
+            news = {name: schema for name, schema in schemas.items() if schema != known.get(name, b"")}
+            if news:
+                await transport.announce(self.topic, news)
+        except TransportError as error:
+            # The worker checks all the same; what is missing is that operators are told beforehand.
+            logger.warning("the payload models of this worker are not announced: %s", error)
 
     def _guarded(self, activities: Iterable[str], now: float) -> Guard | None:
         if self.signer is None and self.trust is None:
@@ -296,8 +316,8 @@ class Worker:
         assert task is not None
         self._running[task] = (message.headers, started_at)
         self._report(consumer)
-        context = ActivityContext(message, worker=self.name, now=started_at)
         activity = self.activities[message.headers.activity]
+        context = ActivityContext(message, worker=self.name, now=started_at, model=activity.model)
         result: Any = None
         error: BaseException | None = None
         try:
@@ -344,6 +364,8 @@ class Worker:
         handler = activity.compensator if slip.undoing else activity.handler
         if handler is None:
             return None
+        if activity.model is not None and not slip.undoing:
+            context.check_payload()
         step = slip.next_step()
         timeout = activity.timeout
         if step is not None and not slip.undoing and step.timeout is not None:
@@ -394,6 +416,8 @@ def decide(
     undoing = bool(message.routing_slip.undoing)
     if isinstance(error, TokenExpired | TokenSealed):
         return withheld(message, error, span)
+    if isinstance(error, PayloadInvalid):
+        return moves.failed(message, error, error.code, span, body)
     if error is not None:
         policy = _policy(activity, message)
         delay = policy.next_delay(error, message.headers.attempt)

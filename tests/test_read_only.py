@@ -27,9 +27,9 @@ __all__ = ["clean", "here"]  # fixtures
 
 READS = frozenset(
     {"connect", "disconnect", "broker_info", "examine", "records", "newest", "find", "history"}
-) | frozenset({"queues", "workers", "parked", "pauses", "operation_entries", "audit"})
+) | frozenset({"queues", "workers", "parked", "pauses", "schemas", "operation_entries", "audit"})
 WRITES = frozenset({"dispatch", "consumer", "operate", "request", "switch", "delete_topic"}) | frozenset(
-    {"append_audit", "append_operation"}
+    {"append_audit", "append_operation", "announce"}
 )
 
 OF_OWN_BROKER = frozenset({"demo", "dev", "import"})

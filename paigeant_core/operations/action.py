@@ -45,6 +45,11 @@ class Action:
                 said.append(f"{worker} runs {holding.activity} now; its result will be superseded")
         return "; ".join(said)
 
+    @property
+    def edits(self) -> bool:
+        """Whether it gives a step another payload than it had."""
+        return False
+
     def queues(self, standing: Standing) -> PaigeantMessage | None:
         """The message that a worker is to run because of it, as far as that is known before; None: none is.
 

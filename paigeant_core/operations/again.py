@@ -101,6 +101,11 @@ class Replay(Action):
         self._prepare(standing, 0.0)
         return "" if self.as_new else beside
 
+    @property
+    def edits(self) -> bool:
+        """See :attr:`Action.edits`."""
+        return self.payload is not None or bool(self.changes)
+
     def queues(self, standing: Standing) -> PaigeantMessage | None:
         """See :meth:`Action.queues`."""
         return self._prepare(standing, 0.0)

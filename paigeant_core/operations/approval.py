@@ -94,7 +94,8 @@ class Approvals(Control):
             raise Refused(f"operation {status.operation_id} is your own: it takes a second person")
         action = from_document(status.action)
         self._allow(action.name)
-        lines = [self.line(action, item, await self.standing(item)) for item in status.targets]
+        schemas = await self.declared(action)
+        lines = [self.line(action, item, await self.standing(item), schemas=schemas) for item in status.targets]
         return Plan(
             status.operation_id, action, status.reason, tuple(lines), status.selection, approvals=status.approvals
         )

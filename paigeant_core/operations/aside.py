@@ -83,6 +83,17 @@ class Release(Action):
             self._renewed(standing.message(), self.token)
         return beside
 
+    @property
+    def edits(self) -> bool:
+        """See :attr:`Action.edits`."""
+        return bool(self.values)
+
+    def queues(self, standing: Standing) -> PaigeantMessage | None:
+        """See :meth:`Action.queues`."""
+        if self.asks(standing):
+            return None
+        return next_epoch(standing, 0.0, payload=merge_payload(standing.message().payload_bytes, self.values))
+
     def asks(self, standing: Standing) -> str:
         """See :meth:`Action.asks`."""
         return GO_ON if standing.wish == "hold" else ""

@@ -19,6 +19,7 @@ from paigeant_core.operations.audit import checked, default_operator
 from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.standing import Standing, standing_of
+from paigeant_core.payload_schema import check_against
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, WorkerStatus
@@ -139,14 +140,23 @@ class Operations(Approvals):
                 await self.denied(action.name, why, reason=reason, targets=len(ids), selection=selection)
             raise Refused(f"{action.name}: {why}; raise it with --limit")
         outlook = await Outlook.of(self.transport, self.topic)
-        lines = []
+        schemas, lines = await self.declared(action), []
         for item in ids:
-            line = self.line(action, item, await self.standing(item, outlook.workers), outlook)
+            line = self.line(action, item, await self.standing(item, outlook.workers), outlook, schemas)
             lines.append(await self._still_waited_for(line))
         return Plan(new_id()[:16], action, reason, tuple(lines), selection)
 
+    async def declared(self, action: Action) -> Mapping[str, bytes]:
+        """What workers announced of the payloads of activities, where ``action`` changes a payload; else nothing."""
+        return await self.transport.schemas(self.topic) if action.edits else {}
+
     def line(
-        self, action: Action, correlation_id: str, standing: Standing | None, outlook: Outlook | None = None
+        self,
+        action: Action,
+        correlation_id: str,
+        standing: Standing | None,
+        outlook: Outlook | None = None,
+        schemas: Mapping[str, bytes] | None = None,
     ) -> Line:
         """What would happen to one workflow.
 
@@ -155,6 +165,7 @@ class Operations(Approvals):
             correlation_id: its ID.
             standing: where it stands, as :meth:`standing` told; None: there is no such workflow.
             outlook: who serves what; None: nothing is said of it.
+            schemas: from :meth:`declared`; an edited payload that breaks what its step declares is refused.
         """
         if standing is None:
             return Line(correlation_id, None, False, "there is no such workflow")
@@ -163,10 +174,12 @@ class Operations(Approvals):
             if standing.state != State.QUARANTINED and _may_be_signed(standing, plain=self._plain):
                 self.pen.look(action, standing, self.transport.clock.now())
             over = _token_is_over(action, standing, self.transport.clock.now())
-            ahead = ""
-            if outlook is not None and (message := action.queues(standing)) is not None:
-                ahead = outlook.look(message)
-            return Line(correlation_id, standing, True, "; ".join(filter(None, (said, ahead, over))))
+            ahead = unknown = ""
+            if (outlook is not None or schemas) and (message := action.queues(standing)) is not None:
+                ahead = "" if outlook is None else outlook.look(message)
+                if schemas and not message.routing_slip.undoing:
+                    unknown = check_against(schemas, message.headers.activity, message.payload_bytes)
+            return Line(correlation_id, standing, True, "; ".join(filter(None, (said, unknown, ahead, over))))
         except PaigeantError as error:
             return Line(correlation_id, standing, False, str(error))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from paigeant_core.errors import AmbiguousID, Conflict, Refused, WorkflowNotFound
@@ -60,7 +61,18 @@ class Control(ABC):
         """Where a workflow stands now, or None."""
 
     @abstractmethod
-    def line(self, action: Action, correlation_id: str, standing: Standing | None) -> Line:
+    async def declared(self, action: Action) -> Mapping[str, bytes]:
+        """What an edited payload is checked against, by activity."""
+
+    @abstractmethod
+    def line(
+        self,
+        action: Action,
+        correlation_id: str,
+        standing: Standing | None,
+        *,
+        schemas: Mapping[str, bytes] | None = None,
+    ) -> Line:
         """What would happen to one workflow."""
 
     @abstractmethod

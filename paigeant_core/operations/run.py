@@ -8,7 +8,7 @@ was done to a workflow is in that workflow's own journal, so nothing is done twi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
@@ -59,6 +59,7 @@ class Running:
         self._watch = _Watch(operations, judging=not isinstance(action, _ASIDE))
         self._said_at = 0.0
         self._taken = False
+        self._schemas: Mapping[str, bytes] = {}
         self._again_before = status.again
         # Counted anew: what was done before is found done.
         status.done = status.skipped = status.failed = 0
@@ -72,6 +73,7 @@ class Running:
         status = self.status
         loop = asyncio.get_running_loop()
         begun, acted = loop.time(), 0
+        self._schemas = await self._operations.declared(self._action)
         async with self._watch:
             for batch in _batches(status.targets, status.pace):
                 for correlation_id in batch:
@@ -98,7 +100,7 @@ class Running:
             for record in standing.history
         ):
             return Result(correlation_id, "done", _BEFORE)
-        line = operations.line(self._action, correlation_id, standing)
+        line = operations.line(self._action, correlation_id, standing, schemas=self._schemas)
         if standing is not None and line.eligible:
             self._watch.expect(correlation_id, standing.headers.epoch)
         result = await operations.act(Plan(operation_id, self._action, self.status.reason, (line,)), line)

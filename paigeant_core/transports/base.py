@@ -223,6 +223,19 @@ class Transport(LowLevel):
         """The activities that are paused, by name."""
 
     @abstractmethod
+    async def announce(self, topic: str, schemas: Mapping[str, bytes]) -> None:
+        """Let operators know the payloads that activities take; it is kept, whatever is restarted.
+
+        Args:
+            topic: where.
+            schemas: a JSON Schema by activity, in place of the one before; empty: any payload.
+        """
+
+    @abstractmethod
+    async def schemas(self, topic: str) -> dict[str, bytes]:
+        """What was announced last, by activity; without those that take any payload."""
+
+    @abstractmethod
     async def delete_topic(self, topic: str) -> None:
         """Take away all that a topic has: queues, journal, parked messages, audit, everything.
 

@@ -8,11 +8,14 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
+import pydantic
 import pytest
 
 from paigeant_core import get_transport
 from paigeant_core.operations import Operations, Retry
+from paigeant_core.payload_model import PayloadModel
 from tests.cli.conftest import Cli
 
 VERBS = ("retry", "replay", "dead-letter", "hold", "release", "skip", "cancel", "compensate", "restore", "insert")
@@ -73,6 +76,34 @@ def test_prefixes_stand_for_one_workflow(three: Cli) -> None:
     three("retry", "w1", "zz", "--reason", "x", "--yes").ended(3).said("no workflow 'zz'", "list shows")
     assert states(three)["w1"] == "queued"
     assert three("audit", "--json").documents[-1]["targets"] == 1  # of the first retry
+
+
+def test_an_edited_payload_that_breaks_the_activitys_model_is_refused(three: Cli, tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_bytes(b"{}")
+
+    class Order(pydantic.BaseModel):
+        n: Annotated[int, pydantic.Field(lt=3)]
+
+    announced = {"a": PayloadModel("a", Order).schema()}
+    asyncio.run(get_transport(os.environ["PAIGEANT_URL"]).announce("workflows", announced))
+    three("hold", "w3", "--reason", "x", "--yes").ended(0)
+    for words, rule in (
+        (("replay", "w1", "w2", "--var", "n=hunter2"), "payload.n must be of type integer"),
+        (("replay", "w1", "w2", "--payload", "p.json"), "payload.n is missing"),
+        (("release", "w3", "--var", "n=3"), "payload.n must be below 3"),
+    ):
+        done = three(*words, "--reason", "x", "--yes", "--json").ended(1)
+        *results, summary = done.documents
+        assert {(found["outcome"], found["reason"]) for found in results} == {
+            ("skipped", f"the payload would not fit the model of a: {rule}")
+        }
+        assert summary["done"] == 0
+        assert "hunter2" not in done.out + done.err
+        assert states(three) == {"w1": "queued", "w2": "queued", "w3": "held"}
+        assert [found["run"] for found in three("list", "--json").documents] == [1, 1, 1]
+    three("release", "w3", "--var", "n=2", "--reason", "x", "--yes").ended(0)
+    # Nobody edited it: whether it fits is up to its worker.
+    three("replay", "w1", "w3", "--reason", "x", "--yes").ended(0)
 
 
 def test_replay_from_a_step_with_another_payload(three: Cli, tmp_path: Path) -> None:

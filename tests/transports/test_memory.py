@@ -9,10 +9,11 @@ from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Connect, PutRaw, TransportContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
+from tests.transports.schemas import SchemasContract
 from tests.transports.verbs import VerbsContract
 
 
-class TestMemory(TransportContract, OperationsContract, VerbsContract, PausesContract):
+class TestMemory(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract):
     """The contracts on the in-memory broker."""
 
     @pytest.fixture

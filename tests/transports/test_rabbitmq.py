@@ -51,6 +51,7 @@ from tests.servers import RabbitServer, SharedServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
+from tests.transports.schemas import SchemasContract
 from tests.transports.verbs import VerbsContract
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -89,7 +90,7 @@ def put_raw(channel: Channel) -> PutRaw:
     return put
 
 
-class TestContract(TransportContract, OperationsContract, VerbsContract, PausesContract):
+class TestContract(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract):
     """The contract on RabbitMQ."""
 
     @pytest.fixture

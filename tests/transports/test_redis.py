@@ -48,6 +48,7 @@ from tests.servers import RedisServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
+from tests.transports.schemas import SchemasContract
 from tests.transports.verbs import VerbsContract
 
 
@@ -88,7 +89,7 @@ def server() -> Iterator[RedisServer]:
         yield private
 
 
-class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesContract):
+class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract):
     """The contract on a Redis server."""
 
     @pytest.fixture

@@ -86,6 +86,7 @@ class Topic:
         self.audit: list[bytes] = []
         self.operations: list[bytes] = []
         self.paused: dict[str, Pause] = {}
+        self.schemas: dict[str, bytes] = {}
         self.max_bytes = JOURNAL_BYTES
         self.max_age: float = JOURNAL_AGE
 

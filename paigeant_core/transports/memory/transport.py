@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -208,6 +208,16 @@ class MemoryTransport(Transport):
         """See :meth:`Transport.pauses`."""
         with self.broker.topic(topic) as state:
             return dict(state.paused)
+
+    async def announce(self, topic: str, schemas: Mapping[str, bytes]) -> None:
+        """See :meth:`Transport.announce`."""
+        with self.broker.topic(topic) as state:
+            state.schemas.update(schemas)
+
+    async def schemas(self, topic: str) -> dict[str, bytes]:
+        """See :meth:`Transport.schemas`."""
+        with self.broker.topic(topic) as state:
+            return {name: schema for name, schema in state.schemas.items() if schema}
 
     async def delete_topic(self, topic: str) -> None:
         """See :meth:`Transport.delete_topic`."""

@@ -163,9 +163,12 @@ class Mirror(ABC):
 class Fence(Mirror):
     """The epochs of workflows that somebody intervened in, what is paused, and when the broker was restarted.
 
+    What payloads activities take stands in it too: it is kept as long, and looked up as seldom.
+
     Attributes:
         booted_at: when it was last found that the broker had been restarted.
         paused: the activities that are paused.
+        schemas: what was announced last of the payloads of activities; may be empty.
         listeners: called when one was paused or resumed.
     """
 
@@ -175,6 +178,7 @@ class Fence(Mirror):
         self._asked: dict[str, Record] = {}
         self.booted_at = 0.0
         self.paused: dict[str, Pause] = {}
+        self.schemas: dict[str, bytes] = {}
         self.listeners: set[Callable[[], None]] = set()
 
     async def look_for_restart(self, now: float) -> None:
@@ -208,6 +212,10 @@ class Fence(Mirror):
         if isinstance(booted, int):
             self.booted_at = max(self.booted_at, booted / 1000)
             return
+        activity = wire.headers_of(message).get(wire.SCHEMA)
+        if isinstance(activity, str):
+            self.schemas[activity] = bytes(message.body)
+            return
         record = wire.record_of(message)
         if record is not None:
             timer = wire.headers_of(message).get(wire.TIMER)
@@ -218,6 +226,7 @@ class Fence(Mirror):
         self._last.clear()
         self._asked.clear()
         self.paused.clear()
+        self.schemas.clear()
         self._tell()
 
     def note(self, record: Record, timer: str = "", offset: int = -1) -> None:

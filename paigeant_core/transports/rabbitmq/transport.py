@@ -458,6 +458,19 @@ class RabbitTransport(Transport):
         await fence.look()
         return dict(fence.paused)
 
+    async def announce(self, topic: str, schemas: Mapping[str, bytes]) -> None:
+        """See :meth:`Transport.announce`; it stands in the fence, beside what is paused."""
+        names = Names(topic)
+        await self._topology.stream(names, "fence")
+        queue = names.stream("fence")
+        await self._publisher.send([wire.schema(queue, activity, text) for activity, text in schemas.items()])
+
+    async def schemas(self, topic: str) -> dict[str, bytes]:
+        """See :meth:`Transport.schemas`."""
+        fence = self.fence(Names(topic))
+        await fence.look()
+        return {activity: schema for activity, schema in fence.schemas.items() if schema}
+
     async def delete_topic(self, topic: str) -> None:
         """See :meth:`Transport.delete_topic`."""
         # Here: it brings an HTTP client with it, which nobody else needs.

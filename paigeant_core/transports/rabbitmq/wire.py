@@ -46,6 +46,7 @@ SINCE = "since"
 MARK = "mark"
 """A mark in a stream, by which its writer knows that it has read up to now."""
 BOOT = "boot"
+SCHEMA = "schema"
 """A mark in the fence: the broker was restarted before this time, milliseconds since the epoch."""
 _BARE = "bare"
 """The record has no body, which is not the same as an empty one."""
@@ -240,6 +241,18 @@ def boot(queue: str, now: float) -> Outgoing:
         delivery_mode=2, headers={BOOT: int(now * 1000)}, app_id="paigeant", message_id=new_id(), message_type="boot"
     )
     return Outgoing("", queue, b"", properties)
+
+
+def schema(queue: str, activity: str, text: bytes) -> Outgoing:
+    """What payloads an activity takes."""
+    properties = Properties(
+        delivery_mode=2,
+        headers={SCHEMA: activity},
+        app_id="paigeant",
+        message_id=new_id(),
+        message_type="schema",
+    )
+    return Outgoing("", queue, text, properties)
 
 
 def direct(queue: str, body: bytes) -> Outgoing:

@@ -19,6 +19,7 @@ all on a cluster too.
 ``:audit``          stream       ``i`` what an entry is known by, ``e`` the entry
 ``:operations``     stream       the same, of operations in progress and past
 ``:paused``         hash         the record by which an activity was paused, by activity
+``:schemas``        hash         the JSON Schema of an activity's payloads, by activity
 ``:trimmed``        string       lives as long as nobody need trim again
 =================== ============ =======================================================
 """
@@ -50,6 +51,7 @@ class Keys:
         "paused",
         "prefix",
         "quarantine",
+        "schemas",
         "trimmed",
         "workers",
     )
@@ -67,6 +69,7 @@ class Keys:
         self.audit = f"{prefix}audit"
         self.operations = f"{prefix}operations"
         self.paused = f"{prefix}paused"
+        self.schemas = f"{prefix}schemas"
         self.trimmed = f"{prefix}trimmed"
         self._work: dict[str, str] = {}
 

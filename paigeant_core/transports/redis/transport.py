@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar
 
 from redis.exceptions import ResponseError
@@ -194,6 +194,17 @@ class RedisTransport(Transport):
     async def pauses(self, topic: str) -> dict[str, Pause]:
         """See :meth:`Transport.pauses`."""
         return await observe.pauses(self._lines, self.keys(topic))
+
+    async def announce(self, topic: str, schemas: Mapping[str, bytes]) -> None:
+        """See :meth:`Transport.announce`."""
+        words = [word for item in schemas.items() for word in item]
+        await self._lines.one(("HSET", self.keys(topic).schemas, *words))
+
+    async def schemas(self, topic: str) -> dict[str, bytes]:
+        """See :meth:`Transport.schemas`."""
+        flat = await self._lines.one(("HGETALL", self.keys(topic).schemas))
+        names = (name.decode("utf-8", "replace") for name in flat[::2])
+        return {name: bytes(schema) for name, schema in zip(names, flat[1::2], strict=True) if schema}
 
     async def delete_topic(self, topic: str) -> None:
         """See :meth:`Transport.delete_topic`."""
