@@ -29,6 +29,7 @@ from paigeant_console.model.head_start import NEWEST, HeadStart
 from paigeant_console.model.rates import Rates
 from paigeant_console.model.traffic import without_body
 from paigeant_core.clock import rfc3339
+from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import PaigeantError, TransportError
 from paigeant_core.journal import ENDED, Record
 from paigeant_core.limits import NO_WORKER_AFTER
@@ -407,6 +408,8 @@ class Feed:
             self.bodies.take(to_fold)
             self._note(self.fold.apply(to_fold))
             self.rates.note(records, self.now())
+            if erased := {record.headers.correlation_id for record in light if is_marker(record)}:
+                self._forget(erased)
             self._ring.extend(light)
             self._serial += len(light)
             seconds = Counter([int(record.at) for record in light])
@@ -416,6 +419,12 @@ class Feed:
                 del self._per_second[min(self._per_second)]
             self._last_at = records[-1].at
             self._bump()
+
+    def _forget(self, erased: set[str]) -> None:
+        """Workflows were erased: what was read of them before is kept without its contents. Under the lock."""
+        for at, record in enumerate(self._ring):
+            if record.headers.correlation_id in erased:
+                self._ring[at] = stripped(record)
 
     def _note(self, changed: set[str]) -> None:
         """Workflows changed: count their states anew, and tell who shows them. Under the lock."""

@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from paigeant_console.config import PROGRAM, said_in_environment
 from paigeant_core.capsule import scrubbed
+from paigeant_core.erasure import is_marker
 from paigeant_core.errors import DecodeError
 from paigeant_core.journal import Record
 from paigeant_core.urls import mask_url
@@ -255,6 +256,7 @@ class History:
     def _insert(self, database: sqlite3.Connection, records: Sequence[Record]) -> None:
         rows: list[tuple[Any, ...]] = []
         standing: dict[str, tuple[int, int]] = {}
+        erased: dict[str, int] = {}
         (serial,) = database.execute("SELECT coalesce(max(serial), 0) FROM record").fetchone()
         for record in records:
             workflow = record.headers.correlation_id
@@ -263,6 +265,8 @@ class History:
             serial += 1
             kept = scrubbed(record)
             rows.append((serial, workflow, record.position, record.at, kept.encode_meta(), kept.body))
+            if is_marker(record):
+                erased[workflow] = serial
             if record.state and record.headers.epoch >= standing.get(workflow, (0, 0))[0]:
                 standing[workflow] = (record.headers.epoch, serial)
         database.execute("BEGIN IMMEDIATE")
@@ -272,9 +276,14 @@ class History:
             " SET epoch = excluded.epoch, serial = excluded.serial WHERE excluded.epoch >= epoch",
             [(workflow, *at) for workflow, at in standing.items()],
         )
+        # Whoever erased a workflow meant what is here too, wherever that was.
+        database.executemany("DELETE FROM record WHERE workflow = ? AND serial < ?", list(erased.items()))
         last = records[-1]
         database.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?)", (last.position, last.at))
         database.execute("COMMIT")
+        if erased:
+            # The log beside the file holds copies of its pages.
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     @staticmethod
     def _size(database: sqlite3.Connection) -> int:

@@ -28,7 +28,7 @@ __all__ = ["clean", "here"]  # fixtures
 READS = frozenset(
     {"connect", "disconnect", "broker_info", "examine", "records", "newest", "find", "history"}
 ) | frozenset({"queues", "workers", "parked", "pauses", "schemas", "operation_entries", "audit"})
-WRITES = frozenset({"dispatch", "consumer", "operate", "request", "switch", "delete_topic"}) | frozenset(
+WRITES = frozenset({"dispatch", "consumer", "operate", "request", "switch", "erase", "delete_topic"}) | frozenset(
     {"append_audit", "append_operation", "announce"}
 )
 
@@ -60,6 +60,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("compensate", "restore"), ("w1", *ACT)),
     "insert": ("b", "--id", "w1", *ACT),
     "undo": ("0123456789abcdef", *ACT),
+    "erase": ("w1", *ACT, "--confirm", "1"),
 }
 MORE = (
     ("operations", "pause", "0123456789abcdef"),
@@ -68,6 +69,7 @@ MORE = (
     ("activity", "resume", "a", *ACT),
     ("cancel", "--where", "*", *ACT, "--delay", "1s"),
     ("retry", "w1", *ACT, "--ramp", "--dry-run"),
+    ("erase", "--where", "*", "--reason", "x", "--dry-run"),
 )
 
 

@@ -6,7 +6,37 @@ import sys
 
 from paigeant_console.commands._call import Call
 
-__all__ = ["ask", "confirmed", "on_terminal"]
+__all__ = ["ask", "confirmed", "confirmed_twice", "on_terminal"]
+
+
+async def confirmed_twice(call: Call, what: str, value: str, named: str, *, yes: bool, confirm: str | None) -> None:
+    """Go on only if somebody said so twice: what nothing brings back.
+
+    Args:
+        call: The command's.
+        what: What is about to be done.
+        value: What has to be typed, or given with `--confirm`; here the context's name does not do.
+        named: What that is, in words.
+        yes: `--yes` was given.
+        confirm: What was given with `--confirm`.
+
+    Raises:
+        Refused: Nobody did, or not twice.
+    """
+    from paigeant_core.errors import Refused
+
+    await confirmed(call, what, value, yes=yes, confirm=confirm)
+    if confirm is None:
+        if not on_terminal():
+            raise Refused(f"not confirmed: give --confirm {value} too; it asks twice")
+        if await ask(f"Nothing brings it back. Type {named}, {value}: ") != value:
+            raise Refused("not confirmed: nothing was done")
+    elif confirm != value:
+        raise Refused(f"not confirmed: --confirm must be {value}")
+    elif not yes and not on_terminal():
+        raise Refused("not confirmed: give --yes too; it asks twice")
+    elif not yes and (await ask(f"{what}? [y/N] ")).lower() not in ("y", "yes"):
+        raise Refused("not confirmed: nothing was done")
 
 
 async def confirmed(call: Call, what: str, value: str, *, yes: bool, confirm: str | None) -> None:

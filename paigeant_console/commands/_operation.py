@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paigeant_core.operations import Action, Line, Operations, Pace, Plan, Report, Result, Running
     from paigeant_core.transports import Transport
 
-__all__ = ["carry_out", "decide", "verb"]
+__all__ = ["PREFLIGHT_LINES", "carry_out", "decide", "selected", "verb"]
 
 AT_ONCE: Final = 100
 """Workflows up to which an operation is done in one go; larger ones can be paused and aborted."""
@@ -293,11 +293,21 @@ async def _targets(call: Call, transport: Transport, operations: Operations, act
     if isinstance(action, Undo):
         return await operations.touched(action.operation_id)
     if order.where is not None:
-        return await _selected(call, transport, order.where)
+        return await selected(call, transport, order.where)
     return [await operations.resolve(prefix) for prefix in order.ids or ()]
 
 
-async def _selected(call: Call, transport: Transport, where: str) -> list[str]:
+async def selected(call: Call, transport: Transport, where: str) -> list[str]:
+    """The workflows that a query selects.
+
+    Args:
+        call: the command's.
+        transport: where.
+        where: the query.
+
+    Raises:
+        WorkflowNotFound: there is none.
+    """
     from paigeant_console.model.query import parse
     from paigeant_console.model.snapshot import read_rows
     from paigeant_core.errors import WorkflowNotFound

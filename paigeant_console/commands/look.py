@@ -86,6 +86,7 @@ def print_rows(call: Call, fold: Fold, rows: Sequence[Row], now: float) -> None:
     """
     from paigeant_console.human import age, since, text
     from paigeant_console.safe_text import joined, literal, safe
+    from paigeant_core.clock import rfc3339
 
     shown = _id_cells([row.correlation_id for row in rows]) if call.out.width is not None else None
     lines = []
@@ -93,6 +94,8 @@ def print_rows(call: Call, fold: Fold, rows: Sequence[Row], now: float) -> None:
         headers = row.headers
         stuck = fold.stuck(row, now)
         error = f"{row.error['type']}: {row.error['message']}" if row.error else ""
+        if row.erased_at:
+            error = f"erased at {rfc3339(row.erased_at)}"
         lines.append(
             [
                 safe(row.correlation_id[:shown]),
@@ -223,6 +226,9 @@ def _facts(fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, asc
         fact("id", safe(document["correlation_id"])),
         fact("state", safe(document["state"]), literal(" for "), age(now - row.since)),
     ]
+    if erased := document.get("erased_at"):
+        by = [literal(" by "), safe(row.held_by)] if row.held_by else []
+        facts.append(fact("erased", moment(erased), *by, literal(": its messages, and what was said of it, are gone")))
     if row.runner:
         facts.append(fact("worker", safe(row.runner)))
     found = explain(fold, row, now, ascii_only=ascii_only)

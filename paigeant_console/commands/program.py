@@ -50,6 +50,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "restore": ("operate", "restore"),
     "insert": ("operate", "insert"),
     "undo": ("operate", "undo"),
+    "erase": ("erase", "erase"),
 }
 """Every command: its module and the function there."""
 

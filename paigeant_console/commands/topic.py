@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paigeant_console.commands._call import Call, command
-from paigeant_console.commands._confirm import ask, confirmed, on_terminal
+from paigeant_console.commands._confirm import confirmed_twice
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -34,7 +34,7 @@ def topic(
     Workers have to be stopped before: they would begin the topic anew.
     """
     from paigeant_console.runner import run
-    from paigeant_core.errors import ConfigError, Refused, WorkflowNotFound
+    from paigeant_core.errors import ConfigError, WorkflowNotFound
 
     if order != "delete":
         raise ConfigError("write topic delete; --topic says which")
@@ -53,18 +53,8 @@ def topic(
             if dry_run:
                 _tell(call, name, lost, deleted=False)
                 return ExitCode.OK
-            await confirmed(call, f"delete topic {name} with all that it has", name, yes=yes, confirm=confirm)
-            if confirm is None:
-                if not on_terminal():
-                    raise Refused(f"not confirmed: give --confirm {name} too; it asks twice")
-                if await ask(f"Nothing brings it back. Type the topic's name, {name}: ") != name:
-                    raise Refused("not confirmed: nothing was done")
-            elif confirm != name:
-                raise Refused(f"not confirmed: --confirm must be {name}")
-            elif not yes and not on_terminal():
-                raise Refused("not confirmed: give --yes too; it asks twice")
-            elif not yes and (await ask(f"delete topic {name}? [y/N] ")).lower() not in ("y", "yes"):
-                raise Refused("not confirmed: nothing was done")
+            what = f"delete topic {name} with all that it has"
+            await confirmed_twice(call, what, name, "the topic's name", yes=yes, confirm=confirm)
             await call.operations(transport).delete_topic(reason=reason or "")
         _tell(call, name, lost, deleted=True)
         return ExitCode.OK

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
+from paigeant_core.erasure import is_marker
 from paigeant_core.journal import Kind, Record
 
 __all__ = ["KEPT_BYTES", "BodyCache"]
@@ -40,6 +41,8 @@ class BodyCache:
         bodies, quarantined = self._bodies, Kind.QUARANTINED
         for record in records:
             body = record.body
+            if body is None and is_marker(record):
+                self._used -= len(bodies.pop(record.headers.correlation_id, b""))
             if body is None or not record.state or record.kind == quarantined:
                 continue
             key = record.headers.correlation_id

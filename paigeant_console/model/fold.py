@@ -17,6 +17,7 @@ import msgspec
 
 from paigeant_console.model.trust import UNSIGNED, UNVERIFIED
 from paigeant_core.clock import rfc3339
+from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
@@ -60,6 +61,7 @@ class _Trouble:
 
     __slots__ = (
         "due_at",
+        "erased_at",
         "error",
         "held_by",
         "lost",
@@ -76,6 +78,7 @@ class _Trouble:
         self.error: dict[str, str] | None = None
         self.reason = ""
         self.due_at = ""
+        self.erased_at = 0.0
         self.running: Holding | None = None
         self.runner = ""
         self.held_by = ""
@@ -189,6 +192,11 @@ class Row:
     def due_at(self) -> str:
         """When it comes back from a delay, RFC 3339; empty: no delay."""
         return self._trouble.due_at
+
+    @property
+    def erased_at(self) -> float:
+        """When its contents were erased, seconds since the Unix epoch; 0: they were not."""
+        return self._trouble.erased_at
 
     @property
     def running(self) -> Holding | None:
@@ -382,6 +390,9 @@ class Fold:
             self._settle(row, kind)
         if kind not in _QUIET:
             self._explain(row, record)
+            if is_marker(record):
+                row.name = row.labels = ""
+                row.trouble().erased_at = record.at
         if record.worker:
             self._time(record)
         if reshaped and record.body is not None and kind != _QUARANTINED:
@@ -558,6 +569,7 @@ class Fold:
         """The row as ``list --json`` shows it."""
         headers = row.headers
         finished = row.base == State.COMPLETED
+        erased = {"erased_at": rfc3339(row.erased_at)} if row.erased_at else {}
         return {
             "schema": 1,
             "correlation_id": headers.correlation_id,
@@ -577,6 +589,7 @@ class Fold:
             "updated_at": rfc3339(row.at),
             "error": row.error,
             "trust": trust_of(row),
+            **erased,
         }
 
 

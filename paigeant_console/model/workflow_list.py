@@ -365,6 +365,9 @@ def why(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) ->
     """Why a workflow stands where it stands, in one line; nothing where there is nothing to say."""
     if stuck is not None and stuck != "backoff" and stuck in STUCK:
         return [(STUCK[stuck], "warn")]
+    if row.erased_at:
+        by = [(literal(" by "), "dim"), (shown(row.held_by, limit, ascii_only=ascii_only), "")] if row.held_by else []
+        return [(literal("erased"), "warn"), *by]
     if row.state in (State.COMPLETED, State.RUNNING, State.QUEUED, State.COMPENSATING):
         return []
     style = look(row.state).style

@@ -14,6 +14,7 @@ from paigeant_core.operations.again import Replay, Retry
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold, Release, Restore, Undo
 from paigeant_core.operations.audit import MAX_REASON, default_operator
 from paigeant_core.operations.bus import Operations
+from paigeant_core.operations.erasing import Erasure
 from paigeant_core.operations.log import OperationState, OperationStatus, Pace
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.run import Running
@@ -26,6 +27,7 @@ __all__ = [
     "Cancel",
     "Compensate",
     "DeadLetter",
+    "Erasure",
     "Hold",
     "Insert",
     "Line",

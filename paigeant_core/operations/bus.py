@@ -16,6 +16,7 @@ from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward, said
 from paigeant_core.operations.approval import Approvals
 from paigeant_core.operations.audit import checked, default_operator
+from paigeant_core.operations.erasing import Erasing
 from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.standing import Standing, standing_of
@@ -35,7 +36,7 @@ _STAYS = frozenset({"hold", "cancel", "dead-letter"})
 """Operations after which nothing is run."""
 
 
-class Operations(Approvals):
+class Operations(Erasing, Approvals):
     """Acts on the workflows of one topic, on behalf of one operator.
 
     Args:

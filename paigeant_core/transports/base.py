@@ -22,6 +22,7 @@ from paigeant_core.transports.types import (
     BrokerInfo,
     Capabilities,
     Consumer,
+    Erased,
     Finding,
     QueueStatus,
     Settled,
@@ -240,6 +241,23 @@ class Transport(LowLevel):
         """Take away all that a topic has: queues, journal, parked messages, audit, everything.
 
         Nobody should work on it: a worker or a dispatcher begins it anew.
+        """
+
+    @abstractmethod
+    async def erase(self, topic: str, marker: Record, *, expect: str) -> Erased:
+        """Take away what the topic has of a workflow that waits for no worker: its messages, and what was said of it.
+
+        ``marker`` stays, and fences: a late result is refused and not kept, and the ID stays taken. What cannot
+        be taken away is shown to nobody any more, and told in the answer. The audit and the log of operations
+        are left as they are.
+
+        Args:
+            topic: where.
+            marker: made by :func:`paigeant_core.erasure.marker`.
+            expect: as for :meth:`operate`.
+
+        Returns:
+            With ``SUPERSEDED`` where it moved meanwhile, or waits for a worker; nothing was done then.
         """
 
     @abstractmethod

@@ -31,6 +31,25 @@ class Settled(StrEnum):
     """A worker has the message, and it was asked to be left alone then: nothing was published."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """What a broker did to erase a workflow, and what it could not.
+
+    Attributes:
+        settled: whether it was done, see :class:`Settled`.
+        records: journal records that are gone, or shown without their contents from now on.
+        parked: dead, held and quarantined messages of it, likewise.
+        remains: where its bytes still are, in words; empty: nowhere.
+        until: when the last of them are due to go, seconds since the Unix epoch; None: there are none.
+    """
+
+    settled: Settled
+    records: int = 0
+    parked: int = 0
+    remains: tuple[str, ...] = ()
+    until: float | None = None
+
+
 @dataclass(slots=True, kw_only=True)
 class Delivery:
     """One copy of a message that a worker holds.

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 import pytest
 
 from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Connect, PutRaw, TransportContract
+from tests.transports.erasing import ErasingContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
 from tests.transports.verbs import VerbsContract
 
 
-class TestMemory(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract):
+class TestMemory(
+    TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract, ErasingContract
+):
     """The contracts on the in-memory broker."""
 
     @pytest.fixture
@@ -34,3 +42,29 @@ class TestMemory(TransportContract, OperationsContract, VerbsContract, PausesCon
                 state.put(activity, raw)
 
         return put
+
+    async def on_broker(self, transport: Transport, topic: str) -> bytes:
+        assert isinstance(transport, MemoryTransport)
+        with transport.broker.topic(topic) as state:
+            return b"\n".join(reached(state, set()))
+
+
+def reached(value: Any, seen: set[int]) -> Iterator[bytes]:
+    """All bytes and texts that can be reached from an object of ours."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    if isinstance(value, bytes | msgspec.Raw):
+        yield bytes(value)
+    elif isinstance(value, str):
+        yield value.encode()
+    elif isinstance(value, dict):
+        for item in [*value, *value.values()]:
+            yield from reached(item, seen)
+    elif isinstance(value, list | tuple | set | frozenset | deque):
+        for item in value:
+            yield from reached(item, seen)
+    elif type(value).__module__.startswith("paigeant_core"):
+        slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
+        for name in [*slots, *getattr(value, "__struct_fields__", ()), *getattr(value, "__dict__", ())]:
+            yield from reached(getattr(value, name, None), seen)

@@ -49,6 +49,7 @@ from paigeant_core.transports.rabbitmq.topology import RUNGS, STREAMS, WORK, Nam
 from paigeant_core.transports.types import START, Delivery, Settled, WorkerInfo
 from tests.servers import RabbitServer, SharedServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
+from tests.transports.erasing import ErasingContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
@@ -90,7 +91,9 @@ def put_raw(channel: Channel) -> PutRaw:
     return put
 
 
-class TestContract(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract):
+class TestContract(
+    TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract, ErasingContract
+):
     """The contract on RabbitMQ."""
 
     @pytest.fixture

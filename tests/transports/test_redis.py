@@ -46,6 +46,7 @@ from paigeant_core.transports.redis.settling import BATCH, BATCH_BYTES, chunks
 from paigeant_core.transports.types import Delivery, Settled, WorkerInfo
 from tests.servers import RedisServer, free_port
 from tests.transports.contract import Connect, Hands, PutRaw, TransportContract, until
+from tests.transports.erasing import ErasingContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
@@ -89,7 +90,7 @@ def server() -> Iterator[RedisServer]:
         yield private
 
 
-class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract):
+class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract, ErasingContract):
     """The contract on a Redis server."""
 
     @pytest.fixture
@@ -111,6 +112,23 @@ class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesCont
             return all(consumer._pump._paused == paused for consumer in consumers)
 
         await until(known, "a worker never heard of the pause")
+
+    async def on_broker(self, transport: Transport, topic: str) -> bytes:
+        assert isinstance(transport, RedisTransport)
+        reader = transport._lines
+        found: list[bytes] = []
+        for key in await reader.one(("KEYS", "*" + Keys(topic).prefix.replace("{", "\\{") + "*")):
+            kind = await reader.one(("TYPE", key))
+            read = {
+                b"stream": ("XRANGE", key, "-", "+"),
+                b"hash": ("HGETALL", key),
+                b"zset": ("ZRANGE", key, 0, -1),
+                b"set": ("SMEMBERS", key),
+                b"string": ("GET", key),
+            }
+            found += [key, repr(await reader.one(read[kind])).encode()]
+        assert len(found) > 4
+        return b"\n".join(found)
 
 
 async def dispatch(transport: Transport, topic: str, *steps: str, **options: Any) -> str:

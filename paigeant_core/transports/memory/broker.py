@@ -16,13 +16,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from paigeant_core.clock import Clock, ManualClock, SystemClock
+from paigeant_core.erasure import stripped
 from paigeant_core.errors import DuplicateWorkflow
 from paigeant_core.journal import ENDED, Record
 from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES
 from paigeant_core.message import Headers
 from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transition import Deadline, Place, Transition
-from paigeant_core.transports.types import Delivery, Holding, Settled, WorkerInfo, worker_record
+from paigeant_core.transports.types import Delivery, Erased, Holding, Settled, WorkerInfo, worker_record
 
 _FOREVER = 3600.0
 _RECORD_OVERHEAD = 400
@@ -54,6 +55,8 @@ class Workflow:
     """What was asked last of a step that ran; it counts while ``id`` is its own."""
     mark: str = ""
     """Of the signed records of where it stands, see :attr:`Transition.mark`."""
+    erased: bool = False
+    """Nothing of it is kept any more, whatever a late worker brings."""
     due: int = 0
     """Which of its timers counts; an older one in the heap does not."""
 
@@ -159,6 +162,26 @@ class Topic:
             self.set_timer(workflow, workflow_id, transition.deadline.delay, transition.deadline)
         return Settled.DONE
 
+    def erase(self, marker: Record, expect: str) -> Erased:
+        """See :meth:`Transport.erase`."""
+        workflow = self.workflows.get(marker.headers.correlation_id)
+        if workflow is None or workflow.id != expect or workflow.place in (Place.WORK, Place.DELAYED):
+            return Erased(settled=Settled.SUPERSEDED)
+        positions = workflow.positions
+        for position in positions:
+            old = self.journal[position - self.first]
+            self.bytes -= len(old.body or b"")
+            self.journal[position - self.first] = stripped(old)
+        parked = workflow.place is not Place.NOWHERE
+        # The deadline of a hold has the message too.
+        self.timers = [timer for timer in self.timers if timer[2] != marker.headers.correlation_id]
+        heapq.heapify(self.timers)
+        self.workflows[marker.headers.correlation_id] = Workflow(
+            marker.id, Place.NOWHERE, marker, [*positions], mark=workflow.mark, erased=True
+        )
+        self.append(marker)
+        return Erased(settled=Settled.DONE, records=len(positions), parked=int(parked))
+
     def request(self, asked: Record, expect: str) -> Settled:
         """Keep what was asked of the step that a workflow stands at, if it is at ``expect``."""
         workflow = self.workflows.get(asked.headers.correlation_id)
@@ -168,6 +191,11 @@ class Topic:
         workflow.asked = asked
         self.append(asked)
         return Settled.DONE
+
+    def is_erased(self, record: Record) -> bool:
+        """Whether the workflow of ``record`` was erased."""
+        workflow = self.workflows.get(record.headers.correlation_id)
+        return workflow is not None and workflow.erased
 
     def asked(self, headers: Headers) -> Record | None:
         """What the step that ``headers`` ask for has to heed; None: nothing."""

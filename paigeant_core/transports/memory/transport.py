@@ -27,6 +27,7 @@ from paigeant_core.transports.types import (
     Consumer,
     Copy,
     Delivery,
+    Erased,
     Finding,
     Holding,
     Level,
@@ -223,6 +224,11 @@ class MemoryTransport(Transport):
         """See :meth:`Transport.delete_topic`."""
         self.broker.delete(topic)
 
+    async def erase(self, topic: str, marker: Record, *, expect: str) -> Erased:
+        """See :meth:`Transport.erase`; nothing remains."""
+        with self.broker.topic(topic, wake=True) as state:
+            return state.erase(marker, expect)
+
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         with self.broker.topic(topic) as state:
@@ -296,7 +302,7 @@ class MemoryConsumer(Consumer):
             if delivery.message is not None and (asked := state.asked(delivery.message.headers)) is not None:
                 transition, expect = heed(transition, asked), asked.id
             settled = state.apply(transition, expect)
-            if settled is Settled.SUPERSEDED:
+            if settled is Settled.SUPERSEDED and not state.is_erased(transition.record):
                 state.append(moves.superseded(transition))
             # The workflow's current copy is gone by now, unless this was another one.
             if not entry.gone and (settled is not Settled.DONE or entry.owner is self._claimant):

@@ -12,6 +12,7 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 
+from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import ConnectError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Record
@@ -39,9 +40,10 @@ class Known:
         state: of that record.
         last: where it stands.
         at: when.
+        erased: the ID of the record that says that it was erased; empty: it was not.
     """
 
-    __slots__ = ("at", "epoch", "id", "last", "offsets", "stands", "state")
+    __slots__ = ("at", "epoch", "erased", "id", "last", "offsets", "stands", "state")
 
     def __init__(self) -> None:
         self.offsets: array[int] = array("Q")
@@ -51,6 +53,7 @@ class Known:
         self.state = ""
         self.last = -1
         self.at = 0.0
+        self.erased = ""
 
     @property
     def order(self) -> tuple[int, float]:
@@ -115,7 +118,9 @@ class Index:
         for offset in sorted(messages):
             record = wire.record_of(messages[offset], (positions or {}).get(offset))
             if record is not None:
-                found.append(record)
+                known = self.workflows.get(record.headers.correlation_id)
+                hidden = known is not None and known.erased not in ("", record.id)
+                found.append(stripped(record) if hidden else record)
         return found
 
     async def close(self) -> None:
@@ -201,9 +206,16 @@ class Index:
             known.id = known.stands = record.id
             known.epoch, known.state = headers.epoch, record.state
             known.last, known.at = offset, record.at
+            if is_marker(record):
+                known.erased = record.id
         elif not record.state and headers.message_id == known.stands and wish_of(record):
             # Of two operators the second has to look again, whatever the first one did.
             known.id = record.id
+
+    def count(self, correlation_id: str) -> int:
+        """How many records there were of a workflow, as far as it was asked for."""
+        known = self.workflows.get(correlation_id)
+        return 0 if known is None else len(known.offsets)
 
     def newest_first(self) -> Iterator[tuple[str, Known]]:
         """The workflows, the one whose last word came last first."""

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
+from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Record
@@ -169,6 +170,7 @@ class Fence(Mirror):
         booted_at: when it was last found that the broker had been restarted.
         paused: the activities that are paused.
         schemas: what was announced last of the payloads of activities; may be empty.
+        erased: the workflows that were erased, each with the ID of the record that says so.
         listeners: called when one was paused or resumed.
     """
 
@@ -179,6 +181,7 @@ class Fence(Mirror):
         self.booted_at = 0.0
         self.paused: dict[str, Pause] = {}
         self.schemas: dict[str, bytes] = {}
+        self.erased: dict[str, str] = {}
         self.listeners: set[Callable[[], None]] = set()
 
     async def look_for_restart(self, now: float) -> None:
@@ -227,6 +230,7 @@ class Fence(Mirror):
         self._asked.clear()
         self.paused.clear()
         self.schemas.clear()
+        self.erased.clear()
         self._tell()
 
     def note(self, record: Record, timer: str = "", offset: int = -1) -> None:
@@ -249,9 +253,16 @@ class Fence(Mirror):
             self._asked[headers.correlation_id] = record
             return
         self._asked.pop(headers.correlation_id, None)
+        if is_marker(record):
+            self.erased[headers.correlation_id] = record.id
         known = self._last.get(headers.correlation_id)
         if known is None or headers.epoch >= known.epoch:
             self._last[headers.correlation_id] = Intervention(headers.epoch, record.id, record.at, timer, offset)
+
+    def shown(self, record: Record) -> Record:
+        """``record`` as it may be shown: of a workflow that was erased, without its contents."""
+        erased = self.erased.get(record.headers.correlation_id)
+        return record if erased is None or erased == record.id else stripped(record)
 
     def _tell(self) -> None:
         for listener in list(self.listeners):

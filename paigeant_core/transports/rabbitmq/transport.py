@@ -14,15 +14,18 @@ from typing import ClassVar
 from urllib.parse import parse_qs
 
 from paigeant_core.clock import Clock
+from paigeant_core.erasure import ERASED
 from paigeant_core.errors import ConfigError, ConnectError, DuplicateWorkflow, PublishError, PublishUnknown
-from paigeant_core.journal import Record
+from paigeant_core.journal import ENDED, PARKED, Record
 from paigeant_core.message import PaigeantMessage
+from paigeant_core.names import QUARANTINE_PREFIX
 from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, version_of
 from paigeant_core.transports.rabbitmq.consumer import RabbitConsumer
+from paigeant_core.transports.rabbitmq.erasing import shown, told
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.marks import Marks
@@ -36,6 +39,7 @@ from paigeant_core.transports.types import (
     START,
     BrokerInfo,
     Capabilities,
+    Erased,
     Finding,
     QueueStatus,
     Settled,
@@ -230,11 +234,14 @@ class RabbitTransport(Transport):
         since = start if isinstance(start, float) else 0.0
         where = _begin_at(start)
         opened = self.clock.now()
+        fence = self.fence(names)
+        # Which workflows were erased is to be known before their records come by.
+        await fence.look()
         while True:
             try:
                 async with aclosing(self._read(names.journal, where, follow)) as batches:
                     async for batch in batches:
-                        records = [record for record in map(wire.record_of, batch) if record is not None]
+                        records = shown(fence, batch)
                         if since:
                             records = [record for record in records if record.at >= since]
                         if batch:
@@ -279,7 +286,9 @@ class RabbitTransport(Transport):
 
     async def newest(self, topic: str, limit: int) -> list[Record]:
         """See :meth:`Transport.newest`."""
-        queue = Names(topic).journal
+        names = Names(topic)
+        queue, fence = names.journal, self.fence(names)
+        await fence.look()
         found: deque[Record] = deque(maxlen=limit)
         try:
             end = await last_chunk(self._line, queue)
@@ -287,7 +296,7 @@ class RabbitTransport(Transport):
             start = max(0, (end or 0) - limit)
             async with aclosing(up_to_now(self._line, queue, start)) as batches:
                 async for batch in batches:
-                    found.extend(record for record in map(wire.record_of, batch) if record is not None)
+                    found.extend(shown(fence, batch))
         except Missing:
             return []
         return list(found)
@@ -379,6 +388,8 @@ class RabbitTransport(Transport):
         valid: dict[int, str] = {}
         looked = False
         for correlation_id, known in index.newest_first():
+            if known.erased:
+                continue
             current = journal.workflows.get(correlation_id)
             if current is not None and current.id:
                 if current.id == known.id:
@@ -417,8 +428,13 @@ class RabbitTransport(Transport):
 
         return await self._act(names, asked, expect, publish)
 
-    async def _act(self, names: Names, record: Record, expect: str, publish: Callable[[], Awaitable[None]]) -> Settled:
-        """Publish ``record`` under the lock that operators act under, if its workflow is still at ``expect``."""
+    async def _act(
+        self, names: Names, record: Record, expect: str, publish: Callable[[], Awaitable[None]], *, ended: bool = False
+    ) -> Settled:
+        """Publish ``record`` under the lock that operators act under, if its workflow is still at ``expect``.
+
+        With ``ended`` only if it waits for no worker.
+        """
         index, fence = self.journal_index(names), self.fence(names)
         # The long way through the journal before anybody is kept waiting.
         await index.catch_up()
@@ -426,14 +442,14 @@ class RabbitTransport(Transport):
         async with self._locks.hold(names.lock("operate")):
             await index.catch_up()
             known = index.workflows.get(record.headers.correlation_id)
-            current = known.id if known is not None else ""
+            current, state = (known.id, known.state) if known is not None else ("", "")
             if not current:
                 await self._catch_up_elsewhere(names)
                 last = self._elsewhere(names, record.headers.correlation_id)
-                current = last[1].id if last is not None else ""
+                current, state = (last[1].id, last[1].state) if last is not None else ("", "")
             if current == record.id:
                 return Settled.ALREADY
-            if current != expect:
+            if current != expect or (ended and state not in ENDED | PARKED):
                 return Settled.SUPERSEDED
             await publish()
             fence.note(record)
@@ -489,6 +505,26 @@ class RabbitTransport(Transport):
         for each in following:
             await each.close()
 
+    async def erase(self, topic: str, marker: Record, *, expect: str) -> Erased:
+        """See :meth:`Transport.erase`; a stream gives nothing up before its time, so its bytes are hidden alone."""
+        names = Names(topic)
+        correlation_id = marker.headers.correlation_id
+        await self.journal_index(names).catch_up()
+        await self._catch_up_elsewhere(names)
+        held = {name: self._index(names.stream(name)).count(correlation_id) for name in ("journal", *_ELSEWHERE)}
+        ids = self._ids.get(topic)
+        if _may_be_chosen(correlation_id) or (ids is not None and correlation_id in ids.known):
+            held["ids"] = 1
+        parked = [name for name in PLACES.values() if held[name]]
+
+        async def publish() -> None:
+            # Into each stream that holds something of it: there it goes no sooner than what it hides.
+            also = ("fence", *(f"{name}.{ERASED}" for name in parked))
+            await self._publisher.send([wire.plain(names, marker, also=also)])
+
+        settled = await self._act(names, marker, expect, publish, ended=True)
+        return told(settled, held, self.clock.now())
+
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         names = Names(topic)
@@ -526,6 +562,11 @@ class RabbitTransport(Transport):
         except Missing:
             return []
         return list(entries)
+
+
+def _may_be_chosen(correlation_id: str) -> bool:
+    """Whether a caller may have chosen it: those are in a stream, with the message that was dispatched."""
+    return not _OWN_ID.match(correlation_id) and not correlation_id.startswith(QUARANTINE_PREFIX)
 
 
 def _consumer_timeout_in(query: str) -> float:

@@ -16,6 +16,7 @@ from paigeant_core.transports.redis.scripts import (
     ASK,
     BACK,
     CLAIM,
+    ERASE,
     JOIN,
     LATE,
     LEAVE,
@@ -133,6 +134,23 @@ def ask(keys: Keys, asked: Record, expect: str) -> Command:
     return ASK(
         [keys.journal, keys.workflow(headers.correlation_id)],
         [asked.id, expect, headers.message_id, asked.encode_meta()],
+    )
+
+
+def erase(keys: Keys, marker: Record, expect: str) -> Command:
+    """Erase a workflow."""
+    headers = marker.headers
+    return ERASE(
+        [keys.journal, keys.delayed, keys.workflow(headers.correlation_id), keys.dead, keys.held, keys.quarantine],
+        [
+            headers.correlation_id,
+            expect,
+            marker.id,
+            marker.encode_meta(),
+            marker.state,
+            headers.epoch,
+            round(PARKED_AGE * 1000),
+        ],
     )
 
 

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from redis.exceptions import ResponseError
 
 from paigeant_core.clock import Clock
 from paigeant_core.errors import DuplicateWorkflow, PublishUnknown, Unsupported
 from paigeant_core.journal import Record
+from paigeant_core.limits import JOURNAL_AGE, PARKED_AGE
 from paigeant_core.names import new_id
 from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Place, Transition
@@ -20,13 +21,14 @@ from paigeant_core.transports.base import Transport
 from paigeant_core.transports.redis import observe
 from paigeant_core.transports.redis.connection import Endpoint, LineLost, Lines
 from paigeant_core.transports.redis.consumer import RedisConsumer
-from paigeant_core.transports.redis.encoding import Move, ask, move
+from paigeant_core.transports.redis.encoding import Move, ask, erase, move
 from paigeant_core.transports.redis.examine import examine
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import AUDIT, SWITCH, Command
 from paigeant_core.transports.types import (
     START,
     BrokerInfo,
+    Erased,
     Finding,
     QueueStatus,
     Settled,
@@ -39,6 +41,10 @@ OLDEST = (6, 2)
 _VERSION = re.compile(r"(\d+)\.(\d+)")
 _OPERATED = (Settled.DONE, Settled.ALREADY, Settled.SUPERSEDED, Settled.SUPERSEDED, Settled.CLAIMED)
 """What the answers of a move and of a request mean to an operator."""
+_BLOCKS = (
+    "no command that reads a stream gives it any more, but the bytes of deleted entries lie in memory, snapshot and "
+    "append-only file until all entries of their block (4 KiB, or 100 entries) are trimmed"
+)
 _FACTS = ("redis_mode", "maxmemory_policy", "maxmemory_human", "used_memory_human", "aof_enabled", "os")
 
 
@@ -211,6 +217,24 @@ class RedisTransport(Transport):
         await observe.delete_all(self._lines, self.keys(topic))
         self._known = {known for known in self._known if known[0] != topic}
 
+    async def erase(self, topic: str, marker: Record, *, expect: str) -> Erased:
+        """See :meth:`Transport.erase`; what Redis has deleted of a stream lies in its memory until the block goes."""
+        answer = await self._sent(erase(self.keys(topic), marker, expect))
+        code, records, parked = answer
+        if isinstance(code, ResponseError):
+            raise self._endpoint.refused(code)
+        settled = _OPERATED[int(code)]
+        if settled is not Settled.DONE:
+            return Erased(settled=settled)
+        kept = PARKED_AGE if parked else JOURNAL_AGE
+        return Erased(
+            settled=settled,
+            records=int(records),
+            parked=int(parked),
+            remains=(_BLOCKS,),
+            until=self.clock.now() + kept,
+        )
+
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         return await self._keep(self.keys(topic).audit, entry, follows)
@@ -241,14 +265,17 @@ class RedisTransport(Transport):
         """Carry out one move, once however often it is sent."""
         return await self._once(move(keys, [item]))
 
-    async def _once(self, command: Command) -> int:
+    async def _sent(self, command: Command) -> Any:
         try:
-            answer = await self._lines.one(command)
+            return await self._lines.one(command)
         except LineLost as error:
             self._known.clear()
             if error.sent:
                 raise PublishUnknown(f"{error}; whether it was done is not known") from None
             raise
+
+    async def _once(self, command: Command) -> int:
+        answer = await self._sent(command)
         (code,) = answer if isinstance(answer, list) else (answer,)
         if isinstance(code, ResponseError):
             raise self._endpoint.refused(code)
