@@ -91,7 +91,7 @@ def check_against(schemas: Mapping[str, bytes], activity: str, payload: bytes) -
     except Exception:  # noqa: BLE001 - what others wrote as a schema may break the check anywhere
         return f"whether the payload fits the model of {activity} could not be found out: its worker will"
     if broken:
-        raise NotEligible(f"the payload would not fit the model of {activity}: {broken}")
+        raise NotEligible(f"{broken}, by the payload model of {activity}")
     return ""
 
 

@@ -124,6 +124,7 @@ class Confirmation:
         eligible: how many it will be tried on.
         typed: texts of which one has to be typed; empty: `y` is enough.
         command: the command line that does the same.
+        why: why nothing can be done, where there is one target alone; it is shown in full.
     """
 
     title: Sequence[Span]
@@ -133,6 +134,7 @@ class Confirmation:
     eligible: int
     typed: tuple[str, ...]
     command: str
+    why: SafeText | None = None
 
 
 def effect_of(action: Action) -> SafeText:
@@ -187,7 +189,8 @@ def confirmation_of(plan: Plan, target: Target, *, pace: Pace | None = None, asc
     if pace:
         facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])
     rows = [_row(line, action, ascii_only) for line in sorted(plan.lines, key=lambda line: line.eligible)]
-    return Confirmation(title, effect_of(action), rows, facts, eligible, typed, command)
+    why = shown(plan.lines[0].why, 400, ascii_only=ascii_only) if not eligible and len(plan.lines) == 1 else None
+    return Confirmation(title, effect_of(action), rows, facts, eligible, typed, command, why)
 
 
 def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:

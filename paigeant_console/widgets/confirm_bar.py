@@ -9,8 +9,8 @@ from typing import ClassVar, Final
 from textual import events
 
 from paigeant_console.model.confirmation import Confirmation
-from paigeant_console.model.text import Span, clip, wrap_words
-from paigeant_console.safe_text import literal
+from paigeant_console.model.text import Span, clip, spans_width, wrap_words
+from paigeant_console.safe_text import joined, literal
 from paigeant_console.widgets.keys import action_of
 from paigeant_console.widgets.span_lines import Line, SpanLines
 
@@ -123,6 +123,9 @@ class ConfirmBar(SpanLines):
         lines += [[(line, "")] for line in wrap_words(asked.effect, max(20, width), 2)]
         rows = asked.rows
         lines.extend(rows[self._top : self._top + TARGETS])
+        if asked.why and spans_width(rows[0]) > width:
+            why = wrap_words(asked.why, max(20, width - 2), 4)
+            lines += [[(joined((literal("  "), line)), "error")] for line in why]
         if len(rows) > TARGETS:
             below = len(rows) - self._top - TARGETS
             lines.append([(literal(f"  {self._top:,} more above, {below:,} below (j k)"), "dim")])

@@ -95,7 +95,7 @@ def test_an_edited_payload_that_breaks_the_activitys_model_is_refused(three: Cli
         done = three(*words, "--reason", "x", "--yes", "--json").ended(1)
         *results, summary = done.documents
         assert {(found["outcome"], found["reason"]) for found in results} == {
-            ("skipped", f"the payload would not fit the model of a: {rule}")
+            ("skipped", f"{rule}, by the payload model of a")
         }
         assert summary["done"] == 0
         assert "hunter2" not in done.out + done.err

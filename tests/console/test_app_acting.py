@@ -240,6 +240,37 @@ async def test_replay_with_an_edited_payload(tmp_path: Path) -> None:
         await opened.shows("replay: 1 done")
 
 
+@pytest.mark.parametrize("key", ["p", "e"])
+async def test_an_edited_payload_that_breaks_the_activitys_model_is_not_taken(tmp_path: Path, key: str) -> None:
+    story = sample_story()
+    card = b'{"properties":{"card":{"properties":{"expires":{"maxLength":7}}}}}'
+    story._do(story.transport().announce(story.topic, {"process-payment": card}))
+    records = story.records()
+    async with console(story, tmp_path) as opened:
+        await opened.press("4", "G", "enter")
+        await opened.until(lambda: bool(opened.screen.page.names()), "the history")
+        form = opened.screen.replay_form
+        form._edit = lambda text: text.replace("2024-01", "August 2029")
+        await opened.press("R")
+        await opened.until(lambda: form.asking == "replay", "the form")
+        await opened.press(key)
+        if key == "p":
+            await opened.until(lambda: form.asking == "payload", "the editor")
+            form.editor.text = form.editor.text.replace("2024-01", "August 2029")
+            await opened.press("ctrl+s")
+        assert "with the payload you edited" in opened.text()
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.prompt.asking, "the reason")
+        await opened.type("new card")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        assert opened.screen.confirm_bar.confirmation.eligible == 0
+        assert "payload.card.expires must have a length of at most 7, by the payload model of" in opened.text()
+        await opened.press("y", "escape")
+        await opened.shows("replay: nothing was done")
+        assert story.records() == records
+
+
 async def test_replay_from_an_earlier_step(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:

@@ -118,7 +118,7 @@ class SchemasContract:
             for action, workflow, rule in edits:
                 plan = await operations.plan(action, [workflow], reason="a test")
                 (line,) = plan.lines
-                assert (line.eligible, line.why) == (False, f"the payload would not fit the model of charge: {rule}")
+                assert (line.eligible, line.why) == (False, f"{rule}, by the payload model of charge")
                 (result,) = (await operations.execute(plan)).results
                 assert (result.outcome, result.reason) == ("skipped", line.why)
                 assert len(await console.history(topic, workflow)) == length[workflow]
