@@ -235,10 +235,10 @@ class RabbitTransport(Transport):
         where = _begin_at(start)
         opened = self.clock.now()
         fence = self.fence(names)
-        # Which workflows were erased is to be known before their records come by.
-        await fence.look()
         while True:
             try:
+                # Which workflows were erased is to be known before their records come by.
+                await fence.look()
                 async with aclosing(self._read(names.journal, where, follow)) as batches:
                     async for batch in batches:
                         records = shown(fence, batch)
