@@ -48,6 +48,7 @@ class FilteringScreen(ConsoleScreen):
             literal("/"),
             self._filtered,
             value=self._text,
+            selected=True,
             placeholder=self.example,
             complete=complete_query,
             changed=self._try_filter,

@@ -42,6 +42,8 @@ class _Question:
     rows: Callable[[int], None] | None = None
     before: list[str] = field(default_factory=list)
     place: int = 0
+    selected: bool = False
+    """What stands there gives way to what is typed."""
 
 
 class Prompt(SpanLines):
@@ -139,6 +141,7 @@ class Prompt(SpanLines):
         done: Callable[[str | None], None],
         *,
         value: str = "",
+        selected: bool = False,
         placeholder: SafeText = EMPTY,
         complete: Callable[[str], str | None] | None = None,
         changed: Callable[[str], Line] | None = None,
@@ -151,6 +154,7 @@ class Prompt(SpanLines):
             label: what for.
             done: called with the line, or with None where it was cancelled.
             value: what stands there at first.
+            selected: what stands there gives way to the first character; a key that moves the cursor keeps it.
             placeholder: shown while nothing does.
             complete: gives the whole of what was begun, or None.
             changed: called with what was typed; its spans stand at the end of the line.
@@ -163,6 +167,7 @@ class Prompt(SpanLines):
         question = _Question(label, done, remember, value, len(value))
         question.placeholder, question.complete, question.changed, question.rows = placeholder, complete, changed, rows
         question.before, question.place = before, len(before)
+        question.selected = selected and bool(value)
         self._question = question
         if changed is not None:
             question.note = changed(value)
@@ -221,11 +226,16 @@ class Prompt(SpanLines):
         question = self._question
         if question is None:
             return
-        value, at = question.value, question.at
         if event.key in ("up", "down"):
             self._arrow(-1 if event.key == "up" else 1)
-        elif event.character is not None and event.is_printable:
-            self._edit(value[:at] + event.character + value[at:], at + 1)
+            return
+        typed = event.character is not None and event.is_printable
+        value, at = question.value, question.at
+        if question.selected and (typed or event.key in ("backspace", "delete")):
+            value, at = "", 0
+        question.selected = False
+        if typed:
+            self._edit(f"{value[:at]}{event.character}{value[at:]}", at + 1)
         elif event.key == "backspace":
             self._edit(value[: max(0, at - 1)] + value[at:], max(0, at - 1))
         elif event.key in ("delete", "ctrl+d"):
@@ -259,7 +269,9 @@ class Prompt(SpanLines):
         question = self._question
         if question is not None and text:
             line = text.splitlines()[0]
-            self._edit(question.value[: question.at] + line + question.value[question.at :], question.at + len(line))
+            value, at = ("", 0) if question.selected else (question.value, question.at)
+            question.selected = False
+            self._edit(value[:at] + line + value[at:], at + len(line))
 
     def _arrow(self, step: int) -> None:
         question = self._question
@@ -313,7 +325,7 @@ class Prompt(SpanLines):
         before, after = question.value[: question.at], question.value[question.at :]
         spans = [(joined((question.label, _SPACE)), "strong")]
         shown = _tail(before, max(1, room - 2))
-        spans.append((shown, ""))
+        spans.append((shown, "tab" if question.selected else ""))
         whole = self._completion()
         if whole is not None:
             rest = whole[len(question.value) :]

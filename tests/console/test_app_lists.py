@@ -101,6 +101,25 @@ async def test_a_filter_that_is_half_typed_leaves_the_last_one(tmp_path: Path) -
         assert len(opened.screen.table.source) == 9
 
 
+async def test_a_new_filter_takes_the_place_of_the_old_one_or_goes_on_from_it(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        for typed, query in (
+            (["state:dead"], "state:dead"),
+            (["onboarding"], "onboarding"),  # typed over it
+            ([None, " state:dead"], "onboarding state:dead"),  # behind it, once the cursor was moved
+        ):
+            await opened.press("/")
+            for text in typed:
+                if text is None:
+                    await opened.press("end")
+                else:
+                    await opened.type(text)
+            await opened.press("enter")
+            assert opened.screen._text == query
+        await opened.press("/", "backspace", "enter")
+        assert opened.screen._text == ""
+
+
 async def test_arrows_move_in_the_list_while_the_filter_is_typed(tmp_path: Path) -> None:
     async with console(sample_story(), tmp_path) as opened:
         await opened.press("/")
