@@ -1,5 +1,6 @@
 #!/bin/sh
-# Makes sure that the programs which the tests start are installed: redis-server, rabbitmq-server, tmux and Chromium.
+# Makes sure that the programs which the tests start are installed: redis-server, rabbitmq-server, tmux, ssh-agent and
+# Chromium.
 # As root on Debian and Ubuntu it installs what is missing; elsewhere it says what to install, and exits with 2.
 # No daemon has to run: the tests start private servers of their own.
 set -eu
@@ -12,6 +13,7 @@ list_missing() {
     for program in redis-server rabbitmq-server tmux; do
         command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
     done
+    command -v ssh-agent >/dev/null 2>&1 || missing="$missing openssh-client"
     # Ubuntu's has another name, and its package needs snap: there it is installed by hand.
     command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1 || missing="$missing chromium"
 }
