@@ -251,7 +251,29 @@ def _without_secrets(body: bytes, redacted: set[str]) -> bytes:
         if message.delegation is not None:
             message.delegation = message.delegation.summary()
     _redact(payload, "", redacted)
+    for number, step in enumerate(message.routing_slip.itinerary):
+        _redact(step.arguments, f"itinerary.{number}.arguments", redacted)
+    if any(map(_holds_secrets, message.records)):
+        message.records = []
+        redacted.add("records")
     return message.encode()
+
+
+def _holds_secrets(record: str) -> bool:
+    """Whether a signed record holds step arguments that look like a secret, or cannot be read.
+
+    It holds those of every step, done or to do, and cannot be changed: it would be refused.
+    """
+    try:
+        claims = msgspec.json.decode(base64.urlsafe_b64decode(record.split(".")[1] + "=="))
+        steps = [*claims.get("slip", {}).get("itinerary", ()), *claims.get("ins", ())]
+        found: set[str] = set()
+        for step in steps:
+            if isinstance(step, dict):
+                _redact(step.get("arguments"), "", found)
+    except (IndexError, ValueError, TypeError, AttributeError):
+        return True
+    return bool(found)
 
 
 def _redact(value: Any, path: str, redacted: set[str], *, inside: bool = False) -> None:

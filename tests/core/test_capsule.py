@@ -11,6 +11,8 @@ from paigeant_core.activity import ActivityContext
 from paigeant_core.capsule import REDACTED, Capsule, adopt, export
 from paigeant_core.errors import InvalidMessage, WorkflowNotFound
 from paigeant_core.operations import Operations, Retry
+from paigeant_core.routing import Step
+from paigeant_core.security.keys import SigningKey
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Hands, until
 
@@ -54,6 +56,38 @@ async def test_secrets_are_replaced_and_named() -> None:
     assert message is not None
     assert message.payload["card_number"] == REDACTED
     assert message.payload["nested"][0]["note"] == "kept"
+
+
+async def test_secrets_in_a_step_s_arguments_are_replaced_and_what_was_signed_of_them_left_out() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    steps = [Step("a", arguments={"api_key": "k-4711", "note": "kept"}), "b"]
+    dispatcher = WorkflowDispatcher(transport, signer=SigningKey.generate("shop"))
+    workflow = await dispatcher.dispatch_workflow(steps, {"x": 1}, topic=TOPIC)
+    hands = Hands(transport, TOPIC, "a", "b")
+    await hands.finish(await hands.take_one(), {})
+    await hands.consumer.close()
+    capsule = Capsule.decode(await export(transport, TOPIC, workflow))
+    assert capsule.redacted == ("itinerary.0.arguments.api_key", "records")
+    first, later = [record.message for record in capsule.records if record.body]
+    assert first is not None
+    assert first.routing_slip.itinerary[0].arguments == {"api_key": REDACTED, "note": "kept"}
+    # The record tells of the step that is done, too.
+    assert later is not None
+    assert (first.records, later.records) == ([], [])
+    whole = Capsule.decode(await export(transport, TOPIC, workflow, secrets=True)).records[0].message
+    assert whole is not None
+    assert whole.routing_slip.itinerary[0].arguments["api_key"] == "k-4711"
+    assert len(whole.records) == 1
+
+
+async def test_signed_records_without_secrets_stay_in_the_capsule() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    steps = [Step("a", arguments={"note": "kept"}), "b"]
+    dispatcher = WorkflowDispatcher(transport, signer=SigningKey.generate("shop"))
+    workflow = await dispatcher.dispatch_workflow(steps, SECRET, topic=TOPIC)
+    message = Capsule.decode(await export(transport, TOPIC, workflow)).records[0].message
+    assert message is not None
+    assert len(message.records) == 1
 
 
 async def test_an_opened_capsule_stands_where_the_workflow_stood_and_goes_on() -> None:
