@@ -114,7 +114,7 @@ def _insert(transition: Transition, asked: Record) -> Transition:
     record = transition.record
     message = record.message
     added = [to_step(item) for item in asked.detail.get("steps", ())]
-    if message is None or message.routing_slip.undoing or record.state == State.CANCELLED:
+    if message is None or message.routing_slip.undoing or record.state in (State.CANCELLED, State.COMPENSATED):
         return transition
     slip = message.routing_slip.copy()
     if len(slip.executed) + len(slip.itinerary) + len(added) > MAX_STEPS:

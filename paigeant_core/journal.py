@@ -145,6 +145,13 @@ class Record:
         """Bytes that the detail takes as JSON, where it was not decoded yet; else the most that there are."""
         return sys.maxsize if isinstance(self._detail, dict) else memoryview(self._detail or b"").nbytes
 
+    @property
+    def inserts(self) -> bool:
+        """Whether steps may have been inserted by it; the detail is not decoded for that."""
+        if isinstance(self._detail, dict):
+            return "inserted" in self._detail
+        return self._detail is not None and b'"inserted"' in bytes(self._detail)
+
     def without_body(self, detail: dict[str, Any] | None = None) -> Record:
         """This record without its message.
 

@@ -361,7 +361,10 @@ class Fold:
             # A copy of an older epoch that was late (where the fence is eventual).
             return False
         else:
-            reshaped = not row.names or headers.steps_total != row.steps_total or headers.run != row.run
+            # As many steps may be others: some were inserted where the rest was left out.
+            reshaped = (
+                not row.names or headers.steps_total != row.steps_total or headers.run != row.run or record.inserts
+            )
         if reshaped:
             # These are a workflow's from its dispatch to its end, or to its next run.
             row.name = shared(headers.name, headers.name)

@@ -15,6 +15,7 @@ from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import DecodeError
+from paigeant_core.handoff import heed, request
 from paigeant_core.journal import Record, State
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import RoutingSlip
@@ -70,6 +71,16 @@ def worker(*activities: str, running: PaigeantMessage | None = None, since: floa
     info = WorkerInfo(worker="w-1", activities=activities, concurrency=1)
     held = (holding(running.headers, since),) if running is not None else ()
     return WorkerStatus(info=info, running=held)
+
+
+def test_as_many_steps_in_place_of_those_that_were_left_out_are_seen() -> None:
+    story, fold = Story("a", "b", "c"), Fold()
+    fold.apply(story.journal)
+    left_out = moves.done(story.message, {}, story.span(), Outcome(finish=True))
+    wish = request(story.message.headers, story.at, "insert", {"operation_id": "o1", "steps": ["d", "e"]})
+    fold.apply([story.add(heed(left_out, wish))])
+    (row,) = fold.rows.values()
+    assert row.names == ("a", "d", "e")
 
 
 def test_a_row_stands_at_the_next_step_after_a_hop() -> None:

@@ -256,6 +256,9 @@ class Flow:
                 self.state, self.deadline = "held", here.deadline
         else:
             raise AssertionError(verb)
+        if self.deadline is not None and self.deadline[0] <= now:
+            # It is held again, after what was to end that.
+            self.deadline_came()
 
     def _back_to(self, stood: Stood | None) -> None:
         if stood is not None and stood.state == "held":

@@ -100,6 +100,13 @@ def test_inserted_steps_come_right_behind_the_one_that_ran() -> None:
     assert due.routing_slip.itinerary == ["c", "b"]
 
 
+def test_nothing_is_put_behind_a_step_whose_failure_ended_the_workflow() -> None:
+    message = new_workflow(["a", "b"], {}, topic="t", at=1.0, on_failure="compensate")
+    end = moves.failed(message, ValueError("no"), "not_retryable", SPAN, message.encode())
+    assert end.record.state == State.COMPENSATED
+    assert asked(message, "insert", end, steps=["c"]) is end
+
+
 @pytest.mark.parametrize("steps", [[""], 5, [None], ["x"] * 99])
 def test_a_request_that_cannot_be_done_does_not_stop_the_worker(steps: object) -> None:
     message = at_step("a", "b")
