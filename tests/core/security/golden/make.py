@@ -102,6 +102,10 @@ def _charged(story: Story) -> Story:
     return _started(story).step("payments", "charge", 2, out=digest(PAID))
 
 
+def _skipped(story: Story) -> Story:
+    return _started(story).operate("ann", "skip")
+
+
 _UNDO = SLIP | {"on_failure": "compensate"}
 _UNUSUAL = {
     "itinerary": [{"name": "validate", "arguments": {"π": [1.0, 1e-7, 12345678901234567890, True, None, "é\u2028\\"]}}],
@@ -120,7 +124,7 @@ VALID: Mapping[str, Write] = {
     "held-and-released-with-a-payload": _valid(
         lambda s: _started(s).operate("ann", "hold").operate("ann", "release", out=digest(PAID))
     ),
-    "skipped": _valid(lambda s: _started(s).operate("ann", "skip")),
+    "skipped": _valid(_skipped),
     "inserted-by-an-operator": _valid(lambda s: _started(s).operate("ann", "insert", ins=["review"])),
     "replayed": _valid(lambda s: _charged(s).operate("ann", "replay", out=digest(PAYLOAD))),
     "compensated-by-an-operator": _valid(lambda s: _charged(s).operate("ann", "compensate")),
@@ -169,6 +173,7 @@ def cases() -> dict[str, dict[str, Any]]:
         ("signed-before-its-key-was-valid", Code.KEY_WINDOW, _valid(_charged), {"validity": late}),
         ("signed-by-a-stolen-key", Code.REVOKED, _valid(_charged), {"validity": {"payments": {"revoked": True}}}),
         ("an-older-state", Code.ROLLBACK, _valid(_started), {"mark": mark_of(_records("an-older-state", _charged))}),
+        ("one-operator-at-a-flagged-activity", Code.APPROVAL, _valid(_skipped), {"flagged": ["charge"]}),
         ("another-line", Code.FORK, _valid(_charged), {"mark": mark_of(_records("another-line", _other))}),
     ]
     for name, code, write, more in more_cases:

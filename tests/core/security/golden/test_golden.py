@@ -33,7 +33,7 @@ def policy(case: dict[str, Any]) -> Trust:
             validity = case.get("validity", {}).get(principal.name, {})
             kid, algorithm = key.thumbprint(), algorithm_of(key)
             keys.append(TrustedKey(kid=kid, algorithm=algorithm, key=key, principal=principal, **validity))
-    return Trust(keys, document["audience"])
+    return Trust(keys, document["audience"], flagged=case.get("flagged", ()))
 
 
 def judged(case: dict[str, Any]) -> str:
