@@ -421,6 +421,11 @@ class TransportContract:
             await put_raw(topic, "a", raw)
             second = await self.dispatch(transport, topic, "a")
             await worker.finish(await worker.take_one())
+            # What came over another line may stand behind the second: somebody has to claim.
+            claiming = asyncio.create_task(worker.take_one())
+            await until(lambda: transport.parked(topic, Place.QUARANTINE), "it was not quarantined")
+            claiming.cancel()
+            await asyncio.gather(claiming, return_exceptions=True)
         for workflow in (first, second):
             assert (await self.last(transport, topic, workflow)).state == State.COMPLETED
         (record,) = await transport.parked(topic, Place.QUARANTINE)
