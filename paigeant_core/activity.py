@@ -7,8 +7,9 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from paigeant_core.errors import ConfigError, HandlerError
-from paigeant_core.message import PaigeantMessage, decode_payload
+from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_activity
+from paigeant_core.payload import decode_payload
 from paigeant_core.payload_model import PayloadModel
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import to_step

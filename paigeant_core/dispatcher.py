@@ -14,8 +14,9 @@ from paigeant_core.clock import rfc3339
 from paigeant_core.delegation import delegation_of
 from paigeant_core.errors import ConfigError, InvalidMessage
 from paigeant_core.limits import MAX_STEPS
-from paigeant_core.message import Headers, PaigeantMessage, check_payload, encode_payload
+from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import check_correlation_id, check_topic, new_id
+from paigeant_core.payload import check_payload, encode_payload
 from paigeant_core.permission import check_scopes
 from paigeant_core.routing import OnFailure, RoutingSlip, to_step
 from paigeant_core.secret import SHORTEST, Secret

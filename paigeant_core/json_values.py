@@ -17,6 +17,9 @@ from paigeant_core.errors import InvalidMessage
 MAX_DEPTH = 64
 """Lists and objects within each other."""
 
+BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
+"""What msgspec raises on bytes that are no JSON, or not of the shape that was asked for."""
+
 
 def encode_object(value: Mapping[str, Any], what: str) -> bytes:
     """``value`` as JSON.

@@ -19,9 +19,10 @@ import msgspec
 
 from paigeant_core.delegation import Delegation
 from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge, TokenSealed, UnsupportedVersion
-from paigeant_core.json_values import MAX_DEPTH, encode_object
-from paigeant_core.limits import MAX_COUNT, MAX_PAYLOAD, MAX_SLIP, SPEC_VERSION
+from paigeant_core.json_values import BAD_JSON
+from paigeant_core.limits import MAX_COUNT, MAX_SLIP, SPEC_VERSION
 from paigeant_core.names import check_correlation_id, is_name, new_id
+from paigeant_core.payload import decode_payload, encode_payload, rewrite_payload
 from paigeant_core.routing import RoutingSlip, SlipWire
 from paigeant_core.secret import Secret
 
@@ -99,8 +100,6 @@ _encode = msgspec.json.encode
 _decode_headers = msgspec.json.Decoder(Headers, strict=False).decode
 _decode_slip = msgspec.json.Decoder(SlipWire).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-_BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 def decode_headers(body: bytes) -> Headers:
@@ -114,7 +113,7 @@ def decode_headers(body: bytes) -> Headers:
         raise DecodeError("no message: no line of headers")
     try:
         return _decode_headers(body[:end])
-    except _BAD_JSON:
+    except BAD_JSON:
         raise DecodeError("no message: the headers cannot be read") from None
 
 
@@ -250,10 +249,7 @@ class PaigeantMessage:
         """
         # The dict stays: whoever holds it may go on changing it after a log line asked for the bytes.
         if self._decoded is not None:
-            before = decode_payload(self._payload)
-            changed = {k: v for k, v in self._decoded.items() if k not in before or not _same(before[k], v)}
-            removed = before.keys() - self._decoded.keys()
-            self._payload = merge_payload(self._payload, changed, removed)
+            self._payload = rewrite_payload(self._payload, self._decoded)
         return self._payload
 
     def replaced(
@@ -340,7 +336,7 @@ class PaigeantMessage:
         try:
             wire = _decode_slip(body[start:end])
             slip = RoutingSlip.from_wire(wire)
-        except (*_BAD_JSON, InvalidMessage) as error:
+        except (*BAD_JSON, InvalidMessage) as error:
             reason = str(error) if isinstance(error, InvalidMessage) else "it cannot be read"
             raise DecodeError(f"no message: routing slip: {reason}") from None
         payload = body[end + 1 :]
@@ -386,7 +382,7 @@ class PaigeantMessage:
             document = _decode_fields(data)
             parts = b"\n".join(_one_line(document[key]) for key in ("headers", "routing_slip"))
             payload = bytes(document["payload"])
-        except (*_BAD_JSON, KeyError):
+        except (*BAD_JSON, KeyError):
             raise DecodeError("no message: not a document with headers, routing_slip and payload") from None
         decode_payload(payload)
         return cls.decode(parts + b"\n" + payload.strip())
@@ -409,84 +405,6 @@ def with_record(body: bytes, record: str) -> bytes:
     if size > MAX_SLIP:
         raise MessageTooLarge(f"the routing slip would be {size} bytes, the cap is {MAX_SLIP}")
     return b'%b,"%b"]}%b' % (body[: end - 2], record.encode("ascii"), body[end:])
-
-
-def decode_payload(payload: bytes) -> dict[str, Any]:
-    """The payload as a dict.
-
-    Raises:
-        DecodeError: it is no JSON object.
-    """
-    try:
-        return _decode_object(payload)
-    except _BAD_JSON:
-        raise DecodeError("the payload is no JSON object") from None
-
-
-def encode_payload(value: object) -> bytes:
-    """``value`` as payload bytes.
-
-    Raises:
-        InvalidMessage: it is no JSON object.
-        MessageTooLarge: it is over 1 MiB.
-    """
-    if not isinstance(value, Mapping):
-        raise InvalidMessage(f"the payload must be a JSON object, not {type(value).__name__}")
-    return check_payload(encode_object(value, "the payload"))
-
-
-def check_payload(payload: bytes) -> bytes:
-    """``payload``, exact bytes from a user, if it can be one; white space around it is dropped.
-
-    Raises:
-        InvalidMessage: it is no JSON object.
-        MessageTooLarge: it is over 1 MiB.
-    """
-    payload = payload.strip()
-    if len(payload) > MAX_PAYLOAD:
-        raise MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
-    try:
-        _decode_object(payload)
-    except _BAD_JSON:
-        raise InvalidMessage("the payload must be a JSON object") from None
-    return payload
-
-
-def merge_payload(
-    payload: bytes, changes: Mapping[str, Any], removed: set[str] | frozenset[str] = frozenset()
-) -> bytes:
-    """``payload`` with ``changes`` at top level; other values keep their bytes.
-
-    Raises:
-        InvalidMessage: a change is no JSON.
-        MessageTooLarge: the result is over 1 MiB.
-    """
-    if not changes and not removed:
-        return payload
-    try:
-        fields = _decode_fields(payload)
-    except _BAD_JSON:
-        raise InvalidMessage("the payload is no JSON object") from None
-    fields.update(_decode_fields(encode_object(changes, "the payload")))
-    for key in removed:
-        fields.pop(key, None)
-    merged = _encode(fields)
-    if len(merged) > MAX_PAYLOAD:
-        raise MessageTooLarge(f"the payload would be {len(merged)} bytes, the cap is {MAX_PAYLOAD}")
-    return merged
-
-
-def _same(before: object, after: object, depth: int = 0) -> bool:
-    # 1, 1.0 and True, and 0.0 and -0.0, are equal in Python and not in JSON.
-    if type(before) is not type(after):
-        return False
-    if depth <= MAX_DEPTH:
-        depth += 1
-        if isinstance(before, dict) and isinstance(after, dict):
-            return before.keys() == after.keys() and all(_same(before[key], after[key], depth) for key in before)
-        if isinstance(before, list) and isinstance(after, list):
-            return len(before) == len(after) and all(_same(*pair, depth) for pair in zip(before, after, strict=True))
-    return repr(before) == repr(after) if isinstance(before, float) else before == after
 
 
 def _one_line(raw: msgspec.Raw) -> bytes:

@@ -18,8 +18,9 @@ import msgspec
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import InvalidMessage, MessageTooLarge
 from paigeant_core.journal import Kind, Record, State
-from paigeant_core.message import Headers, PaigeantMessage, merge_payload
+from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import QUARANTINE_PREFIX, new_id
+from paigeant_core.payload import merge_payload
 from paigeant_core.routing import RoutingSlip, Step
 
 MAX_ERROR_TEXT = 2000

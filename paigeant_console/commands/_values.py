@@ -11,7 +11,7 @@ import msgspec
 
 from paigeant_core.errors import ConfigError, MessageTooLarge
 from paigeant_core.limits import MAX_PAYLOAD
-from paigeant_core.message import check_payload
+from paigeant_core.payload import check_payload
 
 __all__ = ["count", "pairs", "payload_with", "read_payload", "step", "variables"]
 

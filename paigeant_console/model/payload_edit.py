@@ -13,7 +13,7 @@ from typing import Final
 
 from paigeant_console.safe_text import SafeText, is_clean, literal, safe, safe_json
 from paigeant_core.errors import PaigeantError
-from paigeant_core.message import check_payload
+from paigeant_core.payload import check_payload
 
 __all__ = ["EDIT_LIMIT", "Checked", "check_edited", "editable"]
 

@@ -13,7 +13,8 @@ from paigeant_console.model.query import STUCK_WORDS
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import Record
-from paigeant_core.message import Headers, PaigeantMessage, decode_payload
+from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.payload import decode_payload
 
 __all__ = ["RecordView", "RowView"]
 

@@ -13,10 +13,11 @@ from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import NotEligible, PaigeantError
 from paigeant_core.journal import Kind, State
-from paigeant_core.message import PaigeantMessage, check_payload, merge_payload
+from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward
 from paigeant_core.operations.standing import LIVE, Standing, message_in
+from paigeant_core.payload import check_payload, merge_payload
 from paigeant_core.routing import Step
 from paigeant_core.transition import Transition
 

@@ -12,9 +12,10 @@ from paigeant_core.delegation import Delegation, delegation_of
 from paigeant_core.errors import InvalidMessage, NotEligible
 from paigeant_core.handoff import GO_ON
 from paigeant_core.journal import State
-from paigeant_core.message import PaigeantMessage, merge_payload
+from paigeant_core.message import PaigeantMessage
 from paigeant_core.operations.action import Action, back_to, next_epoch, noted, said
 from paigeant_core.operations.standing import LIVE, Standing
+from paigeant_core.payload import merge_payload
 from paigeant_core.permission import check_scopes
 from paigeant_core.secret import Secret
 from paigeant_core.transition import Transition

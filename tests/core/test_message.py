@@ -14,19 +14,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paigeant_core import message as module
+from paigeant_core import payload as payload_module
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge, PaigeantError, UnsupportedVersion
 from paigeant_core.journal import Record
 from paigeant_core.limits import MAX_PAYLOAD
-from paigeant_core.message import (
-    Headers,
-    PaigeantMessage,
-    check_payload,
-    decode_headers,
-    decode_payload,
-    encode_payload,
-    merge_payload,
-)
+from paigeant_core.message import Headers, PaigeantMessage, decode_headers
+from paigeant_core.payload import check_payload, decode_payload, encode_payload, merge_payload
 from paigeant_core.routing import Step
 from tests.core.strategies import json_objects, json_values, messages, payloads, texts
 
@@ -102,15 +96,20 @@ def test_a_reader_of_headers_decodes_neither_slip_nor_payload(monkeypatch: pytes
     def never(*args: object) -> None:
         raise AssertionError("it was decoded")
 
-    for name in ("_decode_slip", "_decode_fields", "_decode_object"):
-        monkeypatch.setattr(module, name, never)
+    for owner, name in (
+        (module, "_decode_slip"),
+        (module, "_decode_fields"),
+        (payload_module, "_decode_fields"),
+        (payload_module, "_decode_object"),
+    ):
+        monkeypatch.setattr(owner, name, never)
     assert decode_headers(VALID).activity == "a"
     record = Record.decode(b'{"kind":"dispatched","state":"queued"}', VALID, position="1")
     assert record.headers.steps_total == 2
 
 
 def test_decoding_does_not_touch_the_payload(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_decode_object", None)
+    monkeypatch.setattr(payload_module, "_decode_object", None)
     assert PaigeantMessage.decode(VALID).encode() == VALID
 
 
