@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -11,7 +10,7 @@ import msgspec
 
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
-from paigeant_core.errors import NotEligible, PaigeantError
+from paigeant_core.errors import NotEligible
 from paigeant_core.journal import Kind, State
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import new_id
@@ -142,16 +141,11 @@ class Replay(Action):
         if self.changes:
             payload = merge_payload(payload, self.changes)
         current = standing.headers
-        with suppress(PaigeantError):
-            # On whose behalf it runs is not a matter of the hop: it may have been given another token since.
-            latest = standing.message()
-            source.delegated(latest.delegation, latest.secrets[0] if latest.secrets else None)
+        # On whose behalf it runs is not a matter of the hop: it may have been given another token since.
+        source.delegated(now.delegation, now.secrets[0] if now.secrets else None)
         following = source.replaced(
             slip, timestamp=rfc3339(at), run=current.run + 1, epoch=current.epoch + 1, payload=payload
         )
-        if self.from_step is not None:
-            # The token of an earlier hop may have been renewed since.
-            following.delegation = now.delegation
         if self.as_new:
             fresh = {"correlation_id": new_id(), "run": 1, "epoch": 1, "created_at": rfc3339(at)}
             following.headers = msgspec.structs.replace(following.headers, **fresh)
