@@ -13,6 +13,7 @@ from paigeant_core.errors import InvalidMessage
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}\Z")
+_OWN_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 QUARANTINE_PREFIX = "q-"
 """Correlation IDs that begin so are given to quarantined messages."""
@@ -49,6 +50,11 @@ def check_correlation_id(value: object) -> str:
 def is_name(value: str) -> bool:
     """Whether ``value`` can name an activity or a topic."""
     return _NAME.match(value) is not None
+
+
+def is_own_id(value: str) -> bool:
+    """Whether ``value`` looks like one that :func:`new_id` made."""
+    return _OWN_ID.match(value) is not None
 
 
 def new_id() -> str:

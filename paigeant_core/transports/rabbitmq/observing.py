@@ -1,0 +1,292 @@
+"""What the transport on RabbitMQ tells of a topic, out of its streams and their mirrors."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from paigeant_core.clock import Clock
+from paigeant_core.errors import ConfigError, ConnectError
+from paigeant_core.journal import Record
+from paigeant_core.pauses import Pause
+from paigeant_core.transition import Place
+from paigeant_core.transports.base import Transport
+from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
+from paigeant_core.transports.rabbitmq.erasing import shown
+from paigeant_core.transports.rabbitmq.index import Index, Known
+from paigeant_core.transports.rabbitmq.mirror import Fence
+from paigeant_core.transports.rabbitmq.presence import living, serving
+from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.rabbitmq.streams import Reading, last_chunk, up_to_now
+from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
+from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
+from paigeant_core.urls import mask_url
+
+logger = logging.getLogger("paigeant")
+
+ELSEWHERE = (*PLACES.values(), "fence")
+"""Streams with records that the journal may have forgotten."""
+
+_FOLLOW = 1.0
+"""Seconds after which a follower hears that nothing came."""
+
+
+class Observing(Transport):
+    """The part of the transport that reads, and the mirrors that it reads from.
+
+    Args:
+        url: of the broker.
+        clock: where the time comes from, in place of the machine's.
+    """
+
+    def __init__(self, url: str, clock: Clock | None) -> None:
+        super().__init__(mask_url(url), clock)
+        self._url = url
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start over: what is called from now on connects anew."""
+        self._line = Line(self._url, "transport")
+        self._publisher = Publisher(self._line)
+        self._topology = Topology(self._line)
+        self._fences: dict[str, Fence] = {}
+        self._indexes: dict[str, Index] = {}
+
+    # -- mirrors ------------------------------------------------------------------------
+
+    def fence(self, names: Names) -> Fence:
+        """The fence of a topic, shared by all that this transport serves."""
+        fence = self._fences.get(names.topic)
+        if fence is None:
+            fence = self._fences[names.topic] = Fence(self._line, self._topology, self._publisher, names)
+        return fence
+
+    def journal_index(self, names: Names) -> Index:
+        """The index of a topic's journal."""
+        return self._index(names.journal)
+
+    def _index(self, queue: str) -> Index:
+        index = self._indexes.get(queue)
+        if index is None:
+            index = self._indexes[queue] = Index(self._line, queue)
+        return index
+
+    async def _catch_up_elsewhere(self, names: Names) -> None:
+        for stream in ELSEWHERE:
+            await self._index(names.stream(stream)).catch_up()
+
+    def _elsewhere(self, names: Names, correlation_id: str) -> tuple[Index, Known] | None:
+        """The last word on a workflow that the journal has forgotten, in the stores that keep longer."""
+        newest: tuple[Index, Known] | None = None
+        for stream in ELSEWHERE:
+            index = self._index(names.stream(stream))
+            known = index.workflows.get(correlation_id)
+            if known is not None and known.id and (newest is None or known.order > newest[1].order):
+                newest = (index, known)
+        return newest
+
+    # -- records ------------------------------------------------------------------------
+
+    async def records(
+        self, topic: str, *, start: str | float = START, follow: bool = False
+    ) -> AsyncIterator[list[Record]]:
+        """See :meth:`Transport.records`."""
+        names = Names(topic)
+        since = start if isinstance(start, float) else 0.0
+        where = _begin_at(start)
+        opened = self.clock.now()
+        fence = self.fence(names)
+        while True:
+            try:
+                # Which workflows were erased is to be known before their records come by.
+                await fence.look()
+                async with aclosing(self._read(names.journal, where, follow)) as batches:
+                    async for batch in batches:
+                        records = shown(fence, batch)
+                        if since:
+                            records = [record for record in records if record.at >= since]
+                        if batch:
+                            where = wire.offset_of(batch[-1]) + 1
+                        if records or not batch:
+                            yield records
+                if not follow:
+                    return
+            except Missing:
+                yield []
+                if not follow:
+                    return
+                where = "first"
+                await asyncio.sleep(_FOLLOW)
+            except ConnectError:
+                if not follow:
+                    raise
+                logger.warning("lost the connection to RabbitMQ at %s; connecting again", self._line.where)
+                await self._line.connect_patiently()
+                if where == "next":
+                    where = since = opened
+
+    async def _read(self, queue: str, where: int | str | float, follow: bool) -> AsyncGenerator[list[Message], None]:
+        """Batches up to now, an empty one, and with ``follow`` whatever comes."""
+        kept: list[Reading] = []
+        following = where
+        if where != "next":
+            async with aclosing(up_to_now(self._line, queue, where, keep=kept if follow else None)) as batches:
+                async for batch in batches:
+                    following = wire.offset_of(batch[-1]) + 1
+                    yield batch
+        if not follow:
+            yield []
+            return
+        reading = kept[0] if kept else await Reading.attach(self._line, queue, following)
+        try:
+            yield []
+            while True:
+                yield await reading.batch(_FOLLOW)
+        finally:
+            await reading.close()
+
+    async def newest(self, topic: str, limit: int) -> list[Record]:
+        """See :meth:`Transport.newest`."""
+        names = Names(topic)
+        queue, fence = names.journal, self.fence(names)
+        await fence.look()
+        found: deque[Record] = deque(maxlen=limit)
+        try:
+            end = await last_chunk(self._line, queue)
+            # The broker goes to an offset, but not to so many before the end: the last chunk is where it begins.
+            start = max(0, (end or 0) - limit)
+            async with aclosing(up_to_now(self._line, queue, start)) as batches:
+                async for batch in batches:
+                    found.extend(shown(fence, batch))
+        except Missing:
+            return []
+        return list(found)
+
+    async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
+        """See :meth:`Transport.find`."""
+        index = self.journal_index(Names(topic))
+        await index.catch_up()
+        if prefix in index.workflows:
+            return [prefix]
+        found = (key for key in index.workflows if key.startswith(prefix))
+        return [key for key, _ in zip(found, range(limit), strict=False)]
+
+    async def history(self, topic: str, correlation_id: str) -> list[Record]:
+        """See :meth:`Transport.history`."""
+        names = Names(topic)
+        index = self.journal_index(names)
+        await index.catch_up()
+        known = index.workflows.get(correlation_id)
+        records = await index.records(list(known.offsets)) if known is not None else []
+        if not any(record.state for record in records):
+            await self._catch_up_elsewhere(names)
+            if (last := self._elsewhere(names, correlation_id)) is not None:
+                records[:0] = await last[0].records([last[1].last], {last[1].last: ""})
+        return records
+
+    async def queues(self, topic: str) -> list[QueueStatus]:
+        """See :meth:`Transport.queues`."""
+        names = Names(topic)
+        index = self.journal_index(names)
+        await index.catch_up()
+        served = serving(await self.workers(topic))
+        paused = await self.pauses(topic)
+        figures = []
+        for activity in sorted({*index.activities, *served, *paused}):
+            # The driver's call, not aio-pika's: that one remembers an old count.
+            try:
+                async with self._line.borrowed() as channel:
+                    queue = await channel.queue_declare(names.work(activity), passive=True)
+                ready, consumers = queue.message_count or 0, queue.consumer_count or 0
+            except Missing:
+                ready = consumers = 0
+            # A worker has any number of consumers on a queue, from none to several.
+            figures.append(
+                QueueStatus(
+                    activity=activity,
+                    ready=ready,
+                    consumers=served.get(activity, consumers),
+                    paused=paused.get(activity),
+                )
+            )
+        return figures
+
+    async def workers(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.workers`."""
+        return await living(self._line, Names(topic), self.clock.now())
+
+    async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+        """See :meth:`Transport.parked`."""
+        names = Names(topic)
+        queue = names.stream(PLACES[place])
+        index, journal = self._index(queue), self.journal_index(names)
+        await index.catch_up()
+        await journal.catch_up()
+        valid: dict[int, str] = {}
+        looked = False
+        for correlation_id, known in index.newest_first():
+            if known.erased:
+                continue
+            current = journal.workflows.get(correlation_id)
+            if current is not None and current.id:
+                if current.id == known.id:
+                    valid[known.last] = str(current.last)
+            else:
+                if not looked:
+                    await self._catch_up_elsewhere(names)
+                    looked = True
+                last = self._elsewhere(names, correlation_id)
+                if last is not None and last[1].id == known.id:
+                    valid[known.last] = ""
+            if len(valid) >= limit:
+                break
+        return (await index.records(sorted(valid), valid))[::-1]
+
+    # -- beside the records ---------------------------------------------------------------
+
+    async def pauses(self, topic: str) -> dict[str, Pause]:
+        """See :meth:`Transport.pauses`."""
+        fence = self.fence(Names(topic))
+        await fence.look()
+        return dict(fence.paused)
+
+    async def schemas(self, topic: str) -> dict[str, bytes]:
+        """See :meth:`Transport.schemas`."""
+        fence = self.fence(Names(topic))
+        await fence.look()
+        return {activity: schema for activity, schema in fence.schemas.items() if schema}
+
+    async def audit(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.audit`."""
+        return await self._kept(Names(topic), "audit", limit)
+
+    async def operation_entries(self, topic: str, limit: int = 1000) -> list[bytes]:
+        """See :meth:`Transport.operation_entries`."""
+        return await self._kept(Names(topic), "operations", limit)
+
+    async def _kept(self, names: Names, stream: str, limit: int) -> list[bytes]:
+        queue = names.stream(stream)
+        entries: deque[bytes] = deque(maxlen=limit)
+        try:
+            end = await last_chunk(self._line, queue)
+            if end is not None:
+                async with aclosing(up_to_now(self._line, queue, max(0, end - limit))) as batches:
+                    async for batch in batches:
+                        entries.extend(message.body for message in batch)
+        except Missing:
+            return []
+        return list(entries)
+
+
+def _begin_at(start: str | float) -> int | str | float:
+    if isinstance(start, float):
+        return start
+    if start in (START, END):
+        return "first" if start == START else "next"
+    if not (isinstance(start, str) and start.isdecimal()):
+        raise ConfigError(f"journal position {ascii(start)[:40]}: it must be a number, or a time")
+    return int(start) + 1
