@@ -41,6 +41,7 @@ from paigeant_core.transports.rabbitmq import (
     connection,
     consumer,
     locks,
+    surplus,
     wire,
 )
 from paigeant_core.transports.rabbitmq.connection import Channel, Properties
@@ -525,7 +526,7 @@ async def test_a_copy_that_waits_for_a_slot_goes_to_a_worker_that_has_one(connec
 async def test_a_copy_is_not_given_back_while_a_settle_is_about_to_free_a_slot(
     connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumer, "PATIENCE", 600.0)
+    monkeypatch.setattr(surplus, "PATIENCE", 600.0)
     transport, other = await connect(), await connect()
     async with hands(transport, topic, "a") as busy:
         await dispatch(transport, topic, "a")
@@ -545,7 +546,7 @@ async def test_a_copy_is_not_given_back_while_a_settle_is_about_to_free_a_slot(
             return len(consumer_of(busy)._buffer)
 
         await until(here, "not delivered")
-        await asyncio.sleep(6 * consumer.SURPLUS)
+        await asyncio.sleep(6 * surplus.SURPLUS)
         assert await here() == 1
         confirmed.set()
         assert await settling is Settled.DONE

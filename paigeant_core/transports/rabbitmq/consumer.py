@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -43,6 +42,7 @@ from paigeant_core.transports.rabbitmq.later import delay_on, ring
 from paigeant_core.transports.rabbitmq.lookout import Lookout
 from paigeant_core.transports.rabbitmq.presence import Speaker
 from paigeant_core.transports.rabbitmq.publisher import Refused
+from paigeant_core.transports.rabbitmq.surplus import Surplus
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Witness, WorkerInfo, worker_record
 from paigeant_core.transports.types import Copy as Copied
@@ -54,13 +54,6 @@ logger = logging.getLogger("paigeant")
 
 EARLY = 0.05
 """Seconds before its time that a copy may be kept here; one that is earlier waits in the ladder."""
-
-SURPLUS = 0.05
-"""Seconds that a copy may wait here for a free slot, while none becomes free or is about to, before other workers
-get it."""
-
-PATIENCE = 0.5
-"""Seconds that it may wait while slots become free."""
 
 FAREWELL = 10.0
 """Seconds that a closing consumer gives its unfinished settles."""
@@ -99,15 +92,16 @@ class RabbitConsumer(Consumer):
         self._lookout = Lookout(self._desk, self._comeback, self._up)
         self._clocks = ClockCheck(line, self._desk.publisher, names.stream("fence"), transport.clock)
         self._activities: set[str] = set(info.activities)
-        self._buffer: deque[Copy] = deque()
+        self._surplus = Surplus(
+            self._desk, wanted=lambda: self._slots > 0, relieve=lambda copies: self._desk.spawn(self._give_back(copies))
+        )
+        self._buffer = self._surplus.copies
         self._soon = 0
         self._slots = 0
-        self._taken_at = 0.0
         self._regain_until = 0.0
         self._woken = asyncio.Event()
         self._fatal: TransportError | InvalidMessage | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._surplus: asyncio.TimerHandle | None = None
         self._speaker: Speaker | None = None
         self._closing = False
 
@@ -133,13 +127,13 @@ class RabbitConsumer(Consumer):
         finally:
             self._slots = 0
             self._ask()
-            self._watch_surplus()
+            self._surplus.watch()
 
     async def _agree(self) -> None:
         """Ask for nothing until the machine's clock agrees with the broker's."""
         self._slots = 0
         self._ask()
-        self._watch_surplus()
+        self._surplus.watch()
         await self._clocks.wait(self._info.worker, self._up, lambda: self._fatal is not None)
 
     def _take(self, slots: int) -> list[Delivery]:
@@ -154,7 +148,7 @@ class RabbitConsumer(Consumer):
                 continue
             taken.append(copy.hand_out())
             self._desk.out += 1
-            self._taken_at = copy.came
+            self._surplus.taken_at = copy.came
         return taken
 
     def _outdated(self, copy: Copy) -> int:
@@ -229,29 +223,7 @@ class RabbitConsumer(Consumer):
         self._buffer.append(copy)
         self._woken.set()
         if not self._slots:
-            self._watch_surplus()
-
-    # -- copies that nobody has a slot for ------------------------------------------------
-
-    def _watch_surplus(self) -> None:
-        if self._buffer and self._surplus is None and not self._closing:
-            self._surplus = asyncio.get_running_loop().call_later(SURPLUS, self._relieve)
-
-    def _relieve(self) -> None:
-        self._surplus = None
-        if self._slots or not self._buffer or self._closing:
-            return
-        loop = asyncio.get_running_loop()
-        came, now = self._buffer[0].came, loop.time()
-        # A settle that is under way is a slot as soon as the broker answers, and it would not take copies back sooner.
-        hopeful = now if self._desk.settling() else max(came, self._taken_at)
-        left = min(hopeful + SURPLUS, came + PATIENCE) - now
-        if left > 0:
-            self._surplus = loop.call_later(left, self._relieve)
-            return
-        surplus = list(self._buffer)
-        self._buffer.clear()
-        self._desk.spawn(self._give_back(surplus))
+            self._surplus.watch()
 
     async def _give_back(self, surplus: Iterable[Copy]) -> None:
         await self._intake.pause()
@@ -421,7 +393,8 @@ class RabbitConsumer(Consumer):
         paused = self._desk.fence.paused
         await self._intake.leave_alone(paused)
         surplus = [copy for copy in self._buffer if copy.activity in paused]
-        self._buffer = deque(copy for copy in self._buffer if copy.activity not in paused)
+        for copy in surplus:
+            self._buffer.remove(copy)
         for copy in surplus:
             await self._desk.put_back(copy)
         self._ask()
@@ -468,6 +441,7 @@ class RabbitConsumer(Consumer):
         if self._closing:
             return
         self._closing = True
+        self._surplus.end()
         if self._keeper is None:
             return
         settling = [copy.settling for copy in self._desk.copies.values() if copy.settling is not None]
@@ -495,8 +469,6 @@ class RabbitConsumer(Consumer):
 
     async def _end(self) -> None:
         self._desk.fence.listeners.discard(self._switched)
-        if self._surplus is not None:
-            self._surplus.cancel()
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
@@ -506,6 +478,7 @@ class RabbitConsumer(Consumer):
     async def _crash(self) -> None:
         """Vanish as a killed process does: nothing handed back, nothing said. For tests."""
         self._closing = True
+        self._surplus.end()
         self._line.cut()
         if self._speaker is not None:
             self._transport.presence.forget(self._speaker)
