@@ -24,21 +24,20 @@ from paigeant_core.transports.redis.connection import Backoff, Endpoint, Line, L
 from paigeant_core.transports.redis.encoding import (
     Found,
     Token,
-    back,
     claim,
     delivery_of,
     join,
     leave,
     takeover,
     waiting_read,
-    witness,
 )
+from paigeant_core.transports.redis.errands import Errands, Taken
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat, presence
 from paigeant_core.transports.redis.scripts import DUE, Command
 from paigeant_core.transports.redis.settling import Answer, Settler, Settling
 from paigeant_core.transports.redis.waiting import ClockWatch, ReadingLine, Waiter
-from paigeant_core.transports.types import Copy, Delivery, Witness, WorkerInfo, worker_record
+from paigeant_core.transports.types import Delivery, Witness, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")
 
@@ -49,10 +48,6 @@ DUE_BATCH = 100
 
 FLIGHTS = 2
 """Round trips under way at once: while the server does one, the worker makes ready the other."""
-
-_Backs = list[tuple[Token, "asyncio.Future[None] | None"]]
-_Ask = tuple[Token, str, "asyncio.Future[Witness]"]
-_Asks = list[_Ask]
 
 
 class Pump:
@@ -91,8 +86,7 @@ class Pump:
         self._open: list[str] = list(self._activities)
         """Activities that nobody paused."""
         self._turn = 0
-        self._backs: _Backs = []
-        self._asks: _Asks = []
+        self._errands = Errands(endpoint, keys, info.worker, self._kick)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[None] | None = None
@@ -132,15 +126,11 @@ class Pump:
     def give_back(self, token: Token, future: asyncio.Future[None] | None = None) -> None:
         """Put a claimed message back with the next round trip."""
         self.held.pop(token, None)
-        self._backs.append((token, future))
-        self._kick()
+        self._errands.give_back(token, future)
 
     async def witness(self, token: Token, correlation_id: str) -> Witness:
         """Ask what the fence knows, with the next round trip."""
-        future: asyncio.Future[Witness] = asyncio.get_running_loop().create_future()
-        self._asks.append((token, correlation_id, future))
-        self._kick()
-        return await future
+        return await self._errands.witness(token, correlation_id)
 
     async def finish(self, seconds: float) -> bool:
         """Settle what is ready, give back what is held and say goodbye; False: not in that time."""
@@ -177,16 +167,9 @@ class Pump:
 
     def _give_up(self, error: TransportError) -> bool:
         """Tell whoever waits for anything; False: nobody did."""
-        waiting: list[asyncio.Future[Any]] = [
-            *(future for _, future in self._backs if future is not None),
-            *(future for _, _, future in self._asks),
-        ]
-        waiting = [future for future in waiting if not future.done()]
-        self._backs, self._asks = [], []
-        for future in waiting:
-            future.set_exception(error)
+        asked = self._errands.give_up(error)
         refused = self.waiter is not None and self.waiter.refuse(error)
-        return self._settler.give_up(error) or refused or bool(waiting)
+        return self._settler.give_up(error) or refused or asked
 
     # -- the task -----------------------------------------------------------------------
 
@@ -204,7 +187,7 @@ class Pump:
                     await self._land()
                     problem, self._problem = self._problem, None
                     raise problem
-                if self._closing and self._settler.idle and not self._backs:
+                if self._closing and self._settler.idle and not self._errands.backs:
                     await self._land()
                     await self._leave()
                     return
@@ -235,7 +218,7 @@ class Pump:
         while not (
             self._problem is not None
             or not self._joined
-            or (self._closing and self._settler.idle and not self._backs)
+            or (self._closing and self._settler.idle and not self._errands.backs)
             or (len(self._flights) < FLIGHTS and self._has_something(loop.time()))
         ):
             self._wake.clear()
@@ -248,8 +231,8 @@ class Pump:
     def _has_something(self, now: float) -> bool:
         return bool(
             self._settler.ready
-            or self._backs
-            or self._asks
+            or self._errands.backs
+            or self._errands.asks
             or self._unblock
             or now >= self._due_at
             or (self._may_claim and self._open)
@@ -277,17 +260,10 @@ class Pump:
     def _round_trip(self) -> None:
         """Send everything that is ready, and claim where that cannot exceed the slots."""
         now = asyncio.get_running_loop().time()
-        backs, self._backs = self._backs, []
         commands: list[Command] = []
         answers: list[Answer] = []
         settles = self._settler.take(commands, answers)
-        if backs:
-            commands.append(back(self._keys, self._name, [token for token, _ in backs]))
-            answers.append(partial(self._gave_back, backs))
-        asks, self._asks = self._asks, []
-        for ask in asks:
-            commands.append(witness(self._keys, ask[1], ask[0]))
-            answers.append(partial(self._witnessed, ask))
+        errands = self._errands.take(commands, answers)
         if self._unblock:
             self._unblock = False
             commands += self._reading_line.unblock()
@@ -321,7 +297,7 @@ class Pump:
         if not commands:
             return
         self._claims = claims or self._claims
-        flight = asyncio.create_task(self._fly(commands, answers, settles, backs, asks, claims))
+        flight = asyncio.create_task(self._fly(commands, answers, settles, errands, claims))
         self._flights.add(flight)
 
     async def _fly(
@@ -329,8 +305,7 @@ class Pump:
         commands: list[Command],
         answers: list[Answer],
         settles: list[Settling],
-        backs: _Backs,
-        asks: _Asks,
+        errands: Taken,
         claims: Waiter | None,
     ) -> None:
         """One round trip; what goes wrong is left for the pump to deal with."""
@@ -339,8 +314,7 @@ class Pump:
                 results = await self._line.call(*commands)
             except BaseException:
                 self._settler.restore(settles)
-                self._backs = backs + self._backs
-                self._asks = asks + self._asks
+                self._errands.restore(errands)
                 self._limbo = self._limbo or claims is not None
                 raise
             for handle, result in zip(answers, results, strict=True):
@@ -383,28 +357,6 @@ class Pump:
             self._due_within(transition.delay)
         elif transition.deadline is not None:
             self._due_within(transition.deadline.delay)
-
-    def _gave_back(self, backs: _Backs, answer: Any) -> None:
-        if isinstance(answer, ResponseError) and is_transient(answer):
-            self._backs += backs
-            self._endpoint.check(answer)
-        for future in [future for _, future in backs if future is not None and not future.done()]:
-            if isinstance(answer, ResponseError):
-                future.set_exception(self._endpoint.refused(answer))
-            else:
-                future.set_result(None)
-
-    def _witnessed(self, ask: _Ask, answer: Any) -> None:
-        future = ask[2]
-        if isinstance(answer, ResponseError) and is_transient(answer):
-            self._asks.append(ask)
-            self._endpoint.check(answer)
-        if future.done():
-            return
-        if isinstance(answer, ResponseError):
-            future.set_exception(self._endpoint.refused(answer))
-        else:
-            future.set_result(Witness(Copy(answer[0].decode()), answer[1].decode("ascii", "replace")))
 
     def _was_due(self, answer: Any) -> None:
         if isinstance(answer, ResponseError) and not is_transient(answer):
