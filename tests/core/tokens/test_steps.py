@@ -427,6 +427,23 @@ async def test_a_replay_from_before_has_the_new_token(bench: Bench) -> None:
     assert given == [renewed] * 4
 
 
+async def test_a_replay_from_a_hop_before_the_new_token_has_the_new_one(bench: Bench) -> None:
+    given: Given = []
+    first = jwt("pay notify", exp=bench.clock.now() + 30)
+    workflow = await dispatch(bench, "notify", "pay", token=first, tokens=Tokens([KEY]))
+    async with bench.serving(worker(bench, given, then=lambda _: bench.clock.advance(31))):
+        await bench.reaches(workflow, State.HELD)
+    renewed = jwt("pay notify", exp=bench.clock.now() + 600)
+    assert await release(bench, workflow, renewed, PUBLIC) == "done"
+    async with bench.serving(worker(bench, given)):
+        await bench.reaches(workflow, State.COMPLETED)
+        operations = Operations(bench.transport, bench.topic, operator="ann")
+        await operations.execute(await operations.plan(Replay(from_step=1), [workflow], reason="again"))
+        await bench.reaches(workflow, State.QUEUED)
+        await bench.reaches(workflow, State.COMPLETED)
+    assert given == [first, renewed, renewed, renewed]
+
+
 async def test_in_memory_a_token_in_clear_is_replaced_by_one(bench: Bench) -> None:
     given: Given = []
     workflow = await bench.dispatch("pay", obo_token=jwt("pay", exp=bench.clock.now() + 30))
