@@ -1,0 +1,216 @@
+"""RabbitMQ: a line that breaks, a confirm that does not come, a queue that was deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Any
+
+import aiormq
+import pytest
+
+from paigeant_core.errors import PublishUnknown
+from paigeant_core.journal import State
+from paigeant_core.transports.rabbitmq import comeback, consumer, wire
+from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.types import START, Settled
+from tests.transports import on_rabbitmq
+from tests.transports.contract import Hands, until
+from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+channel = on_rabbitmq.channel
+connect = on_rabbitmq.connect
+
+
+def cut_line(worker: Hands) -> None:
+    """Break the consumer's connection; it is still alive and connects again."""
+    for writer in consumer_of(worker)._line._sockets:
+        writer.transport.abort()
+
+
+async def test_a_step_that_runs_while_the_line_breaks_is_run_once(
+    connect: Any, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        with caplog.at_level(logging.WARNING, "paigeant"):
+            cut_line(worker)
+            await worker.nothing(1.5)
+        lines = [record.getMessage() for record in caplog.records if "connect" in record.getMessage()]
+        assert [line.split(" at ")[0] for line in lines] == [
+            "lost the connection to RabbitMQ", "connected to RabbitMQ",
+        ]  # fmt: skip
+        assert await worker.finish(delivery) is Settled.DONE
+        following = await worker.take_one()
+        assert following.activity == "b"
+        await worker.finish(following)
+    assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+
+
+async def test_a_settle_waits_out_a_broken_line(connect: Any, topic: str) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        cut_line(worker)
+        assert await worker.finish(delivery) is Settled.DONE
+    assert await kinds(transport, topic, workflow) == ["dispatched", "finished"]
+
+
+async def test_a_publish_in_doubt_is_looked_up_and_not_repeated(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        publisher = consumer_of(worker)._desk.publisher
+        send = publisher.send
+
+        async def unlucky(items: Any) -> None:
+            monkeypatch.setattr(publisher, "send", send)
+            await send(items)
+            cut_line(worker)
+            raise PublishUnknown("no confirm came")
+
+        monkeypatch.setattr(publisher, "send", unlucky)
+        assert await worker.finish(delivery) is Settled.DONE
+        following = await worker.take_one()
+        assert following.activity == "b"
+        await worker.finish(following)
+        await worker.nothing()
+    assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+
+
+async def test_a_result_is_kept_for_a_copy_that_went_elsewhere(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comeback, "REGAIN", 0.5)
+    monkeypatch.setattr(consumer, "REGAIN", 0.5)
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        # It comes back while somebody else asks and this worker's consumers are gone.
+        monkeypatch.setattr(consumer_of(worker)._intake, "want", lambda *_: None)
+        cut_line(worker)
+        heir = Hands(other, topic, "a")
+        again = await heir.take_one()
+        assert again.body == delivery.body
+        assert await worker.finish(delivery, {"by": "first"}) is Settled.SUPERSEDED
+        monkeypatch.undo()
+        # The other one dies as well: the result is used, and the step not run a third time.
+        await consumer_of(heir)._crash()
+        asking = asyncio.create_task(worker.take_one())
+
+        async def finished() -> Any:
+            return [record for record in await transport.history(topic, workflow) if record.state == State.COMPLETED]
+
+        (record,) = await until(finished, "the kept result was not used")
+        assert record.message.payload == {"n": 1, "by": "first"}
+        assert not asking.done()
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    assert await kinds(transport, topic, workflow) == ["dispatched", "finished"]
+
+
+async def test_a_follower_goes_on_after_a_broken_line(connect: Any, topic: str) -> None:
+    transport, other = await connect(), await connect()
+    first = await dispatch(other, topic, "a")
+    seen: list[str] = []
+    cut = asyncio.Event()
+
+    async def follow() -> None:
+        async for batch in transport.records(topic, start=START, follow=True):
+            seen.extend(record.headers.correlation_id for record in batch)
+            if seen and not cut.is_set():
+                cut.set()
+                transport._line._sockets[-1].transport.abort()
+            if len(seen) >= 2:
+                return
+
+    following = asyncio.create_task(follow())
+    await asyncio.wait_for(cut.wait(), 30)
+    second = await dispatch(other, topic, "a")
+    await asyncio.wait_for(following, 30)
+    assert seen == [first, second]
+
+
+async def test_a_dispatch_without_its_confirm_says_that_it_may_run(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = await connect()
+    await dispatch(transport, topic, "a")
+
+    async def lost(*_: Any) -> None:
+        raise aiormq.exceptions.AMQPConnectionError("gone")
+
+    monkeypatch.setattr("paigeant_core.transports.rabbitmq.publisher._publish", lost)
+    with pytest.raises(PublishUnknown, match="it may run"):
+        await dispatch(transport, topic, "a")
+
+
+async def test_a_topic_that_was_deleted_meanwhile_is_made_again(connect: Any, topic: str, channel: Channel) -> None:
+    transport = await connect()
+    await dispatch(transport, topic, "a")
+    for name in ("journal", "work.a"):
+        await channel.queue_delete(f"paigeant.{topic}.{name}")
+    for name in ("", ".due", ".delay"):
+        await channel.exchange_delete(f"paigeant.{topic}{name}")
+    workflow = await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        assert delivery.message is not None
+        assert delivery.message.correlation_id == workflow
+        await worker.finish(delivery)
+    assert await transport.find(topic, "") == [workflow]
+
+
+async def test_a_worker_whose_queue_was_deleted_makes_it_again(
+    connect: Any, topic: str, channel: Channel, rabbit_url: str
+) -> None:
+    transport = await connect()
+    await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        await worker.finish(await worker.take_one())
+        asking = asyncio.create_task(worker.take_one())
+        await asyncio.sleep(0.2)
+        await channel.queue_delete(f"paigeant.{topic}.work.a")
+
+        async def there() -> bool:
+            driver = await aiormq.connect(rabbit_url)
+            try:
+                queue = await (await driver.channel()).queue_declare(f"paigeant.{topic}.work.a", passive=True)
+                # Declared, bound and consumed: in this order.
+                return bool(queue.consumer_count)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                return False
+            finally:
+                await driver.close()
+
+        await until(there, "the queue was not made again")
+        workflow = await dispatch(transport, topic, "a")
+        delivery = await asking
+        assert delivery.message is not None
+        assert delivery.message.correlation_id == workflow
+
+
+async def test_it_is_said_when_no_confirm_comes(
+    connect: Any, topic: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paigeant_core.transports.rabbitmq.publisher.SLOW_CONFIRM", 0.1)
+    monkeypatch.setattr("paigeant_core.transports.rabbitmq.publisher._publish", never)
+    transport = await connect()
+    publisher = Publisher(transport._line)
+    with caplog.at_level(logging.WARNING, "paigeant"), suppress(TimeoutError):
+        async with asyncio.timeout(0.6):
+            await publisher.send([wire.direct("nowhere", b"")])
+    publisher.close()
+    (line,) = [record.getMessage() for record in caplog.records if "confirmed no publish" in record.getMessage()]
+    assert "out of memory or disk" in line

@@ -1,0 +1,102 @@
+"""RabbitMQ: connecting, and what is said when a broker cannot be worked with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Unsupported
+from paigeant_core.transports import get_transport
+from paigeant_core.transports.rabbitmq import RabbitTransport, connection
+from paigeant_core.transports.types import WorkerInfo
+from tests.servers import SharedServer, free_port
+from tests.transports import on_rabbitmq
+from tests.transports.on_rabbitmq import dispatch
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+connect = on_rabbitmq.connect
+
+
+@pytest.fixture
+def secret_url(rabbit_server: SharedServer) -> str:
+    return rabbit_server.url.replace("guest:guest", "guest:s3cret")
+
+
+async def test_what_is_said_when_nothing_answers() -> None:
+    transport = RabbitTransport(f"amqp://ann:s3cret@127.0.0.1:{free_port()}/")
+    with pytest.raises(ConnectError, match=r"^no RabbitMQ answers at 127\.0\.0\.1:\d+: ") as caught:
+        await transport.connect()
+    assert "s3cret" not in f"{caught.value}{caught.value.__cause__}{transport.url}"
+    assert "ann" in transport.url
+    await transport.disconnect()
+
+
+async def test_what_is_said_of_a_wrong_password(secret_url: str) -> None:
+    transport = RabbitTransport(secret_url)
+    with pytest.raises(AuthenticationError, match="refused the user name or the password") as caught:
+        await transport.connect()
+    assert "s3cret" not in str(caught.value)
+    claim = transport.consumer("t", WorkerInfo(worker="w", activities=("a",)), lease=10)
+    with pytest.raises(AuthenticationError):
+        await claim.claim(1)
+    await claim.close()
+    await transport.disconnect()
+
+
+async def test_what_is_said_of_a_wrong_virtual_host(rabbit_server: SharedServer) -> None:
+    transport = RabbitTransport(rabbit_server.url.rstrip("/").removesuffix("%2F").rstrip("/") + "/nowhere")
+    with pytest.raises(ConnectError, match="refused the virtual host 'nowhere'"):
+        await transport.connect()
+    await transport.disconnect()
+
+
+async def test_what_is_said_of_something_else_that_answers(redis_url: str) -> None:
+    transport = RabbitTransport(redis_url.replace("redis://", "amqp://"))
+    connection_timeout = connection.CONNECT_TIMEOUT
+    connection.CONNECT_TIMEOUT = 1.0
+    try:
+        with pytest.raises(ConnectError):
+            await transport.connect()
+    finally:
+        connection.CONNECT_TIMEOUT = connection_timeout
+    await transport.disconnect()
+
+
+async def test_an_old_broker_is_refused(rabbit_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "OLDEST_VERSION", (99, 0))
+    transport = RabbitTransport(rabbit_url)
+    with pytest.raises(Unsupported, match="too old"):
+        await transport.connect()
+    await transport.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("3.10.8", (3, 10, 8)), ("4.0", (4, 0, 0)), ("3.9.1-rc", (3, 9, 1))], ids=str
+)
+def test_versions(text: str, numbers: tuple[int, ...]) -> None:
+    assert connection.version_of(text) == numbers
+    assert connection.version_of("") > (99,)
+
+
+def test_a_url_that_cannot_be_read() -> None:
+    with pytest.raises(ConfigError):
+        RabbitTransport("amqp://host:port/")
+    assert isinstance(get_transport("amqp://localhost"), RabbitTransport)
+
+
+async def test_a_position_that_is_none(connect: Any, topic: str) -> None:
+    transport = await connect()
+    with pytest.raises(ConfigError, match="journal position"):
+        await anext(transport.records(topic, start="17-0"))
+
+
+async def test_a_transport_can_be_connected_again(connect: Any, topic: str) -> None:
+    transport = await connect()
+    await dispatch(transport, topic, "a")
+    await transport.disconnect()
+    await transport.disconnect()
+    workflow = await dispatch(transport, topic, "a")
+    assert len(await transport.find(topic, "")) == 2
+    assert await transport.find(topic, workflow) == [workflow]

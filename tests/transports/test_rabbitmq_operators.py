@@ -1,0 +1,85 @@
+"""RabbitMQ: what operators do, one at a time, to what is parked or held."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paigeant_core import transition as moves
+from paigeant_core.errors import Conflict
+from paigeant_core.journal import State
+from paigeant_core.transition import Place
+from paigeant_core.transports.rabbitmq import locks
+from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.types import Settled
+from tests.transports import on_rabbitmq
+from tests.transports.contract import TransportContract
+from tests.transports.on_rabbitmq import dispatch, hands, kinds
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+channel = on_rabbitmq.channel
+connect = on_rabbitmq.connect
+
+
+async def test_operators_act_one_at_a_time(
+    connect: Any, topic: str, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locks, "PATIENCE", 0.5)
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a")
+    (record,) = await transport.history(topic, workflow)
+    again = TransportContract().reissue(record)
+    lock = f"paigeant.{topic}.lock.operate"
+    await channel.queue_declare(lock, exclusive=True)
+    with pytest.raises(Conflict, match="somebody else"):
+        await transport.operate(topic, again, expect=record.id)
+    assert await kinds(transport, topic, workflow) == ["dispatched"]
+    await channel.queue_delete(lock)
+    assert await transport.operate(topic, again, expect=record.id) is Settled.DONE
+    assert await transport.operate(topic, again, expect=record.id) is Settled.ALREADY
+
+
+async def test_a_parked_workflow_outlives_the_journal(connect: Any, topic: str, channel: Channel) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a")
+    other = await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        await worker.bury(await worker.take_one())
+        await worker.bury(await worker.take_one())
+    (again,) = [item for item in await transport.parked(topic, Place.DEAD) if item.headers.correlation_id == other]
+    assert await transport.operate(topic, TransportContract().reissue(again), expect=again.id) is Settled.DONE
+    await transport.disconnect()
+    await channel.queue_delete(f"paigeant.{topic}.journal")
+    await dispatch(transport, topic, "b")
+    (record,) = await transport.parked(topic, Place.DEAD)
+    assert record.headers.correlation_id == workflow
+    assert [item.state for item in await transport.history(topic, workflow)] == [State.DEAD]
+    assert [item.state for item in await transport.history(topic, other)] == [State.QUEUED]
+    assert await transport.operate(topic, TransportContract().reissue(record), expect="other") is Settled.SUPERSEDED
+    assert await transport.operate(topic, TransportContract().reissue(record), expect=record.id) is Settled.DONE
+    assert await transport.parked(topic, Place.DEAD) == []
+
+
+async def test_a_random_id_that_exists_cannot_be_chosen(connect: Any, topic: str) -> None:
+    from paigeant_core.errors import DuplicateWorkflow
+
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a")
+    with pytest.raises(DuplicateWorkflow):
+        await dispatch(other, topic, "a", correlation_id=workflow)
+
+
+async def test_a_released_hold_has_no_deadline(connect: Any, topic: str) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        outcome = moves.Outcome(hold="wait", until=1.0)
+        await worker.finish(await worker.take_one(), None, outcome)
+        held = (await transport.history(topic, workflow))[-1]
+        assert await other.operate(topic, TransportContract().reissue(held), expect=held.id) is Settled.DONE
+        delivery = await worker.take_one()
+        await worker.nothing(2.0)
+        await worker.finish(delivery)
+    assert await kinds(transport, topic, workflow) == ["dispatched", "held", "operated", "finished"]

@@ -1,0 +1,156 @@
+"""RabbitMQ: a broker that goes down, and what came before its restart."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from paigeant_core import transition as moves
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.errors import PublishError, PublishUnknown
+from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, wire
+from paigeant_core.transports.rabbitmq.topology import Names
+from paigeant_core.transports.types import Delivery, Settled
+from tests.servers import RabbitServer
+from tests.transports import on_rabbitmq
+from tests.transports.contract import Hands, until
+from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+connect = on_rabbitmq.connect
+
+
+async def test_a_copy_of_before_a_restart_goes_on_one_epoch_up(connect: Any, topic: str) -> None:
+    """What the broker had not confirmed may be in a work queue and not in the journal: the fence must stop it."""
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    dying = Hands(transport, topic, "a")
+    first = await dying.take_one()
+    assert first.message is not None
+    unknown = moves.done(first.message, {"by": "unknown"}, dying.span())
+    await consumer_of(dying)._crash()
+    async with hands(other, topic, "a", "b") as heir:
+        other.fence(Names(topic)).booted_at = transport.clock.now()
+        (item,) = wire.moved(Names(topic), unknown, now=0)
+        await transport._topology.work(Names(topic), "b")
+        await transport._publisher.send([item._replace(exchange="", key=f"paigeant.{topic}.work.b")])
+        again = await heir.take_one()
+        if again.activity == "b":
+            # It came before the fence knew: its result is refused.
+            late, again = again, await heir.take_one()
+            assert await heir.finish(late) is Settled.SUPERSEDED
+        assert again.message is not None
+        assert (again.activity, again.message.headers.epoch) == ("a", 2)
+        assert again.message.headers.idempotency_key == first.message.headers.idempotency_key
+        await heir.finish(again)
+        await heir.finish(await heir.take_one())
+        await heir.nothing()
+    assert [kind for kind in await kinds(other, topic, workflow) if kind != "superseded"] == [
+        "dispatched", "operated", "advanced", "finished",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def own_server() -> Any:
+    with RabbitServer(conf={"max_message_size": "100000"}) as server:
+        yield server
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(120)
+async def test_a_message_larger_than_the_broker_takes_is_refused_and_stops_nobody(
+    own_server: RabbitServer, topic: str
+) -> None:
+    transport = RabbitTransport(own_server.url)
+    large = {"x": "y" * 150_000}
+    with pytest.raises(PublishError, match="max_message_size is 100000"):
+        await WorkflowDispatcher(transport).dispatch_workflow(["a"], large, topic=topic)
+    workflow = await dispatch(transport, topic, "a", "b")
+    others = [await dispatch(transport, topic, "a") for _ in range(7)]
+    async with hands(transport, topic, "a") as worker:
+        held: list[Delivery] = []
+        while len(held) < 8:
+            held += await worker.take(8)
+        (mine,) = [item for item in held if item.message and item.message.correlation_id == workflow]
+        results = await asyncio.gather(
+            *(worker.finish(item, large if item is mine else None) for item in held), return_exceptions=True
+        )
+        (refused,) = [result for result in results if result is not Settled.DONE]
+        assert isinstance(refused, PublishError)
+        assert "max_message_size is 100000" in str(refused)
+        assert await worker.bury(mine) is Settled.DONE
+    assert await kinds(transport, topic, workflow) == ["dispatched", "dead_lettered"]
+    for other in others:
+        assert await kinds(transport, topic, other) == ["dispatched", "finished"]
+    await transport.disconnect()
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_worker_goes_on_after_the_broker_was_killed(own_server: RabbitServer, topic: str) -> None:
+    transport = RabbitTransport(own_server.url)
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        await asyncio.to_thread(own_server.flush)
+        await asyncio.to_thread(own_server.kill)
+        settling = asyncio.create_task(worker.finish(delivery))
+        await asyncio.sleep(0.5)
+        assert not settling.done()
+        await asyncio.to_thread(own_server.start)
+        async with asyncio.timeout(60):
+            assert await settling is Settled.DONE
+            following = await worker.consumer.claim(1)
+            assert [item.activity for item in following] == ["b"]
+            await worker._admit(following[0])
+            await worker.finish(following[0])
+        assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+    await transport.disconnect()
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_hop_that_only_the_journal_kept_is_published_again(
+    own_server: RabbitServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker dies with a hop in the journal and not in the work queue, its confirm not sent."""
+    monkeypatch.setattr(comeback, "SKEW", 0.0)
+    transport = RabbitTransport(own_server.url)
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        publisher = consumer_of(worker)._desk.publisher
+        send = publisher.send
+
+        async def half(items: Any) -> None:
+            monkeypatch.setattr(publisher, "send", send)
+            # Into the journal's queue alone, as if the work queue had not written it.
+            await send([item._replace(exchange="", key=f"paigeant.{topic}.journal") for item in items])
+            await asyncio.to_thread(own_server.flush)
+            await asyncio.to_thread(own_server.kill)
+            raise PublishUnknown("no confirm came")
+
+        monkeypatch.setattr(publisher, "send", half)
+        settling = asyncio.create_task(worker.finish(delivery))
+
+        async def down() -> bool:
+            return not own_server.running
+
+        await until(down, "not killed")
+        await asyncio.to_thread(own_server.start)
+        async with asyncio.timeout(90):
+            assert await settling is Settled.DONE
+            (following,) = await worker.consumer.claim(1)
+            message = await worker._admit(following)
+            assert message is not None
+            assert (following.activity, message.headers.epoch) == ("b", 2)
+            await worker.finish(following)
+        records = await transport.history(topic, workflow)
+        assert [record.kind for record in records] == ["dispatched", "advanced", "operated", "finished"]
+        assert records[2].detail["action"] == "recover"
+    await transport.disconnect()

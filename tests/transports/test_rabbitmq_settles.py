@@ -1,0 +1,171 @@
+"""RabbitMQ: settling: acknowledgements, confirms, and copies that come again or wait for a slot."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from paigeant_core.transports.rabbitmq import surplus
+from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.types import Settled
+from tests.transports import on_rabbitmq
+from tests.transports.contract import Hands, until
+from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+channel = on_rabbitmq.channel
+connect = on_rabbitmq.connect
+
+
+async def test_nothing_is_acknowledged_before_the_confirm(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    worker = Hands(transport, topic, "a")
+    delivery = await worker.take_one()
+    monkeypatch.setattr(consumer_of(worker)._desk.publisher, "send", never)
+    settling = asyncio.create_task(worker.finish(delivery))
+    await asyncio.sleep(0.3)
+    assert not settling.done()
+    assert not delivery.settled
+    await consumer_of(worker)._crash()
+    settling.cancel()
+    await asyncio.gather(settling, return_exceptions=True)
+    async with hands(other, topic, "a", "b") as heir:
+        again = await heir.take_one()
+        assert again.body == delivery.body
+        assert again.deaths == 1
+        await heir.finish(again)
+        await heir.finish(await heir.take_one())
+    assert await kinds(other, topic, workflow) == ["dispatched", "advanced", "finished"]
+
+
+async def test_a_copy_that_comes_again_after_its_confirm_is_not_run_again(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies between confirm and acknowledgement leaves a second copy."""
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    worker = Hands(transport, topic, "a")
+    delivery = await worker.take_one()
+    monkeypatch.setattr(consumer_of(worker)._desk, "ack", never)
+    settling = asyncio.create_task(worker.finish(delivery))
+
+    async def journalled() -> bool:
+        return "advanced" in await kinds(other, topic, workflow)
+
+    await until(journalled, "never journalled")
+    await consumer_of(worker)._crash()
+    settling.cancel()
+    await asyncio.gather(settling, return_exceptions=True)
+    async with hands(other, topic, "a", "b") as heir:
+        following = await heir.take_one()
+        assert following.activity == "b"
+        await heir.nothing(1.0)
+        await heir.finish(following)
+    records = await other.history(topic, workflow)
+    assert [record.kind for record in records] == ["dispatched", "advanced", "superseded", "finished"]
+    dropped = records[2]
+    assert (dropped.detail["reason"], dropped.body) == ("handed on", delivery.body)
+    assert dropped.state == ""
+
+
+async def test_a_settle_whose_caller_is_cancelled_is_carried_out(connect: Any, topic: str) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        settling = asyncio.create_task(worker.finish(delivery))
+        await asyncio.sleep(0)
+        settling.cancel()
+        await asyncio.gather(settling, return_exceptions=True)
+    assert await kinds(transport, topic, workflow) == ["dispatched", "finished"]
+
+
+async def test_many_settles_are_in_flight_at_once(connect: Any, topic: str) -> None:
+    transport = await connect()
+    workflows = await asyncio.gather(*(dispatch(transport, topic, "a", "b") for _ in range(100)))
+    async with hands(transport, topic, "a", "b") as worker:
+        left = 200
+        while left:
+            taken = await worker.take(32)
+            results = await asyncio.gather(*(worker.finish(delivery) for delivery in taken))
+            assert set(results) == {Settled.DONE}
+            left -= len(taken)
+    for workflow in workflows:
+        assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+
+
+async def test_a_copy_that_waits_for_a_slot_goes_to_a_worker_that_has_one(connect: Any, topic: str) -> None:
+    transport, other = await connect(), await connect()
+    async with hands(transport, topic, "a") as busy:
+        await dispatch(transport, topic, "a")
+        first = await busy.take_one()
+        # Settling gives its consumer credit for the next, and nobody claims it there.
+        await busy.finish(first)
+        second = await dispatch(transport, topic, "a")
+        await asyncio.sleep(0.3)
+        async with hands(other, topic, "a") as idle:
+            delivery = await idle.take_one()
+            assert delivery.message is not None
+            assert (delivery.message.correlation_id, delivery.deaths) == (second, 0)
+            await idle.finish(delivery)
+
+
+async def test_a_copy_is_not_given_back_while_a_settle_is_about_to_free_a_slot(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surplus, "PATIENCE", 600.0)
+    transport, other = await connect(), await connect()
+    async with hands(transport, topic, "a") as busy:
+        await dispatch(transport, topic, "a")
+        (first,) = await busy.take(2)
+        publisher, confirmed = consumer_of(busy)._desk.publisher, asyncio.Event()
+        send = publisher.send
+
+        async def slow(items: Any) -> None:
+            await confirmed.wait()
+            await send(items)
+
+        monkeypatch.setattr(publisher, "send", slow)
+        settling = asyncio.create_task(busy.finish(first))
+        second = await dispatch(transport, topic, "a")
+
+        async def here() -> int:
+            return len(consumer_of(busy)._buffer)
+
+        await until(here, "not delivered")
+        await asyncio.sleep(6 * surplus.SURPLUS)
+        assert await here() == 1
+        confirmed.set()
+        assert await settling is Settled.DONE
+        async with hands(other, topic, "a") as idle:
+            delivery = await idle.take_one()
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == second
+            await idle.finish(delivery)
+
+
+async def test_a_worker_of_several_activities_holds_no_more_than_it_has_slots(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport = await connect()
+    for activity in ("a", "b", "c"):
+        for _ in range(3):
+            await dispatch(transport, topic, activity)
+
+    async def ready() -> int:
+        counts = [await channel.queue_declare(f"paigeant.{topic}.work.{name}", passive=True) for name in "abc"]
+        return sum(count.message_count or 0 for count in counts)
+
+    async with hands(transport, topic, "a", "b", "c") as worker:
+        held = await worker.take(2)
+        assert len(held) <= 2
+        await asyncio.sleep(0.2)
+        assert await ready() == 9 - len(held)
+        for delivery in held:
+            await worker.finish(delivery)

@@ -1,0 +1,162 @@
+"""Redis: servers that go away, forget, say nothing or are full."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from paigeant_core.errors import DuplicateWorkflow, PublishError, PublishUnknown, TransportError
+from paigeant_core.journal import State
+from paigeant_core.transports.redis import RedisTransport
+from paigeant_core.transports.redis import consumer as consumer_module
+from paigeant_core.transports.redis.connection import Lines
+from paigeant_core.transports.redis.keys import Keys
+from paigeant_core.transports.types import Settled
+from tests.servers import RedisServer
+from tests.transports.contract import Hands
+from tests.transports.on_redis import dispatch, states
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server that a test may kill; what it was told survives."""
+    with RedisServer(appendonly=True, appendfsync="always") as private:
+        yield private
+
+
+async def test_scripts_that_the_server_forgot_are_given_to_it_again(server: RedisServer, topic: str) -> None:
+    async with RedisTransport(server.url) as transport:
+        await dispatch(transport, topic, "a", "b")
+        hands = Hands(transport, topic, "a", "b")
+        delivery = await hands.take_one()
+        server.cli("SCRIPT", "FLUSH")
+        assert await hands.finish(delivery) is Settled.DONE
+        following = await hands.take_one()
+        server.cli("SCRIPT", "FLUSH")
+        await dispatch(transport, topic, "a")
+        assert await hands.finish(following) is Settled.DONE
+        await hands.consumer.close()
+
+
+async def test_a_restarted_server_is_waited_for_and_the_work_goes_on(
+    server: RedisServer, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RedisTransport(server.url) as transport:
+        workflows = [await dispatch(transport, topic, "a") for _ in range(3)]
+        hands = Hands(transport, topic, "a")
+        held = [await hands.take_one() for _ in range(2)]
+        asking = asyncio.create_task(hands.take_one())
+        await asyncio.sleep(0.2)
+        third = await asking
+        asking = asyncio.create_task(hands.take_one())
+        with caplog.at_level(logging.INFO, "paigeant"):
+            await asyncio.to_thread(server.kill)
+            settling = [asyncio.create_task(hands.finish(delivery)) for delivery in (*held, third)]
+            await asyncio.sleep(0.7)
+            assert not any(task.done() for task in settling)
+            await asyncio.to_thread(server.restart)
+            assert await asyncio.gather(*settling) == [Settled.DONE] * 3
+            workflows.append(await dispatch(transport, topic, "a"))
+            assert await hands.finish(await asking) is Settled.DONE
+        for workflow in workflows:
+            assert await states(transport, topic, workflow) == [State.QUEUED, State.COMPLETED]
+        said = [record.getMessage() for record in caplog.records if "trying again" in record.getMessage()]
+        assert 1 <= len(said) <= 6  # of the pump, the waiting read and the heartbeat, not of every try
+        assert any("back on the line" in record.getMessage() for record in caplog.records)
+        await hands.consumer.close()
+
+
+async def test_a_server_that_lost_its_data_is_worked_with_again(topic: str) -> None:
+    with RedisServer() as server:
+        async with RedisTransport(server.url) as transport:
+            await dispatch(transport, topic, "a", "b")
+            hands = Hands(transport, topic, "a", "b")
+            await hands.finish(await hands.take_one())
+            await asyncio.to_thread(server.restart)
+            second = await dispatch(transport, topic, "a", "b")
+            await hands.finish(await hands.take_one())
+            await hands.finish(await hands.take_one())
+            assert (await states(transport, topic, second))[-1] == State.COMPLETED
+            assert [queue.activity for queue in await transport.queues(topic)] == ["a", "b"]
+            await hands.consumer.close()
+
+
+async def test_a_settle_on_a_silent_server_is_repeated_and_stored_once(server: RedisServer, topic: str) -> None:
+    """The server stops answering in the middle: what it had taken is not done twice."""
+    import os
+    import signal
+
+    async with RedisTransport(f"{server.url}?socket_timeout=0.5") as transport:
+        workflow = await dispatch(transport, topic, "a", "b")
+        hands = Hands(transport, topic, "a", lease=60)
+        delivery = await hands.take_one()
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        settling = asyncio.create_task(hands.finish(delivery))
+        await asyncio.sleep(1.5)
+        assert not settling.done()
+        os.kill(server.pid, signal.SIGCONT)
+        assert await settling in (Settled.DONE, Settled.ALREADY)
+        assert len(await transport.history(topic, workflow)) == 2
+        await hands.consumer.close()
+
+
+async def test_a_dispatch_without_an_answer_says_that_it_may_have_been_done(
+    server: RedisServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+    import signal
+
+    monkeypatch.setattr(Lines, "PATIENCE", 0.5)
+    async with RedisTransport(f"{server.url}?socket_timeout=0.3") as transport:
+        await dispatch(transport, topic, "a")  # so that the server knows the script
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        with pytest.raises(PublishUnknown):
+            await dispatch(transport, topic, "a", correlation_id="one")
+        os.kill(server.pid, signal.SIGCONT)
+        with pytest.raises(DuplicateWorkflow):
+            await dispatch(transport, topic, "a", correlation_id="one")
+
+
+async def test_a_close_without_a_server_does_not_hang(
+    server: RedisServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "CLOSE", 0.5)
+    transport = RedisTransport(server.url)
+    await dispatch(transport, topic, "a")
+    hands = Hands(transport, topic, "a")
+    delivery = await hands.take_one()
+    await asyncio.to_thread(server.kill)
+    settling = asyncio.create_task(hands.finish(delivery))
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(8):
+        await hands.consumer.close()
+    with pytest.raises(TransportError):
+        await settling
+    with pytest.raises(TransportError, match="closed"):
+        await hands.consumer.claim(1)
+    await transport.disconnect()
+
+
+async def test_a_full_server_takes_nothing_and_loses_nothing(topic: str) -> None:
+    with RedisServer(options={"maxmemory-policy": "noeviction"}) as server:
+        async with RedisTransport(server.url) as transport:
+            workflow = await dispatch(transport, topic, "a", "b")
+            hands = Hands(transport, topic, "a", "b")
+            delivery = await hands.take_one()
+            server.cli("CONFIG", "SET", "maxmemory", "1")
+            with pytest.raises(PublishError, match="out of memory"):
+                await dispatch(transport, topic, "a")
+            settling = asyncio.create_task(hands.finish(delivery))
+            await asyncio.sleep(0.3)
+            assert not settling.done()
+            assert server.cli("XLEN", Keys(topic).work("a")) == "1"
+            server.cli("CONFIG", "SET", "maxmemory", "0")
+            assert await settling is Settled.DONE
+            assert await states(transport, topic, workflow) == [State.QUEUED, State.QUEUED]
+            await hands.finish(await hands.take_one())
+            await hands.consumer.close()
