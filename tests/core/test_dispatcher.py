@@ -21,11 +21,6 @@ from tests.core.bench import Bench
 from tests.core.strategies import activity_names, correlation_ids, json_objects, steps, texts
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 async def test_a_workflow_is_queued_for_its_first_step(bench: Bench) -> None:
     workflow = await WorkflowDispatcher(bench.transport).dispatch_workflow(
         activities=[ActivitySpec(name="a", arguments={"n": 1}), "b", {"name": "c", "timeout": 5}],

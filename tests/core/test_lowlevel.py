@@ -21,11 +21,6 @@ from tests.core.bench import PATIENCE, Bench
 Subscription = AsyncIterator[tuple[Delivery, PaigeantMessage]]
 
 
-@pytest.fixture
-def bench() -> Bench:
-    return Bench()
-
-
 @asynccontextmanager
 async def subscribed(bench: Bench) -> AsyncIterator[Subscription]:
     messages = bench.transport.subscribe(bench.topic)
