@@ -16,7 +16,7 @@ from paigeant_console.model.workflow_list import Order, WorkflowList
 from tests.console import story as told
 from tests.console.appkit import ask_for, console
 from tests.console.story import Failure, Story, sample_story
-from tests.console.test_view_models import StoryRows, plain
+from tests.console.story_rows import StoryRows, plain
 
 
 def failing_story() -> Story:

@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import pytest
 
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.payload_diff import changes
 from paigeant_console.model.workflow_page import WorkflowPage
+from paigeant_console.safe_text import literal
+from paigeant_core.operations import Operations, Replay
 from tests.console import story as told
 from tests.console.story import START, Story, sample_story
-from tests.console.test_view_models import cells_text, page, workers_of
+from tests.console.story_rows import StoryRows, plain, workers_of
+
+
+def page(story: Story, key: str) -> WorkflowPage:
+    rows = StoryRows(story)
+    rows.read()
+    rows.fold.observe(workers_of(story), START)
+    history = story._do(story.transport().history(story.topic, key))
+    return WorkflowPage(history, rows.fold, key)
+
+
+def cells_text(rows) -> list[str]:
+    return [
+        " | ".join(plain([cell]) if isinstance(cell[0], str) else plain(cell) for cell in map(_cell, cells))
+        for _, cells in rows
+    ]
+
+
+def _cell(cell):
+    return cell or ((literal(""), ""),)
+
+
+def _in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
 
 
 def test_waiting_and_working_are_told_apart() -> None:
@@ -125,3 +154,64 @@ def test_what_cannot_be_compared_says_so() -> None:
     found = changes(deep, deeper)
     assert found is not None
     assert found[0][0].startswith("~ a.a.a.a.a.a: ")
+
+
+def test_hops_tell_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    _in_utc(monkeypatch)
+    story = sample_story()
+    made = page(story, told.DEAD)
+    told_rows = cells_text(made.hops(story.clock.now()))
+    assert told_rows[0] == " 1 ✓ validate-order-details |  | 10:00:23 | 0ms | 400ms | ██ |  on w1"
+    assert told_rows[2].startswith(" 3 ✗ process-payment | ×2 |")
+    assert "try 1" in told_rows[3]
+    assert "ConnectionError: payment provider answered 503" in told_rows[3]
+    assert "try 2" in told_rows[4]
+    assert told_rows[5].startswith(" 4 · update-inventory")
+
+
+def test_each_hop_shows_the_payload_as_it_came() -> None:
+    made = page(sample_story(), told.DEAD)
+    first, third, later = (made.payload_at(key, 80) for key in ("1", "3.1", "6"))
+    assert first is not None
+    assert third is not None
+    assert later is not None
+    assert "order_valid" not in "".join(first.lines)
+    assert "order_valid" in "".join(third.lines)
+    assert third.raw == made.payload_bytes_at(3)
+    assert later.title.startswith("payload as it stands")
+    assert made.hop_of("6") is None
+    assert made.hop_of("2") == 2
+    assert made.reached() == 3
+
+
+def test_a_replay_starts_the_hops_anew_from_there() -> None:
+    story = sample_story()
+    operations = Operations(story.transport(), operator="ann@desk")
+    plan = story._do(operations.plan(Replay(from_step=2), [told.DEAD], reason="once more"))
+    story._do(operations.execute(plan))
+    made = page(story, told.DEAD)
+    rows = cells_text(made.hops(story.clock.now()))
+    assert rows[0].startswith(" 1 ✓")
+    assert rows[1].startswith(" 2 ○ check-inventory")
+    assert rows[2].startswith(" 3 · process-payment"), "the failures of the run before are history"
+    assert "replay by ann@desk once more" in cells_text(made.records(story.clock.now()))[0]
+
+
+def test_bytes_that_nobody_can_read_are_shown_in_hex() -> None:
+    made = page(sample_story(), told.QUARANTINED)
+    shown = made.payload_at(None, 80)
+    assert shown is not None
+    assert "1b 5b 32 4a" in shown.lines[0]
+    assert made.payload_bytes_at(1) is None
+    head = made.head(80, START + 300)
+    assert "quarantined" in plain(head[0])
+
+
+def test_a_workflow_that_is_not_known_has_an_empty_page() -> None:
+    made = WorkflowPage((), Fold(), "nowhere")
+    assert made.hops(START) == []
+    assert made.records(START) == []
+    assert made.reason(80, START, 3) == []
+    assert made.payload_at("1", 80) is None
+    assert made.record_detail("1", 80) is None
+    assert plain(made.head(80, START)[0]) == "nowhere"

@@ -1,0 +1,106 @@
+"""The table of actions, and what is confirmed before one is done."""
+
+from __future__ import annotations
+
+import pytest
+
+from paigeant_console.actions import ACTIONS, VIEWS, Situation, by_id, commands, hints, of_view, refusal
+from paigeant_console.model.confirmation import Target, action_words, command_line, confirmation_of
+from paigeant_console.model.help_text import help_lines
+from paigeant_console.safe_text import literal
+from paigeant_core.operations import DeadLetter, Insert, Operations, Release, Retry
+from paigeant_core.routing import Step
+from tests.console import story as told
+from tests.console.story import sample_story
+from tests.console.story_rows import plain
+
+
+def test_no_key_means_two_things_in_one_place() -> None:
+    for view in {place for action in ACTIONS for place in action.where}:
+        keys = [key for action in of_view(view) for key in action.keys]
+        assert len(keys) == len(set(keys)), view
+
+
+def test_ids_and_commands_are_unique() -> None:
+    assert len({action.id for action in ACTIONS}) == len(ACTIONS)
+    words = [word for action in ACTIONS for word in action.command]
+    assert len(words) == len(set(words)) == len(commands())
+
+
+def test_every_key_is_explained() -> None:
+    for view in (*VIEWS, "workflow"):
+        text = "\n".join(plain(line) for line in help_lines(Situation(view), literal(view), 120, ascii_only=False))
+        for action in of_view(view):
+            assert action.help in text, (view, action.id)
+
+
+def test_what_cannot_be_done_says_why() -> None:
+    read_only = Situation("workflows", read_only=True)
+    for action in ACTIONS:
+        if action.writes and action.owner == "app":
+            assert "read-only" in (refusal(action, read_only) or "")
+    assert "no row" in (refusal(by_id("retry"), Situation("workflows", has_row=False)) or "")
+    assert "not in this view" in (refusal(by_id("retry"), Situation("traffic")) or "")
+    assert refusal(by_id("retry"), Situation("workflows")) is None
+    dimmed = {key for key, _, usable in hints(read_only) if not usable}
+    assert dimmed == {"r", "R", "d", "h", "l", "s", "x", "U"}
+    text = "\n".join(plain(line) for line in help_lines(read_only, literal("workflows"), 60, ascii_only=True))
+    assert "not now: this console is read-only" in text
+
+
+def test_a_plan_says_what_will_happen_and_what_not() -> None:
+    story = sample_story()
+    plan = story._do(
+        Operations(story.transport()).plan(Retry(), [told.DEAD, told.DONE, "nowhere"], reason="it's fixed")
+    )
+    asked = confirmation_of(plan, Target("redis://h:6379/0", "workflows"))
+    assert plain(asked.title) == "retry 1 workflow of 3; 2 not eligible, left alone"
+    rows = list(map(plain, asked.rows))
+    assert "replay it from a step instead" in rows[0]
+    assert "there is no such workflow" in rows[1]
+    assert rows[2].endswith("order dead at process-payment try 2 → queued at process-payment")
+    assert asked.typed == ()
+    assert asked.command == (
+        f"paigeant-console --url redis://h:6379/0 retry {told.DEAD} {told.DONE} nowhere --reason 'it'\"'\"'s fixed'"
+    )
+
+
+def test_production_and_many_have_to_be_typed() -> None:
+    story = sample_story()
+    for number in range(11):
+        story.start(f"w{number}", ("charge",))
+    operations = Operations(story.transport())
+    one = story._do(operations.plan(DeadLetter(), [told.QUEUED], reason="r"))
+    assert confirmation_of(one, Target("redis://h", "workflows", "prod", production=True)).typed == ("prod", "1")
+    many = story._do(operations.plan(DeadLetter(), [f"w{number}" for number in range(11)], reason="r"))
+    assert confirmation_of(many, Target("redis://h", "workflows")).typed == ("11",)
+
+
+@pytest.mark.parametrize(
+    ("target", "flags"),
+    [
+        (Target("redis://:secret@h:6379/0", "workflows"), ""),
+        (Target("redis://h:6379/0", "other"), " --url redis://h:6379/0 --topic other"),
+        (Target("redis://h:6379/0", "workflows", "prod"), " --context prod"),
+        (Target("memory://demo", "workflows", "demo"), ""),
+    ],
+)
+def test_a_command_line_never_holds_a_password(target: Target, flags: str) -> None:
+    assert command_line(target, ["list"]) == f"paigeant-console{flags} list"
+
+
+def test_an_id_that_looks_like_a_flag_stays_an_id() -> None:
+    assert action_words(Retry(), ["--yes"], "r") == ["retry", "--reason", "r", "--", "--yes"]
+    given = Release({"approved": True, "by": "Ann B"})
+    assert action_words(given, ["a"], "r") == [
+        "release",
+        "a",
+        "--var=approved=true",
+        '--var=by="Ann B"',
+        "--reason",
+        "r",
+    ]
+    added = Insert((Step("check"), Step("pay", arguments={"n": 1})))
+    assert action_words(added, ["a", "-b"], "r") == [
+        *("insert", "check", '{"name":"pay","arguments":{"n":1}}', "--id=a", "--id=-b", "--reason", "r"),
+    ]
