@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from paigeant_console.history import History
-    from paigeant_console.model.fold import Fold, Row
+    from paigeant_console.model.fold import Fold
     from paigeant_console.model.query import Query
+    from paigeant_console.model.row import Row
 
 __all__ = ["history"]
 

@@ -13,7 +13,8 @@ from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
 if TYPE_CHECKING:
-    from paigeant_console.model.fold import Fold, Row
+    from paigeant_console.model.fold import Fold
+    from paigeant_console.model.row import Row
     from paigeant_console.safe_text import SafeText
     from paigeant_core.journal import Record
 
@@ -140,7 +141,8 @@ def show(
     """Show one workflow: its slip, why it is stuck, its hops, payload and history."""
     from paigeant_console.commands._signing import trust_of_environment
     from paigeant_console.commands._wait import outcome, wait_until_over
-    from paigeant_console.model.fold import Fold, workflow_document
+    from paigeant_console.model.documents import workflow_document
+    from paigeant_console.model.fold import Fold
     from paigeant_console.model.trust import examine, last_body
     from paigeant_console.runner import run
 

@@ -13,15 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-import msgspec
-
-from paigeant_console.model.trust import UNSIGNED, UNVERIFIED
+from paigeant_console.model.row import CALM, Row, trust_of
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
-from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.pauses import Pause
 from paigeant_core.transports.types import Holding, WorkerStatus
 
@@ -54,226 +51,6 @@ class Sign:
     worker: str
     at: float
     event: str = ""
-
-
-class _Trouble:
-    """What is to be said of a workflow that does not just move on: few do, so only they have one."""
-
-    __slots__ = (
-        "due_at",
-        "erased_at",
-        "error",
-        "held_by",
-        "lost",
-        "lost_at",
-        "most",
-        "on_deadline",
-        "reason",
-        "runner",
-        "running",
-        "token_until",
-    )
-
-    def __init__(self) -> None:
-        self.error: dict[str, str] | None = None
-        self.reason = ""
-        self.due_at = ""
-        self.erased_at = 0.0
-        self.running: Holding | None = None
-        self.runner = ""
-        self.held_by = ""
-        self.on_deadline = ""
-        self.most: int | None = None
-        self.lost = ""
-        self.lost_at = 0.0
-        self.token_until = ""
-
-
-_CALM: Final = _Trouble()
-"""Shared by all rows that have none; never changed."""
-
-
-class Row:
-    """One workflow, as far as the journal and the workers tell.
-
-    A million of them are kept in memory, so a row holds the values of its headers and not the headers, shares every
-    text that many have, and has what only a workflow in trouble needs in a second object that most do without.
-
-    Attributes:
-        correlation_id: the workflow's ID.
-        name: of the workflow, as its headers have it; likewise the next ones.
-        labels: a JSON object, as text.
-        topic: where it runs.
-        activity: the step to be done, or being undone; empty when finished.
-        created_at: when it was dispatched, RFC 3339.
-        base: the state after the last record that named one.
-        at: when that was, seconds since the Unix epoch.
-        token: what the fence knows it by (:attr:`Record.id`).
-        names: all steps in order, done and to do, by name.
-        worker: who wrote the last record; empty: nobody's worker.
-        undoing: its step is being undone.
-        signed: it carries signed records.
-        revision: rises with each change.
-        counted: the state under which whoever counts rows by state has counted it; empty: not yet.
-    """
-
-    __slots__ = (
-        "_trouble",
-        "activity",
-        "at",
-        "attempt",
-        "base",
-        "correlation_id",
-        "counted",
-        "created_at",
-        "epoch",
-        "hop",
-        "labels",
-        "name",
-        "names",
-        "revision",
-        "run",
-        "signed",
-        "steps_done",
-        "steps_total",
-        "token",
-        "topic",
-        "undoing",
-        "worker",
-    )
-
-    def __init__(self, correlation_id: str) -> None:
-        self.correlation_id = correlation_id
-        self.name = self.labels = self.topic = self.activity = self.created_at = ""
-        self.hop = self.run = self.epoch = self.attempt = self.steps_done = self.steps_total = 0
-        self.base: str = State.QUEUED
-        self.at = 0.0
-        self.token = ""
-        self.names: tuple[str, ...] = ()
-        self.worker = ""
-        self.undoing = False
-        self.signed = False
-        self.revision = 0
-        self.counted = ""
-        self._trouble = _CALM
-
-    @property
-    def headers(self) -> Headers:
-        """The headers of its last message, as far as a row keeps them: made anew by each call.
-
-        Without message ID, timestamp and trace context.
-        """
-        return Headers(
-            correlation_id=self.correlation_id,
-            name=self.name,
-            labels=self.labels,
-            topic=self.topic,
-            activity=self.activity,
-            hop=self.hop,
-            run=self.run,
-            epoch=self.epoch,
-            attempt=self.attempt,
-            steps_done=self.steps_done,
-            steps_total=self.steps_total,
-            created_at=self.created_at,
-        )
-
-    @property
-    def error(self) -> dict[str, str] | None:
-        """The last failure, while the workflow stands at it."""
-        return self._trouble.error
-
-    @property
-    def reason(self) -> str:
-        """The journal's word for why it is where it is."""
-        return self._trouble.reason
-
-    @property
-    def due_at(self) -> str:
-        """When it comes back from a delay, RFC 3339; empty: no delay."""
-        return self._trouble.due_at
-
-    @property
-    def erased_at(self) -> float:
-        """When its contents were erased, seconds since the Unix epoch; 0: they were not."""
-        return self._trouble.erased_at
-
-    @property
-    def running(self) -> Holding | None:
-        """What a worker says that it holds of it now."""
-        return self._trouble.running
-
-    @property
-    def runner(self) -> str:
-        """Which worker says so."""
-        return self._trouble.runner
-
-    @property
-    def held_by(self) -> str:
-        """Which operator put it there."""
-        return self._trouble.held_by
-
-    @property
-    def on_deadline(self) -> str:
-        """What happens at its deadline to one that is held: ``release`` or ``dead_letter``."""
-        return self._trouble.on_deadline
-
-    @property
-    def most(self) -> int | None:
-        """Attempts that this hop has, as far as the last failure told; None: unknown."""
-        return self._trouble.most
-
-    @property
-    def token_until(self) -> str:
-        """Until when its token is good, RFC 3339, of one that waits for its next attempt; empty: not known."""
-        return self._trouble.token_until
-
-    @property
-    def lost(self) -> str:
-        """The worker that ran the step and lives no more; empty: none."""
-        return self._trouble.lost
-
-    @property
-    def lost_at(self) -> float:
-        """When that worker was heard last."""
-        return self._trouble.lost_at
-
-    @property
-    def state(self) -> str:
-        """The state as people mean it: ``running`` while a worker says so."""
-        if self._trouble.running is not None and self.base in (State.QUEUED, State.RETRYING):
-            return State.RUNNING
-        return self.base
-
-    @property
-    def step(self) -> str | None:
-        """The step to be done now; None when the workflow is finished."""
-        return self.activity or None
-
-    @property
-    def since(self) -> float:
-        """When the workflow came to where it stands: its step's start, or the last record."""
-        running = self._trouble.running
-        return running.since if running is not None else self.at
-
-    def holds(self, held: Holding) -> bool:
-        """Whether ``held`` is the step at which the workflow stands."""
-        return (held.hop, held.run, held.attempt, held.epoch) == (self.hop, self.run, self.attempt, self.epoch)
-
-    def trouble(self) -> _Trouble:
-        """The object for what only some rows have, the row's own, to write to."""
-        if self._trouble is _CALM:
-            self._trouble = _Trouble()
-        return self._trouble
-
-    def calm(self) -> None:
-        """Nothing is to be said of it but what a worker runs."""
-        trouble = self._trouble
-        if trouble.running is None:
-            self._trouble = _CALM
-            return
-        self._trouble = kept = _Trouble()
-        kept.running, kept.runner = trouble.running, trouble.runner
 
 
 class Fold:
@@ -384,18 +161,18 @@ class Fold:
         row.token = record.id
         row.worker = shared(record.worker, record.worker)
         row.undoing = state in _UNDOING
-        if row._trouble is not _CALM:
-            running = row._trouble.running
+        if row.trouble is not CALM:
+            running = row.trouble.running
             if running is not None and not row.holds(running):
-                row._trouble.running = None
-                row._trouble.runner = ""
+                row.trouble.running = None
+                row.trouble.runner = ""
                 self._running.pop(headers.correlation_id, None)
             self._settle(row, kind)
         if kind not in _QUIET:
             self._explain(row, record)
             if is_marker(record):
                 row.name = row.labels = ""
-                row.trouble().erased_at = record.at
+                row.own_trouble().erased_at = record.at
         if record.worker:
             self._time(record)
         if reshaped and record.body is not None and kind != _QUARANTINED:
@@ -406,7 +183,7 @@ class Fold:
     @staticmethod
     def _settle(row: Row, kind: str) -> None:
         """The workflow moved: what was to be said of where it stood does not hold any more."""
-        trouble = row._trouble
+        trouble = row.trouble
         trouble.lost = ""
         if kind in (_ADVANCED, _FINISHED):
             row.calm()
@@ -418,7 +195,7 @@ class Fold:
             trouble.token_until = ""
 
     def _explain(self, row: Row, record: Record) -> None:
-        detail, trouble = record.detail, row.trouble()
+        detail, trouble = record.detail, row.own_trouble()
         error = detail.get("error")
         if isinstance(error, dict):
             trouble.error = {"type": str(error.get("type", "")), "message": str(error.get("message", ""))}
@@ -510,7 +287,7 @@ class Fold:
         changed: set[str] = set()
         for correlation_id, row in list(self._running.items()):
             if correlation_id not in running:
-                trouble = row.trouble()
+                trouble = row.own_trouble()
                 trouble.lost = "" if trouble.runner in alive else trouble.runner
                 trouble.lost_at = heard.get(trouble.runner, 0.0)
                 trouble.running = None
@@ -524,7 +301,7 @@ class Fold:
             if found is None or not found.holds(held) or found.base in ENDED:
                 continue
             if found.running != held or found.runner != worker:
-                trouble = found.trouble()
+                trouble = found.own_trouble()
                 trouble.running = held
                 trouble.lost = ""
                 trouble.runner = worker
@@ -594,74 +371,3 @@ class Fold:
             "trust": trust_of(row),
             **erased,
         }
-
-
-def trust_of(row: Row) -> str:
-    """What can be said of a workflow's signatures without a policy: that there are some."""
-    return UNVERIFIED if row.signed else UNSIGNED
-
-
-def workflow_document(
-    fold: Fold, history: Sequence[Record], now: float, trust: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """One workflow as ``show --json`` shows it: the row, its slip, payload and history.
-
-    Args:
-        fold: into which ``history`` was folded.
-        history: the workflow's records, oldest first; at least one that names a state.
-        now: seconds since the Unix epoch.
-        trust: what was found of its signatures.
-    """
-    row = fold.rows[history[-1].headers.correlation_id]
-    current = next(record for record in reversed(history) if record.id == row.token and record.state)
-    document = fold.document(row, now)
-    message = readable(current)
-    if message is None:
-        itinerary: list[Any] = []
-        executed: list[Any] = []
-        payload: Any = None
-    else:
-        slip = message.routing_slip
-        itinerary = [{"name": str(step), "arguments": dict(step.arguments)} for step in slip.itinerary]
-        executed = executed_documents(history, message)
-        payload = msgspec.Raw(message.payload_bytes)
-    return {
-        **document,
-        **(trust or {}),
-        "itinerary": itinerary,
-        "executed": executed,
-        "payload": payload,
-        "history": [record.to_document() for record in history],
-    }
-
-
-def executed_documents(history: Sequence[Record], message: PaigeantMessage) -> list[dict[str, Any]]:
-    """The executed steps of ``message`` with the times and workers that the journal tells."""
-    told: dict[int, Record] = {}
-    for record in history:
-        detail = record.detail
-        if record.state and "undo" not in detail and isinstance(detail.get("hop"), int) and "step" in detail:
-            told[detail["hop"]] = record
-    documents = []
-    for hop, step in enumerate(message.routing_slip.executed, start=1):
-        teller = told.get(hop)
-        detail = teller.detail if teller is not None else {}
-        documents.append(
-            {
-                "name": str(step),
-                "attempt": step.attempt,
-                "worker": (teller.worker or None) if teller is not None else None,
-                "started_at": detail.get("started_at"),
-                "completed_at": detail.get("completed_at"),
-                "duration_s": detail.get("duration_s"),
-            }
-        )
-    return documents
-
-
-def readable(record: Record) -> PaigeantMessage | None:
-    """The record's message, or None where it has none that can be read."""
-    try:
-        return record.message
-    except PaigeantError:
-        return None

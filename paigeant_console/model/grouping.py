@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final, Literal, TypeAlias, get_args
 
-from paigeant_console.model.fold import Row
 from paigeant_console.model.looks import URGENT, look
 from paigeant_console.model.ordering import Rank
+from paigeant_console.model.row import Row
 from paigeant_console.model.text import Span, plural, shown
 from paigeant_console.safe_text import joined, literal
 from paigeant_core.journal import PARKED, State

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from paigeant_console.model.fold import readable
+from paigeant_console.model.documents import readable
 from paigeant_console.model.times import parsed
 from paigeant_core.journal import Kind, Record, State
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from paigeant_console.model.fold import Row
 from paigeant_console.model.looks import ARROW, DONE, TO_COME, UNDONE, Look, look, times_glyph
+from paigeant_console.model.row import Row
 from paigeant_console.model.text import Span, shown, spans_width, width_of
 from paigeant_console.model.times import countdown, countdown_tick, parsed, stopwatch, stopwatch_tick
 from paigeant_console.safe_text import SafeText, cells, joined, literal

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from paigeant_console.model.fold import Fold, Row, trust_of
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.row import Row, trust_of
 from paigeant_console.model.trust import examine
 from paigeant_core.journal import Record
 from paigeant_core.transition import Place

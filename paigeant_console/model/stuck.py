@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from paigeant_console.actions import by_id, key_of, keys_of
-from paigeant_console.model.fold import Fold, Row, Sign
+from paigeant_console.model.fold import Fold, Sign
 from paigeant_console.model.looks import STUCK, look
+from paigeant_console.model.row import Row
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.model.times import countdown, day_and_time, parsed, spoken
 from paigeant_console.model.workflow_list import one_line, why

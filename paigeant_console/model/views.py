@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from paigeant_console.model.fold import Fold, Row, trust_of
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.query import STUCK_WORDS
+from paigeant_console.model.row import Row, trust_of
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import Record

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
-from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.grouping import Grouping, Groups, Member, group_of, is_head
 from paigeant_console.model.looks import STUCK, URGENT, look
 from paigeant_console.model.ordering import Rank, SortedKeys
 from paigeant_console.model.query import Query
+from paigeant_console.model.row import Row
 from paigeant_console.model.slip_track import Track, draw_track, track_of, track_tick
 from paigeant_console.model.text import EMPTY, Span, clip, short_id, shown, spans_width
 from paigeant_console.model.times import age, age_tick, day_and_time, parsed

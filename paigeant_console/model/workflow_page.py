@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
-from paigeant_console.model.fold import Fold, Row, readable
+from paigeant_console.model.documents import readable
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.hop_log import Hop, Spent, Try, hops_of, number_of, spent_of
 from paigeant_console.model.looks import DONE, SKIPPED, TO_COME, UNDONE, Look, kind_look, look, times_glyph
 from paigeant_console.model.payload_diff import changes
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.record_line import record_summary
+from paigeant_console.model.row import Row
 from paigeant_console.model.stuck import explain, keys_line
 from paigeant_console.model.text import EMPTY, Piece, Span, clip, count, fit_line, shown, wrap_words
 from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, stopwatch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from paigeant_console.model.fold import Row
+from paigeant_console.model.row import Row
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.safe_text import SafeText, literal
 from paigeant_console.screens.base import Shared

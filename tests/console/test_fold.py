@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.journal_data import journal
-from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.row import Row
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import new_workflow

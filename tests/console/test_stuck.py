@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from paigeant_console.feed import Feed, Phase
-from paigeant_console.model.fold import Fold, Row
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.row import Row
 from paigeant_console.model.stuck import Explanation, explain, keys_line
 from paigeant_console.model.times import spoken
 from paigeant_core import transition as moves

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from paigeant_console.model.bodies import BodyCache
-from paigeant_console.model.fold import Fold, workflow_document
+from paigeant_console.model.documents import workflow_document
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.snapshot import read_rows
 from paigeant_core import capsule
 from paigeant_core import transition as moves

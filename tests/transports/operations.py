@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from paigeant_console.model.fold import Fold, workflow_document
+from paigeant_console.model.documents import workflow_document
+from paigeant_console.model.fold import Fold
 from paigeant_core.activity import ActivityContext
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import AmbiguousID, NonRetryable, Refused, WorkflowNotFound

@@ -1,0 +1,239 @@
+"""The row: what is kept in memory of one workflow, a million times over.
+
+Data and what follows from it alone. What changes a row is the fold; see :mod:`paigeant_console.model.fold`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from paigeant_console.model.trust import UNSIGNED, UNVERIFIED
+from paigeant_core.journal import State
+from paigeant_core.message import Headers
+from paigeant_core.transports.types import Holding
+
+
+class Trouble:
+    """What is to be said of a workflow that does not just move on: few do, so only they have one."""
+
+    __slots__ = (
+        "due_at",
+        "erased_at",
+        "error",
+        "held_by",
+        "lost",
+        "lost_at",
+        "most",
+        "on_deadline",
+        "reason",
+        "runner",
+        "running",
+        "token_until",
+    )
+
+    def __init__(self) -> None:
+        self.error: dict[str, str] | None = None
+        self.reason = ""
+        self.due_at = ""
+        self.erased_at = 0.0
+        self.running: Holding | None = None
+        self.runner = ""
+        self.held_by = ""
+        self.on_deadline = ""
+        self.most: int | None = None
+        self.lost = ""
+        self.lost_at = 0.0
+        self.token_until = ""
+
+
+CALM: Final = Trouble()
+"""Shared by all rows that have none; never changed."""
+
+
+class Row:
+    """One workflow, as far as the journal and the workers tell.
+
+    A million of them are kept in memory, so a row holds the values of its headers and not the headers, shares every
+    text that many have, and has what only a workflow in trouble needs in a second object that most do without.
+
+    Attributes:
+        correlation_id: the workflow's ID.
+        name: of the workflow, as its headers have it; likewise the next ones.
+        labels: a JSON object, as text.
+        topic: where it runs.
+        activity: the step to be done, or being undone; empty when finished.
+        created_at: when it was dispatched, RFC 3339.
+        base: the state after the last record that named one.
+        at: when that was, seconds since the Unix epoch.
+        token: what the fence knows it by (:attr:`Record.id`).
+        names: all steps in order, done and to do, by name.
+        worker: who wrote the last record; empty: nobody's worker.
+        undoing: its step is being undone.
+        signed: it carries signed records.
+        revision: rises with each change.
+        trouble: what is to be said of it beyond that; :data:`CALM`, or its own.
+        counted: the state under which whoever counts rows by state has counted it; empty: not yet.
+    """
+
+    __slots__ = (
+        "activity",
+        "at",
+        "attempt",
+        "base",
+        "correlation_id",
+        "counted",
+        "created_at",
+        "epoch",
+        "hop",
+        "labels",
+        "name",
+        "names",
+        "revision",
+        "run",
+        "signed",
+        "steps_done",
+        "steps_total",
+        "token",
+        "topic",
+        "trouble",
+        "undoing",
+        "worker",
+    )
+
+    def __init__(self, correlation_id: str) -> None:
+        self.correlation_id = correlation_id
+        self.name = self.labels = self.topic = self.activity = self.created_at = ""
+        self.hop = self.run = self.epoch = self.attempt = self.steps_done = self.steps_total = 0
+        self.base: str = State.QUEUED
+        self.at = 0.0
+        self.token = ""
+        self.names: tuple[str, ...] = ()
+        self.worker = ""
+        self.undoing = False
+        self.signed = False
+        self.revision = 0
+        self.counted = ""
+        self.trouble = CALM
+
+    @property
+    def headers(self) -> Headers:
+        """The headers of its last message, as far as a row keeps them: made anew by each call.
+
+        Without message ID, timestamp and trace context.
+        """
+        return Headers(
+            correlation_id=self.correlation_id,
+            name=self.name,
+            labels=self.labels,
+            topic=self.topic,
+            activity=self.activity,
+            hop=self.hop,
+            run=self.run,
+            epoch=self.epoch,
+            attempt=self.attempt,
+            steps_done=self.steps_done,
+            steps_total=self.steps_total,
+            created_at=self.created_at,
+        )
+
+    @property
+    def error(self) -> dict[str, str] | None:
+        """The last failure, while the workflow stands at it."""
+        return self.trouble.error
+
+    @property
+    def reason(self) -> str:
+        """The journal's word for why it is where it is."""
+        return self.trouble.reason
+
+    @property
+    def due_at(self) -> str:
+        """When it comes back from a delay, RFC 3339; empty: no delay."""
+        return self.trouble.due_at
+
+    @property
+    def erased_at(self) -> float:
+        """When its contents were erased, seconds since the Unix epoch; 0: they were not."""
+        return self.trouble.erased_at
+
+    @property
+    def running(self) -> Holding | None:
+        """What a worker says that it holds of it now."""
+        return self.trouble.running
+
+    @property
+    def runner(self) -> str:
+        """Which worker says so."""
+        return self.trouble.runner
+
+    @property
+    def held_by(self) -> str:
+        """Which operator put it there."""
+        return self.trouble.held_by
+
+    @property
+    def on_deadline(self) -> str:
+        """What happens at its deadline to one that is held: ``release`` or ``dead_letter``."""
+        return self.trouble.on_deadline
+
+    @property
+    def most(self) -> int | None:
+        """Attempts that this hop has, as far as the last failure told; None: unknown."""
+        return self.trouble.most
+
+    @property
+    def token_until(self) -> str:
+        """Until when its token is good, RFC 3339, of one that waits for its next attempt; empty: not known."""
+        return self.trouble.token_until
+
+    @property
+    def lost(self) -> str:
+        """The worker that ran the step and lives no more; empty: none."""
+        return self.trouble.lost
+
+    @property
+    def lost_at(self) -> float:
+        """When that worker was heard last."""
+        return self.trouble.lost_at
+
+    @property
+    def state(self) -> str:
+        """The state as people mean it: ``running`` while a worker says so."""
+        if self.trouble.running is not None and self.base in (State.QUEUED, State.RETRYING):
+            return State.RUNNING
+        return self.base
+
+    @property
+    def step(self) -> str | None:
+        """The step to be done now; None when the workflow is finished."""
+        return self.activity or None
+
+    @property
+    def since(self) -> float:
+        """When the workflow came to where it stands: its step's start, or the last record."""
+        running = self.trouble.running
+        return running.since if running is not None else self.at
+
+    def holds(self, held: Holding) -> bool:
+        """Whether ``held`` is the step at which the workflow stands."""
+        return (held.hop, held.run, held.attempt, held.epoch) == (self.hop, self.run, self.attempt, self.epoch)
+
+    def own_trouble(self) -> Trouble:
+        """The object for what only some rows have, the row's own, to write to."""
+        if self.trouble is CALM:
+            self.trouble = Trouble()
+        return self.trouble
+
+    def calm(self) -> None:
+        """Nothing is to be said of it but what a worker runs."""
+        trouble = self.trouble
+        if trouble.running is None:
+            self.trouble = CALM
+            return
+        self.trouble = kept = Trouble()
+        kept.running, kept.runner = trouble.running, trouble.runner
+
+
+def trust_of(row: Row) -> str:
+    """What can be said of a workflow's signatures without a policy: that there are some."""
+    return UNVERIFIED if row.signed else UNSIGNED
