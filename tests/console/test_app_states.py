@@ -52,10 +52,9 @@ async def test_an_empty_topic_says_how_to_start(tmp_path: Path) -> None:
 
 
 async def test_a_lost_line_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from paigeant_console import feed as feed_module
-    from paigeant_console.feed import Phase
+    from paigeant_console.feed import Phase, reader
 
-    monkeypatch.setattr(feed_module, "FIRST_DELAY", 600.0)
+    monkeypatch.setattr(reader, "FIRST_DELAY", 600.0)
     story = sample_story()
     async with console(story, tmp_path) as opened:
         feed = opened.app.feed

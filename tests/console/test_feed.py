@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from paigeant_console import feed as feed_module
-from paigeant_console.feed import Feed, Phase
+from paigeant_console.feed import Feed, Phase, reader
 from paigeant_console.model.workflow_list import why
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
@@ -29,9 +28,9 @@ PATIENCE = 30.0
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays are real; they need not be long."""
-    monkeypatch.setattr(feed_module, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(feed_module, "MOST_DELAY", 0.05)
-    monkeypatch.setattr(feed_module, "POLL_EVERY", 0.02)
+    monkeypatch.setattr(reader, "FIRST_DELAY", 0.01)
+    monkeypatch.setattr(reader, "MOST_DELAY", 0.05)
+    monkeypatch.setattr(reader, "POLL_EVERY", 0.02)
 
 
 @contextlib.contextmanager
@@ -311,8 +310,8 @@ def test_a_bug_is_told_and_not_swallowed() -> None:
 
 
 def test_a_silent_broker_is_stale_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed_module, "STALE_AFTER", 0.05)
-    monkeypatch.setattr(feed_module, "GIVE_UP_AFTER", 0.2)
+    monkeypatch.setattr(reader, "STALE_AFTER", 0.05)
+    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 0.2)
     story = sample_story()
     silent = threading.Event()
 

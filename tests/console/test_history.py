@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paigeant_console import feed as feed_module
-from paigeant_console.feed import Feed, Phase
+from paigeant_console.feed import Feed, Phase, reader
 from paigeant_console.history import MOST_BYTES, Gap, History, Progress, gap_behind, history_path
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.query import parse
@@ -284,7 +283,7 @@ def test_what_the_journal_holds_no_more_is_still_shown_and_the_gap_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The head start reads less than there is, so that what is shown is the history's.
-    monkeypatch.setattr(feed_module, "NEWEST", 1)
+    monkeypatch.setattr(reader, "NEWEST", 1)
     story = sample_story()
     with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
         live(feed, story)

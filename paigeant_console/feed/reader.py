@@ -14,24 +14,24 @@ import contextlib
 import logging
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paigeant_console.deeds import Deeds
-from paigeant_console.history import Gap, History, gap_behind
+from paigeant_console.feed.changes import Changes, Subscription
+from paigeant_console.feed.past import Past
+from paigeant_console.feed.ring import RING, Ring
+from paigeant_console.feed.status import FeedStatus, Phase
+from paigeant_console.history import History
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.head_start import NEWEST, HeadStart
 from paigeant_console.model.rates import Rates
 from paigeant_console.model.traffic import without_body
-from paigeant_core.clock import rfc3339
-from paigeant_core.erasure import is_marker, stripped
+from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError, TransportError
-from paigeant_core.journal import ENDED, Record
+from paigeant_core.journal import Record
 from paigeant_core.limits import NO_WORKER_AFTER
 from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
@@ -44,88 +44,24 @@ if TYPE_CHECKING:
     from paigeant_core.security.keys import Signer
     from paigeant_core.security.trust import Trust
 
-__all__ = ["RING", "Feed", "FeedStatus", "Phase", "Subscription"]
-
 logger = logging.getLogger("paigeant.console")
 
 _T = TypeVar("_T")
 
-RING: Final = 10_000
-"""Traffic records that are kept."""
 SLICE: Final = 200
 """Records folded before the lock is let go, so that painting never waits long."""
 POLL_EVERY: Final = 1.0
 FIRST_DELAY: Final = 0.5
 MOST_DELAY: Final = 15.0
 """Seconds until the next try to connect: from this to that, doubling."""
-RESTORED: Final = 50_000
-"""Workflows of the history that are taken up at the start; the others are found by the command ``history``."""
-GAP_SHOWN: Final = 120.0
-"""Seconds for which it is said that the journal was trimmed past where the last console stood."""
 STALE_AFTER: Final = 5.0
 """The transport speaks once a second at least; silence for so long is said."""
 GIVE_UP_AFTER: Final = 30.0
 """Silence for so long is taken for a broken line."""
 ASK_WITHIN: Final = 10.0
-RATE_OVER: Final = 10
-"""Seconds that the rate is the mean of."""
 STOP_PATIENCE: Final = 3.0
 DEED_PATIENCE: Final = 30.0
 """Seconds that leaving waits for an operation that is being done."""
-
-
-class Phase(StrEnum):
-    """What the feed is doing."""
-
-    CONNECTING = "connecting"
-    CATCHING_UP = "catching_up"
-    LIVE = "live"
-    RECONNECTING = "reconnecting"
-    STALE = "stale"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class FeedStatus:
-    """The feed at one moment.
-
-    Attributes:
-        phase: what it does.
-        reason: why it is not live, in the transport's words; not yet safe to show.
-        records: read so far.
-        last_at: when the newest record was journalled; None: none yet.
-        retry_in: seconds to the next try to connect; None: none is due.
-        quiet_s: seconds without a word from the transport.
-        rate: records a second, lately.
-        workflows: how many there are.
-        counts: by state.
-        gap: what nobody saw between the last console's end and this one's start, while it is to be said; None: nothing.
-    """
-
-    phase: Phase
-    reason: str = ""
-    records: int = 0
-    last_at: float | None = None
-    retry_in: float | None = None
-    quiet_s: float = 0.0
-    rate: float = 0.0
-    workflows: int = 0
-    counts: Mapping[str, int] = field(default_factory=dict)
-    gap: Gap | None = None
-
-    @property
-    def connected(self) -> bool:
-        """Whether the broker answers."""
-        return self.phase in (Phase.LIVE, Phase.CATCHING_UP)
-
-
-class Subscription:
-    """What one view has not taken yet: IDs of workflows that changed."""
-
-    __slots__ = ("changed",)
-
-    def __init__(self, known: Sequence[str] = ()) -> None:
-        self.changed: set[str] = set(known)
 
 
 class Feed:
@@ -178,24 +114,18 @@ class Feed:
         self._watch_queues = False
         self._poke: asyncio.Event | None = None
         self._connect = connect or (lambda: get_transport(url))
-        self._ring: deque[Record] = deque(maxlen=ring)
-        self._serial = 0
+        self._ring = Ring(ring)
         self._changed = threading.Condition(self.lock)
-        self._subscriptions: list[Subscription] = []
-        self._counts: Counter[str] = Counter()
-        self._per_second: dict[int, int] = {}
+        self._changes = Changes(self.fold.rows)
         self._phase = Phase.CONNECTING
         self._reason = ""
         self._retry_at: float | None = None
         self._heard = time.monotonic()
-        self._last_at: float | None = None
         self._caught_up = False
         self._head_start = HeadStart(self.fold)
         self.kept = history
         """What is kept on disk; None: nothing."""
-        self._all_read = asyncio.Event()
-        self._gap: Gap | None = None
-        self._gap_until = 0.0
+        self._past = Past(topic, history)
         self._transport: Transport | None = None
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -261,7 +191,7 @@ class Feed:
             trust=self.trust,
         )
         # Whatever becomes of it, the console goes on.
-        keeping = asyncio.ensure_future(self._keep(transport))
+        keeping = asyncio.ensure_future(self._past.keep(transport, POLL_EVERY))
         tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -288,7 +218,7 @@ class Feed:
         while True:
             reading = asyncio.ensure_future(self._read(transport, position))
             watching = asyncio.ensure_future(self._watch())
-            before = self._serial
+            before = self._ring.serial
             try:
                 await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -296,10 +226,10 @@ class Feed:
                     task.cancel()
                 results = await asyncio.gather(reading, watching, return_exceptions=True)
             reason = "the broker was silent" if watching.done() and not watching.cancelled() else _reason(results[0])
-            if self._serial != before or self._phase in (Phase.LIVE, Phase.STALE):
+            if self._ring.serial != before or self._phase in (Phase.LIVE, Phase.STALE):
                 delay = FIRST_DELAY
-            if self._ring:
-                position = self._ring[-1].position
+            if (read := self._ring.position) is not None:
+                position = read
             self._retry_at = time.monotonic() + delay
             self._set_phase(Phase.RECONNECTING, reason)
             await asyncio.sleep(delay)
@@ -315,7 +245,10 @@ class Feed:
         if position == START:
             newest = await transport.newest(self.topic, NEWEST)
             self._take_newest(newest)
-            position = await self._resume(transport, newest)
+            position, standing = await self._past.resume(transport, newest, self.now())
+            for start in range(0, len(standing), SLICE):
+                self._take_unknown(standing[start : start + SLICE])
+                await asyncio.sleep(0)
         async for batch in transport.records(self.topic, start=position, follow=True):
             self._heard = time.monotonic()
             for start in range(0, len(batch), SLICE):
@@ -324,55 +257,12 @@ class Feed:
             if not batch:
                 if not self._caught_up:
                     self._caught_up = True
-                    self._all_read.set()
+                    self._past.all_read()
                     self._head_start.end()
                     await self._read_parked(transport)
                 if self._phase is not Phase.LIVE:
                     self._set_phase(Phase.LIVE)
         raise TransportError("the journal ended")
-
-    async def _resume(self, transport: Transport, newest: Sequence[Record]) -> str:
-        """Take up what was seen before; where in the journal to read on."""
-        progress = None if self.kept is None else await asyncio.to_thread(self.kept.progress)
-        if self.kept is None or progress is None:
-            return START
-        self._gap = gap_behind(progress, await _oldest(transport, self.topic), newest[-1:], self.now())
-        records = await asyncio.to_thread(self.kept.standing, RESTORED)
-        if self._gap is not None:
-            self._gap_until = time.monotonic() + GAP_SHOWN
-            logger.warning("of %s nothing was seen from %s to %s", self.topic, *map(rfc3339, self._gap))
-            # What became of the others meanwhile, nobody saw.
-            records = [record for record in records if record.state in ENDED]
-        for start in range(0, len(records), SLICE):
-            with self.lock:
-                rows = self.fold.rows
-                unknown = [
-                    record for record in records[start : start + SLICE] if record.headers.correlation_id not in rows
-                ]
-                self._note(self.fold.apply(unknown))
-            await asyncio.sleep(0)
-        return progress.position if self._gap is None else START
-
-    async def _keep(self, transport: Transport) -> None:
-        """Read the journal a second time for the history, at the disk's pace: the screen does not wait for it."""
-        kept = self.kept
-        if kept is None:
-            return
-        await self._all_read.wait()
-        if not await asyncio.to_thread(kept.open):
-            return
-        progress = await asyncio.to_thread(kept.progress)
-        position = progress.position if progress is not None and self._gap is None else START
-        while kept.writes:
-            # A broken line is the tail's to find and to say.
-            with contextlib.suppress(PaigeantError, OSError):
-                async for batch in transport.records(self.topic, start=position, follow=True):
-                    if batch:
-                        kept.put(batch)
-                        position = batch[-1].position
-                    if kept.full:
-                        await asyncio.to_thread(kept.flush)
-            await asyncio.sleep(POLL_EVERY)
 
     async def _watch(self) -> None:
         """Say when the transport is silent; end when it is so for too long."""
@@ -390,9 +280,13 @@ class Feed:
         for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
             with contextlib.suppress(PaigeantError):
                 found += await transport.parked(self.topic, place)
+        self._take_unknown(found)
+
+    def _take_unknown(self, records: Sequence[Record]) -> None:
+        """Fold what other places than the journal tell of workflows that it has not told of."""
         with self.lock:
-            unknown = [record for record in found if record.headers.correlation_id not in self.fold.rows]
-            self._note(self.fold.apply(unknown))
+            rows = self.fold.rows
+            self._note(self.fold.apply([record for record in records if record.headers.correlation_id not in rows]))
 
     def _take_newest(self, records: Sequence[Record]) -> None:
         """Show the end of the journal before the rest of it is read."""
@@ -409,36 +303,14 @@ class Feed:
             self._note(self.fold.apply(to_fold))
             self.rates.note(records, self.now())
             if erased := {record.headers.correlation_id for record in light if is_marker(record)}:
-                self._forget(erased)
+                self._ring.forget(erased)
             self._ring.extend(light)
-            self._serial += len(light)
-            seconds = Counter([int(record.at) for record in light])
-            for second, number in seconds.items():
-                self._per_second[second] = self._per_second.get(second, 0) + number
-            while len(self._per_second) > 2 * RATE_OVER:
-                del self._per_second[min(self._per_second)]
-            self._last_at = records[-1].at
             self._bump()
-
-    def _forget(self, erased: set[str]) -> None:
-        """Workflows were erased: what was read of them before is kept without its contents. Under the lock."""
-        for at, record in enumerate(self._ring):
-            if record.headers.correlation_id in erased:
-                self._ring[at] = stripped(record)
 
     def _note(self, changed: set[str]) -> None:
         """Workflows changed: count their states anew, and tell who shows them. Under the lock."""
-        for key in changed:
-            row = self.fold.rows[key]
-            state = row.state
-            if row.counted != state:
-                self._counts[str(state)] += 1
-                if row.counted:
-                    self._counts[str(row.counted)] -= 1
-                row.counted = state
         if changed:
-            for subscription in self._subscriptions:
-                subscription.changed |= changed
+            self._changes.note(changed)
             self._bump()
 
     async def _poll(self, transport: Transport) -> None:
@@ -504,18 +376,17 @@ class Feed:
             retry_in = None
             if self._phase is Phase.RECONNECTING and self._retry_at is not None:
                 retry_in = max(0.0, self._retry_at - time.monotonic())
-            lately = sum(number for second, number in self._per_second.items() if now - RATE_OVER <= second < now)
             return FeedStatus(
                 phase=self._phase,
                 reason=self._reason,
-                records=self._serial,
-                last_at=self._last_at,
+                records=self._ring.serial,
+                last_at=self._ring.last_at,
                 retry_in=retry_in,
                 quiet_s=time.monotonic() - self._heard,
-                gap=self._gap if time.monotonic() < self._gap_until else None,
-                rate=lately / RATE_OVER,
+                gap=self._past.gap,
+                rate=self._ring.rate(now),
                 workflows=len(self.fold.rows),
-                counts={state: number for state, number in self._counts.items() if number},
+                counts=self._changes.counts,
             )
 
     def watch_queues(self, on: bool) -> None:
@@ -531,25 +402,22 @@ class Feed:
     def subscribe(self) -> Subscription:
         """Be told of every workflow that changes from now on, and of all there are."""
         with self.lock:
-            subscription = Subscription(list(self.fold.rows))
-            self._subscriptions.append(subscription)
-            return subscription
+            return self._changes.subscribe()
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """Be told no more."""
-        with self.lock, contextlib.suppress(ValueError):
-            self._subscriptions.remove(subscription)
+        with self.lock:
+            self._changes.unsubscribe(subscription)
 
     def take(self, subscription: Subscription) -> set[str]:
         """IDs of the workflows that changed since this was called last."""
         with self.lock:
-            changed, subscription.changed = subscription.changed, set()
-            return changed
+            return self._changes.take(subscription)
 
     @property
     def serial(self) -> int:
         """How many records have been read; the number of the next one."""
-        return self._serial
+        return self._ring.serial
 
     def traffic(self, after: int) -> tuple[int, list[Record]]:
         """The records from number ``after`` on, as far as they are kept.
@@ -558,15 +426,7 @@ class Feed:
             The number of the first one, and the records, without their messages.
         """
         with self.lock:
-            first = self._serial - len(self._ring)
-            start = max(after, first)
-            skip = start - first
-            if skip == 0:
-                return start, list(self._ring)
-            wanted = len(self._ring) - skip
-            newest = [record for record, _ in zip(reversed(self._ring), range(wanted), strict=False)]
-            newest.reverse()
-            return start, newest
+            return self._ring.since(after)
 
     def wait(self, ready: Callable[[], bool], timeout: float = 30.0) -> bool:
         """Block until ``ready()``; for scripts and tests, never for the screen.
@@ -619,14 +479,6 @@ class Feed:
             failed.set_exception(TransportError("there is no connection to the broker yet"))
             return failed
         return asyncio.run_coroutine_threadsafe(question(operations), loop)
-
-
-async def _oldest(transport: Transport, topic: str) -> Record | None:
-    """The first record that the journal still has; None: it is empty."""
-    async with contextlib.aclosing(transport.records(topic)) as batches:  # type: ignore[type-var]  # a generator in all
-        async for batch in batches:
-            return batch[0] if batch else None
-    return None
 
 
 def _reason(result: object) -> str:

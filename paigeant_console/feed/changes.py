@@ -1,0 +1,66 @@
+"""Which workflows changed, for each view that shows them, and how many stand in each state."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from paigeant_console.model.row import Row
+
+
+class Subscription:
+    """What one view has not taken yet: IDs of workflows that changed."""
+
+    __slots__ = ("changed",)
+
+    def __init__(self, known: Sequence[str] = ()) -> None:
+        self.changed: set[str] = set(known)
+
+
+class Changes:
+    """What changed in the fold's rows. It has no lock: whoever owns it has one.
+
+    Args:
+        rows: the fold's, by correlation ID.
+    """
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self._rows = rows
+        self._subscriptions: list[Subscription] = []
+        self._counts: Counter[str] = Counter()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many workflows there are by state, without the states of none."""
+        return {state: number for state, number in self._counts.items() if number}
+
+    def note(self, changed: set[str]) -> None:
+        """Count the states of these workflows anew, and remember them for all who subscribed."""
+        for key in changed:
+            row = self._rows[key]
+            state = row.state
+            if row.counted != state:
+                self._counts[str(state)] += 1
+                if row.counted:
+                    self._counts[str(row.counted)] -= 1
+                row.counted = state
+        for subscription in self._subscriptions:
+            subscription.changed |= changed
+
+    def subscribe(self) -> Subscription:
+        """Remember every workflow that changes from now on, and all there are."""
+        subscription = Subscription(list(self._rows))
+        self._subscriptions.append(subscription)
+        return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Remember no more for it; one that is not known is left alone."""
+        with contextlib.suppress(ValueError):
+            self._subscriptions.remove(subscription)
+
+    @staticmethod
+    def take(subscription: Subscription) -> set[str]:
+        """IDs of the workflows that changed since this was called last."""
+        changed, subscription.changed = subscription.changed, set()
+        return changed

@@ -1,0 +1,106 @@
+"""What the feed and the history on disk have to do with each other: taking up at the start, keeping from then on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from paigeant_console.history import Gap, History, gap_behind
+from paigeant_core.clock import rfc3339
+from paigeant_core.errors import PaigeantError
+from paigeant_core.journal import ENDED, Record
+from paigeant_core.transports import Transport
+from paigeant_core.transports.types import START
+
+logger = logging.getLogger("paigeant.console")
+
+RESTORED: Final = 50_000
+"""Workflows of the history that are taken up at the start; the others are found by the command ``history``."""
+GAP_SHOWN: Final = 120.0
+"""Seconds for which it is said that the journal was trimmed past where the last console stood."""
+
+
+class Past:
+    """What earlier consoles saw of the topic, and what this one adds to it. On the feed's loop; the disk in threads.
+
+    Args:
+        topic: the topic.
+        kept: its history; None: none is kept.
+    """
+
+    def __init__(self, topic: str, kept: History | None) -> None:
+        self._topic = topic
+        self._kept = kept
+        self._gap: Gap | None = None
+        self._gap_until = 0.0
+        self._all_read = asyncio.Event()
+
+    @property
+    def gap(self) -> Gap | None:
+        """What nobody saw between the last console's end and this one's start, while it is to be said."""
+        return self._gap if time.monotonic() < self._gap_until else None
+
+    def all_read(self) -> None:
+        """The feed has read the journal to its end: the history may begin."""
+        self._all_read.set()
+
+    async def resume(self, transport: Transport, newest: Sequence[Record], now: float) -> tuple[str, list[Record]]:
+        """What was seen before.
+
+        Args:
+            transport: connected.
+            newest: the end of the journal.
+            now: seconds since the Unix epoch.
+
+        Returns:
+            Where in the journal to read on, and where workflows stood there, one record of each.
+        """
+        progress = None if self._kept is None else await asyncio.to_thread(self._kept.progress)
+        if self._kept is None or progress is None:
+            return START, []
+        self._gap = gap_behind(progress, await _oldest(transport, self._topic), newest[-1:], now)
+        records = await asyncio.to_thread(self._kept.standing, RESTORED)
+        if self._gap is None:
+            return progress.position, records
+        self._gap_until = time.monotonic() + GAP_SHOWN
+        logger.warning("of %s nothing was seen from %s to %s", self._topic, *map(rfc3339, self._gap))
+        # What became of the others meanwhile, nobody saw.
+        return START, [record for record in records if record.state in ENDED]
+
+    async def keep(self, transport: Transport, again_after: float) -> None:
+        """Read the journal a second time for the history, at the disk's pace: the screen does not wait for it.
+
+        Args:
+            transport: that the feed reads with.
+            again_after: seconds until the next try when the line broke.
+        """
+        kept = self._kept
+        if kept is None:
+            return
+        await self._all_read.wait()
+        if not await asyncio.to_thread(kept.open):
+            return
+        progress = await asyncio.to_thread(kept.progress)
+        position = progress.position if progress is not None and self._gap is None else START
+        while kept.writes:
+            # A broken line is the tail's to find and to say.
+            with contextlib.suppress(PaigeantError, OSError):
+                async for batch in transport.records(self._topic, start=position, follow=True):
+                    if batch:
+                        kept.put(batch)
+                        position = batch[-1].position
+                    if kept.full:
+                        await asyncio.to_thread(kept.flush)
+            await asyncio.sleep(again_after)
+
+
+async def _oldest(transport: Transport, topic: str) -> Record | None:
+    """The first record that the journal still has; None: it is empty."""
+    async with contextlib.aclosing(transport.records(topic)) as batches:  # type: ignore[type-var]  # a generator in all
+        async for batch in batches:
+            return batch[0] if batch else None
+    return None

@@ -1,0 +1,78 @@
+"""The newest records that were read, for the traffic view, and how many of them come a second."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from typing import Final
+
+from paigeant_core.erasure import stripped
+from paigeant_core.journal import Record
+
+RING: Final = 10_000
+"""Traffic records that are kept."""
+RATE_OVER: Final = 10
+"""Seconds that the rate is the mean of."""
+
+
+class Ring:
+    """So many records, numbered as they are read. It has no lock: whoever owns it has one.
+
+    Args:
+        size: records to keep.
+    """
+
+    def __init__(self, size: int = RING) -> None:
+        self.serial = 0
+        """How many were read; the number of the next one."""
+        self.last_at: float | None = None
+        """When the newest was journalled; None: none was read."""
+        self._records: deque[Record] = deque(maxlen=size)
+        self._per_second: dict[int, int] = {}
+
+    @property
+    def position(self) -> str | None:
+        """Where in the journal the newest stands; None: none is kept."""
+        return self._records[-1].position if self._records else None
+
+    def extend(self, records: Sequence[Record]) -> None:
+        """Take the records that come next.
+
+        Args:
+            records: without their messages; at least one.
+        """
+        self._records.extend(records)
+        self.serial += len(records)
+        seconds = Counter([int(record.at) for record in records])
+        for second, number in seconds.items():
+            self._per_second[second] = self._per_second.get(second, 0) + number
+        while len(self._per_second) > 2 * RATE_OVER:
+            del self._per_second[min(self._per_second)]
+        self.last_at = records[-1].at
+
+    def forget(self, erased: set[str]) -> None:
+        """Workflows were erased: what was read of them before is kept without its contents."""
+        for at, record in enumerate(self._records):
+            if record.headers.correlation_id in erased:
+                self._records[at] = stripped(record)
+
+    def rate(self, now: float) -> float:
+        """Records a second, lately.
+
+        Args:
+            now: seconds since the Unix epoch.
+        """
+        lately = sum(number for second, number in self._per_second.items() if now - RATE_OVER <= second < now)
+        return lately / RATE_OVER
+
+    def since(self, after: int) -> tuple[int, list[Record]]:
+        """The records from number ``after`` on, as far as they are kept; the number of the first one before them."""
+        first = self.serial - len(self._records)
+        start = max(after, first)
+        skip = start - first
+        if skip == 0:
+            return start, list(self._records)
+        wanted = len(self._records) - skip
+        newest = [record for record, _ in zip(reversed(self._records), range(wanted), strict=False)]
+        newest.reverse()
+        return start, newest

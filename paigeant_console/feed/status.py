@@ -1,0 +1,54 @@
+"""What is said of the feed: what it does, and what it has read so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from paigeant_console.history import Gap
+
+
+class Phase(StrEnum):
+    """What the feed is doing."""
+
+    CONNECTING = "connecting"
+    CATCHING_UP = "catching_up"
+    LIVE = "live"
+    RECONNECTING = "reconnecting"
+    STALE = "stale"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class FeedStatus:
+    """The feed at one moment.
+
+    Attributes:
+        phase: what it does.
+        reason: why it is not live, in the transport's words; not yet safe to show.
+        records: read so far.
+        last_at: when the newest record was journalled; None: none yet.
+        retry_in: seconds to the next try to connect; None: none is due.
+        quiet_s: seconds without a word from the transport.
+        rate: records a second, lately.
+        workflows: how many there are.
+        counts: by state.
+        gap: what nobody saw between the last console's end and this one's start, while it is to be said; None: nothing.
+    """
+
+    phase: Phase
+    reason: str = ""
+    records: int = 0
+    last_at: float | None = None
+    retry_in: float | None = None
+    quiet_s: float = 0.0
+    rate: float = 0.0
+    workflows: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+    gap: Gap | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker answers."""
+        return self.phase in (Phase.LIVE, Phase.CATCHING_UP)
