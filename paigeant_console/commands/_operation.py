@@ -269,7 +269,7 @@ def _pace(order: Order) -> Pace:
 
 
 def _seconds(given: str | None) -> float:
-    from paigeant_console.model.query import duration
+    from paigeant_console.model.time_span import duration
     from paigeant_core.errors import ConfigError
 
     seconds = 0.0 if given is None else duration(given)

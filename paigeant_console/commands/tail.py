@@ -61,7 +61,7 @@ def tail(
 
 
 def _start(since: str | None, no_follow: bool, now: float) -> str | float:
-    from paigeant_console.model.query import duration
+    from paigeant_console.model.time_span import duration
     from paigeant_core.clock import parse_rfc3339
     from paigeant_core.errors import ConfigError
     from paigeant_core.transports.types import END, START

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from paigeant_console.model.query import duration
+from paigeant_console.model.time_span import duration
 from paigeant_core.errors import InvalidMessage
 from paigeant_core.operations import Pace
 

@@ -15,7 +15,6 @@ expressions: a query comes from a person in a hurry, and must not be able to tak
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
@@ -39,11 +38,12 @@ from paigeant_console.model.query_terms import (
     narrows,
     needs_payload,
 )
+from paigeant_console.model.time_span import duration, unit
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import ConfigError
 from paigeant_core.journal import Kind, State
 
-__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "duration", "parse", "use_saved"]
+__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "parse", "use_saved"]
 
 MAX_LENGTH: Final = 4096
 """Characters of a query."""
@@ -347,9 +347,9 @@ class _Parser:
         name = word.text[1:]
         text = self._saved.get(name)
         if text is None:
-            close = difflib.get_close_matches(name, self._saved, n=1)
+            close = _close(name, list(self._saved))
             names = ", ".join("@" + key for key in self._saved) or "no others"
-            known = f"is @{close[0]} meant?" if close else f"saved are {names}"
+            known = f"is @{close} meant?" if close else f"saved are {names}"
             raise QueryError(f"no saved query {word.text!a}", word.position, known)
         others = {key: value for key, value in self._saved.items() if key != name}
         try:
@@ -427,7 +427,7 @@ def _number_term(word: _Word, colon: int, name: str) -> Node:
     if name != "age":
         than, width = as_number(operand), 0.0
     else:
-        than, width = duration(operand), _unit(operand)
+        than, width = duration(operand), unit(operand)
     if than is None:
         what = "a span of time" if name == "age" else "a number"
         raise QueryError(f"{name} needs {what}, not {ascii(operand)[:60]}", at, f"e.g. {name}:{example}")
@@ -438,7 +438,7 @@ def _time_term(word: _Word, colon: int, name: str) -> Node:
     _value(word, colon, name, "<10m")
     operator, operand, at = _comparison(word, colon)
     if (span := duration(operand)) is not None:
-        return Time(name, operator or "=", span, _unit(operand), ago=True)
+        return Time(name, operator or "=", span, unit(operand), ago=True)
     if operator in (None, "="):
         # A part of the time as it is written: created:2026-01-31.
         return Text(name, "", _field_pattern(word, colon))
@@ -475,27 +475,3 @@ def _pattern(word: _Word, start: int) -> Pattern:
         else:
             pieces[-1] += word.text[index]
     return Pattern(tuple(piece.casefold() for piece in pieces))
-
-
-_SPAN: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+\Z")
-_SPAN_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-
-
-def duration(text: str) -> float | None:
-    """Seconds in `90`, `10m`, `1h30m`, `2d`, `500ms`; None: it is no span of time.
-
-    Args:
-        text: The span.
-    """
-    if not text.isascii() or len(text) > 40:
-        return None
-    text = text.lower()
-    if _SPAN.match(text):
-        return sum(float(amount) * _UNITS[unit] for amount, unit in _SPAN_PART.findall(text))
-    return as_number(text) if text[:1].isdigit() else None
-
-
-def _unit(text: str) -> float:
-    """The smallest unit in a span of time."""
-    return min((_UNITS[unit] for _, unit in _SPAN_PART.findall(text.lower())), default=1.0)
