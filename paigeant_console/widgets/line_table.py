@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from operator import itemgetter
 from typing import ClassVar, Final, NamedTuple
 
 from rich.segment import Segment
@@ -25,7 +24,9 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from paigeant_console.safe_text import SafeText, literal
-from paigeant_console.widgets.columns import Cell, Column, RowSource, fill_cell, fit_columns
+from paigeant_console.widgets.columns import Cell, Column, RowSource, fill_cell
+from paigeant_console.widgets.component_styles import ComponentStyles
+from paigeant_console.widgets.row_strip import NOTHING, RowStrips
 from paigeant_console.widgets.row_view import NO_ROWS, RowView
 
 __all__ = ["LineTable"]
@@ -41,12 +42,8 @@ class _Line(NamedTuple):
     look: int
 
 
-_GUTTER: Final = 2
 _CACHED_LINES: Final = 512
 _WHEEL_LINES: Final = 3
-_NOTHING: Final = literal("")
-_NO_STYLE: Final = Style.null()
-_NOT_DIM: Final = Style(dim=False)
 # "Revisions" of the lines that are no rows.
 _HEADER_LINE: Final = -1
 _EMPTY_LINE: Final = -2
@@ -162,14 +159,11 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         classes: str | None = None,
     ) -> None:
         super().__init__(name=name, id=id, classes=classes)
-        self._columns = tuple(columns)
         self._empty = literal("no rows") if empty is None else empty
         self._ascii = ascii_only
         self._view = RowView(NO_ROWS if source is None else source, follow=follow)
-        self._fitted: list[tuple[int, int]] = []
-        self._wide = 0
-        self._shift = 0
-        self._styles: dict[str, Style] = {}
+        self._styles = ComponentStyles(self, "line-table")
+        self._row_strips = RowStrips(columns, self._styles, ascii_only=ascii_only)
         self._styles_stale = True
         # Raised whenever all lines look different: another width, theme, source or set of columns.
         self._look = 0
@@ -231,18 +225,18 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         Args:
             columns: The columns, from left to right.
         """
-        self._columns = tuple(columns)
+        self._row_strips.columns = tuple(columns)
         self._relook()
 
     @property
     def wide(self) -> int:
         """Cells that rows have at least, however narrow the screen is; 0: as many as are in sight."""
-        return self._wide
+        return self._row_strips.wide
 
     @property
     def shifted(self) -> int:
         """Cells of a row that are out of sight on the left."""
-        return self._shift
+        return self._row_strips.shift
 
     def set_wide(self, cells: int) -> None:
         """Give rows more cells than are in sight, or no more than these.
@@ -250,7 +244,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         Args:
             cells: How many at least; 0: as many as are in sight.
         """
-        self._wide, self._shift = cells, 0
+        self._row_strips.wide, self._row_strips.shift = cells, 0
         self._relook()
 
     def shift(self, cells: int) -> None:
@@ -259,14 +253,10 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         Args:
             cells: By how many, to the right.
         """
-        shift = max(0, min(self._shift + cells, self._row_width - self.size.width))
-        if shift != self._shift:
-            self._shift = shift
+        shift = self._row_strips.shifted(self._row_strips.shift + cells, self.size.width)
+        if shift != self._row_strips.shift:
+            self._row_strips.shift = shift
             self._relook()
-
-    @property
-    def _row_width(self) -> int:
-        return max(self.size.width, self._wide)
 
     def set_empty(self, sentence: SafeText) -> None:
         """Say something else when there are no rows: connecting, nothing matches.
@@ -431,73 +421,27 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _draw(self, y: int, line: _Line) -> Strip:
         """Make the strip of a line."""
-        base = self._style("")
+        width, base = self.size.width, self._styles[""]
         if line.revision == _HEADER_LINE:
-            titles: list[Cell] = [(column.title, "") for column in self._columns]
-            return self._row_strip("", titles, base + self._style("header"))
+            titles: list[Cell] = [(column.title, "") for column in self._row_strips.columns]
+            return self._row_strips.draw("", titles, width, base + self._styles["header"])
         if line.key is None:
-            sentence: Cell = (self._empty if line.revision == _EMPTY_LINE else _NOTHING, "")
-            [(text, _)] = fill_cell(sentence, self.size.width, align="left", ascii_only=self._ascii)
-            return Strip([Segment(text, base + self._style("empty"))], self.size.width)
+            sentence: Cell = (self._empty if line.revision == _EMPTY_LINE else NOTHING, "")
+            [(text, _)] = fill_cell(sentence, width, align="left", ascii_only=self._ascii)
+            return Strip([Segment(text, base + self._styles["empty"])], width)
         over = Style.null()
         if line.marked:
-            over += self._style("marked")
+            over += self._styles["marked"]
         if line.selected:
-            over += self._style("cursor")
+            over += self._styles["cursor"]
         cursor = (">" if self._ascii else "▌") if line.selected else " "
         row = self.source.cells(self._view.top + y - self._header_lines)
-        return self._row_strip(cursor + ("*" if line.marked else " "), row, base, over)
-
-    def _row_strip(self, gutter: str, row: Sequence[Cell], base: Style, over: Style = _NO_STYLE) -> Strip:
-        """Put gutter and cells side by side; neighbours of one style become one segment, which saves bytes."""
-        width = self._row_width
-        pieces = [(gutter.ljust(_GUTTER)[:width], "")]
-        fitted = self._fitted
-        if len(row) == 1 < len(self._columns) and width > _GUTTER:
-            fitted = [(0, width - _GUTTER)]  # it spans all columns: the head of a group
-        for position, (index, room) in enumerate(fitted):
-            if position:
-                pieces.append((" ", ""))
-            cell: Cell = row[index] if index < len(row) else (_NOTHING, "")
-            pieces += fill_cell(cell, room, align=self._columns[index].align, ascii_only=self._ascii)
-        # Under the cursor cells have no colours of their own, nor are they dim: reversed they would be patches.
-        styles = {name: self._style(name) if name else _NO_STYLE for _, name in pieces}
-        if over.reverse or over.color:
-            styles = {name: style.without_color + _NOT_DIM for name, style in styles.items()}
-        styled = [(text, base + styles[name] + over) for text, name in pieces if text]
-        groups = groupby(styled, key=itemgetter(1))
-        segments = [Segment("".join(text for text, _ in group), style) for style, group in groups]
-        strip = Strip(segments).adjust_cell_length(width, base + over)
-        if width == self.size.width:
-            return strip
-        start = _GUTTER + self._shift
-        return Strip.join([strip.crop(0, _GUTTER), strip.crop(start, start + self.size.width - _GUTTER)])
-
-    def _style(self, name: str) -> Style:
-        """The style of a component, or the widget's own for the empty name."""
-        style = self._styles.get(name)
-        if style is None:
-            style = self._styles[name] = self._read_style(name)
-        return style
-
-    def _read_style(self, name: str) -> Style:
-        if not name:
-            return self.rich_style
-        try:
-            full = self.get_component_rich_style(f"line-table--{name}")
-        except KeyError:
-            return _NO_STYLE
-        part = self.get_component_rich_style(f"line-table--{name}", partial=True)
-        # The colour as it comes out on this background, but a background only where the rule names one: the style of a
-        # cell must not cover the cursor's.
-        return Style(color=full.color if part.color else None, bgcolor=part.bgcolor) + part.without_color
+        return self._row_strips.draw(cursor + ("*" if line.marked else " "), row, width, base, over)
 
     def _read_styles(self) -> None:
-        """Ask Textual for the styles in use; only if one of them has changed do the lines look different."""
+        """Only if one of the styles in use has changed do the lines look different."""
         self._styles_stale = False
-        styles = {name: self._read_style(name) for name in self._styles}
-        if styles != self._styles:
-            self._styles = styles
+        if self._styles.reread():
             self._look += 1
             self._strips.clear()
 
@@ -508,8 +452,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def _relook(self) -> None:
         """All lines look different."""
-        self._shift = max(0, min(self._shift, self._row_width - self.size.width))
-        self._fitted = fit_columns(self._columns, self._row_width - _GUTTER)
+        self._row_strips.fit(self.size.width)
         self._look += 1
         self._strips.clear()
         self.refresh()

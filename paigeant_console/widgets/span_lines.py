@@ -8,13 +8,13 @@ from operator import itemgetter
 from typing import ClassVar, Final, TypeAlias
 
 from rich.segment import Segment
-from rich.style import Style
 from textual.geometry import Region, Size
 from textual.strip import Strip
 from textual.widget import Widget
 
 from paigeant_console.safe_text import SafeText, ascii_safe, safe
 from paigeant_console.widgets.columns import Span
+from paigeant_console.widgets.component_styles import ComponentStyles
 
 __all__ = ["STYLES", "Line", "SpanLines"]
 
@@ -22,8 +22,6 @@ Line: TypeAlias = Sequence[Span]
 
 STYLES: Final = ("dim", "strong", "ok", "info", "warn", "error", "key", "tab", "badge", "write", "danger")
 """Names of styles that spans may carry; the empty one is the widget's own."""
-
-_NO_STYLE: Final = Style.null()
 
 
 class SpanLines(Widget):
@@ -65,7 +63,7 @@ class SpanLines(Widget):
         super().__init__(id=id, classes=classes)
         self.ascii_only = ascii_only
         self._lines: list[Line] = []
-        self._span_styles: dict[str, Style] = {}
+        self._span_styles = ComponentStyles(self, "span-lines")
 
     def lines_for(self, width: int) -> Sequence[Line]:
         """What to show on ``width`` cells."""
@@ -116,7 +114,7 @@ class SpanLines(Widget):
         base = self.rich_style
         line: Line = self._lines[y] if y < len(self._lines) else ()
         segments = [
-            Segment("".join(text for text, _ in group), base + self._span_style(name) if name else base)
+            Segment("".join(text for text, _ in group), base + self._span_styles[name] if name else base)
             for name, group in groupby(map(self._clean, line), key=itemgetter(1))
         ]
         return Strip(segments).adjust_cell_length(width, base)
@@ -126,20 +124,6 @@ class SpanLines(Widget):
         # Past the type checker a plain string may come: it is made safe here, as in the table.
         text = text if type(text) is SafeText else safe(text)
         return (ascii_safe(text) if self.ascii_only and not text.isascii() else text), style
-
-    def _span_style(self, name: str) -> Style:
-        style = self._span_styles.get(name)
-        if style is None:
-            style = self._span_styles[name] = self._read_span_style(name)
-        return style
-
-    def _read_span_style(self, name: str) -> Style:
-        try:
-            full = self.get_component_rich_style(f"span-lines--{name}")
-        except KeyError:
-            return _NO_STYLE
-        part = self.get_component_rich_style(f"span-lines--{name}", partial=True)
-        return Style(color=full.color if part.color else None, bgcolor=part.bgcolor) + part.without_color
 
     def notify_style_update(self) -> None:
         """Textual has styled this widget anew, perhaps in another theme."""
