@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import ConnectError
 from paigeant_core.handoff import wish_of
-from paigeant_core.journal import Record
+from paigeant_core.journal import Kind, Record
 from paigeant_core.names import is_name
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
@@ -195,6 +195,10 @@ class Index:
         headers = record.headers
         if headers.activity not in self.activities and is_name(headers.activity):
             self.activities.add(headers.activity)
+        if record.kind == Kind.WORKER:
+            # It declared their queues, whether a message ever came to them or not.
+            served = record.detail.get("activities")
+            self.activities.update(name for name in served or () if is_name(name))
         if not headers.correlation_id:
             return
         known = self.workflows.get(headers.correlation_id)
