@@ -41,6 +41,9 @@ LINE = "line"
 SLACK = 3.0
 """Seconds after a handler's end in which its hop may still be in the worker's hands, where nothing is down."""
 
+NOTED = 0.05
+"""Seconds by which a death is noted before it strikes: a handler may still start in them."""
+
 RECOVERING = 40.0
 """Seconds after the broker is back in which workers may still start a hop anew, one epoch up, because of it."""
 
@@ -169,6 +172,16 @@ def handed_on_twice(records: Iterable[Record]) -> dict[Hop, int]:
     return {hop: count for hop, count in counts.items() if count > 1}
 
 
+def crossed(events: Sequence[Event]) -> set[tuple[str, int, int]]:
+    """The hops (workflow, run, hop) that workers were handing on as the broker went down, or was down."""
+    broker = outages(events, BROKER)
+    return {
+        (event.workflow, event.run, event.hop)
+        for event in events
+        if event.what == FINISHED and any(down - SLACK <= event.at <= up + SLACK for down, up in broker)
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """A handler that was started again for the same hop and attempt.
@@ -213,7 +226,7 @@ def _cause(
             if first.at <= up and down <= held_until:
                 held_until = max(held_until, up + SLACK)
     death = deaths.get(first.worker)
-    if death is not None and first.at <= death.at <= min(second.at, held_until):
+    if death is not None and first.at - NOTED <= death.at <= min(second.at, held_until):
         return "worker" if death.what == KILLED else "asked"
     for cause, spans, aftermath in ((BROKER, broker, SLACK), (LINE, line, AFTERMATH)):
         for down, up in spans:

@@ -271,14 +271,13 @@ class Storm:
             await asyncio.sleep(0.1)
 
     def _excused(self, events: list[ledger.Event]) -> set[str]:
-        """The lost that were confirmed in the seconds that a power failure took."""
+        """What was confirmed in the seconds that a power failure took: it may be in no journal and no queue."""
         if self.plan.fault != "power":
             return set()
         failures = [down for down, _ in ledger.outages(events, ledger.BROKER)]
-        since = ledger.confirmed(events)
-        lost = ledger.lost(events, len(STEPS))
         taken = list(zip(failures, self._forgotten, strict=False))
-        return {key for key in lost if any(down - seconds <= since[key] <= down for down, seconds in taken)}
+        since = ledger.confirmed(events)
+        return {key for key, at in since.items() if any(down - seconds <= at <= down for down, seconds in taken)}
 
     # -- faults
 
@@ -386,12 +385,12 @@ class Storm:
         struck, ended = min(faults, default=last), max(faults, default=last)
         crossed = {
             (item.second.workflow, item.second.run, item.second.hop) for item in again if item.cause == ledger.BROKER
-        }
+        } | ledger.crossed(events)
         twice = ledger.handed_on_twice(records)
         by_crash = {hop for hop in twice if self.ground.eventual and hop[:3] in crossed}
         recoveries = ledger.pauses(events) if self.ground.goes_on else ledger.recoveries(events)
         states = _states(records)
-        for workflow in since.keys() - states.keys():
+        for workflow in since.keys() - states.keys() - excused:
             states[workflow] = "in no record"
         return Verdict(
             ground=self.ground.name,
@@ -403,7 +402,7 @@ class Storm:
             restarts=len(ledger.outages(events, ledger.BROKER)),
             unsure=len(ledger.unsure(events)),
             lost=sorted(lost - excused),
-            excused=len(excused),
+            excused=len(lost & excused),
             forgotten=max(self._forgotten, default=0.0),
             misled=sorted(self._misled),
             half_stored=sorted((ledger.unsure(events) & known) - ledger.through(events, len(STEPS))),
@@ -465,7 +464,7 @@ def complaints(verdict: Verdict) -> list[str]:
     if verdict.poisoned:
         found.append(f"{verdict.poisoned} workflows were called poison")
     wrong = {state: count for state, count in verdict.states.items() if state != State.COMPLETED}
-    if wrong and not verdict.excused:
+    if wrong:
         found.append(f"workflows that the journal does not call completed: {wrong}")
     return found
 
