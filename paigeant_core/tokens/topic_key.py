@@ -8,13 +8,14 @@ from base64 import urlsafe_b64decode
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from joserfc import jwe
 from joserfc.errors import JoseError
 from joserfc.jwk import OKPKey
 
 from paigeant_core.errors import ConfigError
 from paigeant_core.secret import Secret
-from paigeant_core.security.keys import BAD_KEY, MAX_KEY_FILE, read_guarded, write_private
+from paigeant_core.security.keys import BAD_KEY, MAX_KEY_FILE, read_guarded, segment, write_private
 from paigeant_core.security.refusal import Code, VerificationError
 
 ALGORITHM: Final = "ECDH-ES+A256KW"
@@ -86,10 +87,14 @@ class TopicKey:
         """The key that a JWK describes.
 
         Raises:
-            ValueError, JoseError, TypeError, KeyError, ConfigError: it describes no X25519 key.
+            ValueError, JoseError, TypeError, KeyError, ConfigError: it describes no X25519 key, or halves of two.
         """
         key = OKPKey.import_key({name: value for name, value in document.items() if name in _MEMBERS})
-        _ = key.private_key if key.is_private else key.public_key  # joserfc looks at the numbers when first used
+        private = key.private_key if key.is_private else None
+        _ = private or key.public_key  # joserfc looks at the numbers when they are first used
+        # Its name is made of the public half that stands there, and joserfc takes the private one as it is.
+        if isinstance(private, X25519PrivateKey) and segment(private.public_key().public_bytes_raw()) != document["x"]:
+            raise ValueError("x is not the public half of d")
         return cls(key)
 
     def save(self, path: str | Path) -> None:
@@ -142,8 +147,8 @@ def kid_of(sealed: str) -> str:
     try:
         if len(sealed) > MAX_JWE or not _COMPACT.match(sealed):
             raise ValueError
-        segment = sealed.partition(".")[0]
-        kid = json.loads(urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))["kid"]
+        header = sealed.partition(".")[0]
+        kid = json.loads(urlsafe_b64decode(header + "=" * (-len(header) % 4)))["kid"]
     except (ValueError, TypeError, KeyError, RecursionError):
         raise VerificationError(Code.TOKEN_DIGEST, "its sealed token is no compact JWE") from None
     return kid if isinstance(kid, str) else ""

@@ -140,6 +140,17 @@ def test_a_file_without_a_topic_key_is_refused(tmp_path: Path, text: str) -> Non
         TopicKey.load(path)
 
 
+def test_a_file_with_halves_of_two_keys_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "topic.json"
+    KEY.save(path)
+    document = json.loads(path.read_text()) | {"x": TopicKey.generate().public_document()["x"]}
+    path.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="this is no topic key"):
+        TopicKey.load(path)
+    with pytest.raises(ValueError, match="public half of d"):
+        TopicKey.from_document(document)
+
+
 def test_a_key_that_signs_is_no_topic_key(tmp_path: Path) -> None:
     SigningKey.generate("shop").save(tmp_path / "shop.json")
     with pytest.raises(ConfigError, match="this is no topic key"):
