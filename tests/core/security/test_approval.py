@@ -14,6 +14,7 @@ from paigeant_core.errors import Refused
 from paigeant_core.names import new_id
 from paigeant_core.operations import Hold, Operations, Plan, Release, Replay, Skip
 from paigeant_core.operations.log import OperationState
+from paigeant_core.security.account import VALID, account
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Principal, Trust
 from paigeant_core.transition import Place
@@ -27,7 +28,7 @@ EVE = SigningKey.generate("eve")
 
 
 def policy(**approval: object) -> Trust:
-    """Ann and bob do everything, but at charge not alone; eve only skips."""
+    """Ann and bob do everything, but at charge not alone, and bob starts workflows; eve only skips."""
     approval = approval or {"flagged": ["charge"]}
     all_of = names("*")
     return Trust(
@@ -35,7 +36,7 @@ def policy(**approval: object) -> Trust:
             trusted(SHOP, Principal(name="shop", roles=names("dispatcher"))),
             trusted(CREW, Principal(name="crew", roles=names("worker"), activities=all_of)),
             trusted(ANN, Principal(name="ann", roles=names("operator"), operations=all_of)),
-            trusted(BOB, Principal(name="bob", roles=names("operator"), operations=all_of)),
+            trusted(BOB, Principal(name="bob", roles=names("operator", "dispatcher"), operations=all_of)),
             trusted(EVE, Principal(name="eve", roles=names("operator"), operations=names("skip"))),
         ],
         **approval,  # type: ignore[arg-type]
@@ -146,6 +147,25 @@ async def test_a_worker_does_not_run_what_one_operator_signed_alone() -> None:
         await bench.until(quarantined, "quarantine")
     (record,) = await bench.transport.parked(bench.topic, Place.QUARANTINE)
     assert record.detail["code"] == "approval"
+
+
+async def test_a_copy_at_a_flagged_activity_waits_for_who_may_start_workflows() -> None:
+    bench = Bench()
+    workflow = await dispatch(bench.transport, bench.topic, "charge", "notify")
+    ann, bob = bus(bench.transport, bench.topic, ANN), bus(bench.transport, bench.topic, BOB)
+    for alone in (ann, bob):
+        with pytest.raises(Refused, match="second person"):
+            await alone.execute(await alone.plan(Replay(as_new=True), [workflow], reason="once more"))
+    status = await ann.propose(await ann.plan(Replay(as_new=True), [workflow], reason="once more"))
+    (result,) = (await bob.approve(await bob.proposed(status.operation_id))).results
+    assert result.outcome == "done"
+    worker = bench.worker(signer=CREW, trust=policy())
+    serve(worker)
+    async with bench.serving(worker):
+        record = await bench.reaches(result.new_correlation_id, State.COMPLETED)
+    assert record.body is not None
+    origin = account(record.body, policy(), record.at, record.at).entries[0]
+    assert (origin.kind, origin.signer, origin.status) == ("origin", "bob", VALID)
 
 
 async def test_a_large_selection_waits_and_can_be_rejected() -> None:

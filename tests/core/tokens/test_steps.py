@@ -44,7 +44,7 @@ TRUST = Trust(
     [
         trusted(SHOP, Principal(name="shop", roles=names("dispatcher"))),
         trusted(PAYMENTS, Principal(name="payments", roles=names("worker"), activities=names("*"))),
-        trusted(ANN, Principal(name="ann", roles=names("operator"), operations=names("*"))),
+        trusted(ANN, Principal(name="ann", roles=names("operator", "dispatcher"), operations=names("*"))),
     ]
 )
 Given = list[str | None]
@@ -638,18 +638,32 @@ async def test_a_subscription_opens_tokens_where_it_is_given_the_key(bench: Benc
     assert token.encode() not in await kept(bench, workflow)
 
 
-async def test_a_workflow_started_anew_elsewhere_has_no_token(bench: Bench) -> None:
-    workflow = await dispatch(bench, "pay")
-    operations = Operations(bench.transport, bench.topic, operator="ann")
+@pytest.mark.parametrize("signed", [False, True])
+async def test_a_workflow_started_anew_elsewhere_has_no_token_until_it_is_handed_one(
+    bench: Bench, signed: bool
+) -> None:
+    given: Given = []
+    keys: dict[str, Any] = {"signer": PAYMENTS, "trust": TRUST} if signed else {}
+    operator: dict[str, Any] = {"signer": ANN, "trust": TRUST} if signed else {}
+    first, renewed = jwt("pay notify"), jwt("pay", jti="renewed")
+    workflow = await dispatch(bench, "pay", "notify", token=first, signer=SHOP if signed else None)
+    operations = Operations(bench.transport, bench.topic, **operator or {"operator": "ann"})
     plan = await operations.plan(Replay(as_new=True), [workflow], reason="again")
     (result,) = (await operations.execute(plan)).results
-    async with bench.serving(worker(bench)):
+    copy = result.new_correlation_id
+    async with bench.serving(worker(bench, given, **keys)):
         await bench.reaches(workflow, State.COMPLETED)
-        record = await bench.reaches(result.new_correlation_id, State.HELD)
-    assert record.detail["reason"] == "token_sealed"
+        record = await bench.reaches(copy, State.HELD)
+        assert record.detail["reason"] == "token_sealed"
+        assert record.message is not None
+        assert record.message.delegation is not None
+        assert (record.message.delegation.sub, record.message.delegation.carrier) == ("ann", "")
+        assert "another user" in await release(bench, copy, jwt(sub="bob"), PUBLIC, **operator)
+        assert await release(bench, copy, renewed, PUBLIC, **operator) == "done"
+        record = await bench.reaches(copy, State.COMPLETED)
+    assert given == [first, first, renewed, renewed]
     assert record.message is not None
-    assert record.message.delegation is not None
-    assert (record.message.delegation.sub, record.message.delegation.carrier) == ("ann", "")
+    assert len(record.message.records) == (4 if signed else 0)
 
 
 def test_tokens_need_a_key_or_a_vault() -> None:
