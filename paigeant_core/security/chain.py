@@ -19,7 +19,7 @@ from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import RoutingSlip, SlipWire, Step
 from paigeant_core.security.records import Claims, Operation, Origin, Signed, StepDone, digest, read, read_proposal
 from paigeant_core.security.refusal import Code, VerificationError
-from paigeant_core.security.trust import Principal, Trust
+from paigeant_core.security.trust import Memory, Principal, Trust
 
 MAX_CHAIN: Final = 256
 """Records of a chain."""
@@ -110,18 +110,18 @@ def look(records: Sequence[str], trust: Trust, now: float) -> tuple[Seen, Chain]
     if len(records) > MAX_CHAIN:
         raise VerificationError(Code.TOO_LARGE, f"{len(records)} records, the cap is {MAX_CHAIN}")
     # Mostly all of it is known (this worker signed it last), or all but the last record.
-    before = Seen(records[:-1])
+    before = Seen(trust.memory, records[:-1])
     whole = before.copy()
     whole.add(records[-1])
-    chain = whole.chain(trust)
+    chain = whole.chain()
     if chain is not None:
         return whole, chain
     if len(records) > 1:
-        chain = before.chain(trust) or _known_prefix(records, trust)
+        chain = before.chain() or _known_prefix(records, trust)
     for record in records[0 if chain is None else chain.length :]:
         chain = extend(chain, record, trust, now)
     assert chain is not None
-    whole.remember(chain, trust)
+    whole.remember(chain)
     return whole, chain
 
 
@@ -129,18 +129,22 @@ class Seen:
     """What verified records are known by: a digest of them all, signatures included.
 
     Args:
+        memory: of the policy, taken before they are verified: what a policy that changed since would refuse is
+            kept where nobody looks any more.
         records: oldest first.
     """
 
-    __slots__ = ("_hashed", "_length")
+    __slots__ = ("_hashed", "_length", "_memory")
 
-    def __init__(self, records: Sequence[str] = ()) -> None:
+    def __init__(self, memory: Memory, records: Sequence[str] = ()) -> None:
+        self._memory = memory
         self._hashed = sha256("\n".join(records).encode("utf-8", "surrogatepass"))
         self._length = len(records)
 
     def copy(self) -> Seen:
         """The same, to be gone on with by itself."""
         other = Seen.__new__(Seen)
+        other._memory = self._memory
         other._hashed = self._hashed.copy()
         other._length = self._length
         return other
@@ -152,23 +156,23 @@ class Seen:
         self._hashed.update(record.encode("utf-8", "surrogatepass"))
         self._length += 1
 
-    def chain(self, trust: Trust) -> Chain | None:
+    def chain(self) -> Chain | None:
         """What these records were verified to say; None: they were not, or are forgotten."""
-        chain = trust.known(self._hashed.digest())
+        chain = self._memory.find(self._hashed.digest())
         # One "record" with a newline in it has the digest of two.
         return chain if chain is not None and chain.length == self._length else None
 
-    def remember(self, chain: Chain, trust: Trust) -> None:
+    def remember(self, chain: Chain) -> None:
         """``chain`` is what they say."""
-        trust.remember(self._hashed.digest(), chain)
+        self._memory.keep(self._hashed.digest(), chain)
 
 
 def _known_prefix(records: Sequence[str], trust: Trust) -> Chain | None:
-    seen = Seen()
+    seen = Seen(trust.memory)
     found = None
     for record in records:
         seen.add(record)
-        found = seen.chain(trust) or found
+        found = seen.chain() or found
     return found
 
 

@@ -242,7 +242,7 @@ class Guard:
             raise VerificationError(Code.SLIP, "what is handed on is not what a step can make of its routing slip")
         for each in added:
             seen.add(each)
-        seen.remember(chain, trust)
+        seen.remember(chain)
         return _with_more(transition, added, chain)
 
 

@@ -119,10 +119,11 @@ class Pen:
         record = sign(self.key, msgspec.structs.replace(claims, app=approval))
         records = [*before.records, record]
         if self.trust is not None:
+            seen = Seen(self.trust.memory, records)
             chain = extend(_verified(before, self.trust, at), record, self.trust, at)
             if not same_slip(chain.slip, following.routing_slip):
                 raise VerificationError(Code.SLIP, "it does to the routing slip what such an operation may not")
-            Seen(records).remember(chain, self.trust)
+            seen.remember(chain)
         return with_records(transition, records)
 
     def proposal(

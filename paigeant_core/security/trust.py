@@ -35,7 +35,7 @@ import logging
 import time
 import tomllib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -109,6 +109,25 @@ class TrustedKey:
     revoked: bool = False
 
 
+class Memory:
+    """Chains that were verified, by the digest of their records, so that these need not be verified again."""
+
+    __slots__ = ("_chains",)
+
+    def __init__(self) -> None:
+        self._chains: OrderedDict[bytes, Chain] = OrderedDict()
+
+    def find(self, digest: bytes) -> Chain | None:
+        """The chain with this digest; None: it was not verified, or is forgotten."""
+        return self._chains.get(digest)
+
+    def keep(self, digest: bytes, chain: Chain) -> None:
+        """Remember a chain; the oldest of too many is forgotten."""
+        self._chains[digest] = chain
+        if len(self._chains) > MAX_KNOWN:
+            self._chains.popitem(last=False)
+
+
 class Trust:
     """A policy: the keys that count, and for what.
 
@@ -138,7 +157,12 @@ class Trust:
             if key.kid in self.keys:
                 raise ConfigError(f"key {key.kid} stands twice: a key belongs to one principal, once")
             self.keys[key.kid] = key
-        self._known: OrderedDict[bytes, Chain] = OrderedDict()
+        self.changes = 0
+        """Rises with each change that :meth:`renew` found."""
+        self.problem = ""
+        """Why the last look at its files and sets left something as it was; empty: it did not."""
+        self.memory = Memory()
+        """Of what was verified under it as it is now; another one after each change."""
         self._path: Path | None = None
         self._sets: JwkSets | None = None
         self._renewed_at = 0.0
@@ -171,25 +195,37 @@ class Trust:
         fresh = self._read(self._path, self._sets)
         if fresh.audience != self.audience:
             raise ConfigError(f"{self._path}: it is for audience {fresh.audience or 'none'} by now: start anew")
-        if (fresh.flagged, fresh.approve_over) != (self.flagged, self.approve_over):
-            self.flagged, self.approve_over, self._known = fresh.flagged, fresh.approve_over, OrderedDict()
-        if fresh.keys != self.keys:
-            # What was verified by keys that count no more is verified again.
-            self.keys, self._known = fresh.keys, OrderedDict()
+        if (fresh.flagged, fresh.approve_over, fresh.keys) != (self.flagged, self.approve_over, self.keys):
+            self.flagged, self.approve_over, self.keys = fresh.flagged, fresh.approve_over, fresh.keys
+            # After the keys: who took the old memory may have the old keys, and who takes the new one has the new.
+            self.memory = Memory()
+            self.changes += 1
 
     async def renewed(self) -> bool:
-        """Renew it beside the loop, once a minute at most; whether it was. What is wrong with it is in the log."""
+        """Renew it beside the loop, once a minute at most; whether it was. :attr:`problem` and the log say why not."""
         if self._path is None or time.monotonic() - self._renewed_at < RENEW_EVERY:
             return False
         self._renewed_at = time.monotonic()
         try:
             await asyncio.to_thread(self.renew)
         except ConfigError as error:
-            logger.error("the trust policy stays as it was: %s", error)
+            self.problem = f"the trust policy stays as it was: {error}"
+            logger.error("%s", self.problem)
             return False
-        for problem in self._sets.problems.values() if self._sets is not None else ():
-            logger.warning("the keys of before stay in force: %s", problem)
+        problems = self._sets.problems.values() if self._sets is not None else ()
+        self.problem = "; ".join(f"the keys of before stay in force: {problem}" for problem in problems)
+        if self.problem:
+            logger.warning("%s", self.problem)
         return True
+
+    async def keep_renewed(self, told: Callable[[], None]) -> None:
+        """Renew it again and again, for as long as this is awaited; ``told`` is called when there is news."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            before = self.changes, self.problem
+            await self.renewed()
+            if (self.changes, self.problem) != before:
+                told()
 
     @classmethod
     def _read(cls, path: Path, sets: JwkSets) -> Trust:
@@ -203,19 +239,9 @@ class Trust:
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from None
 
-    def known(self, digest: bytes) -> Chain | None:
-        """The chain that was verified under this policy, by the digest of its records."""
-        return self._known.get(digest)
-
     def is_flagged(self, activity: str) -> bool:
         """Whether an operation at this activity takes a second operator."""
         return bool(activity) and _allowed(activity, self.flagged)
-
-    def remember(self, digest: bytes, chain: Chain) -> None:
-        """Keep a verified chain, so that its records need not be verified again."""
-        self._known[digest] = chain
-        if len(self._known) > MAX_KNOWN:
-            self._known.popitem(last=False)
 
     def check_signer(self, signer: Signer, role: str, now: float, activities: Iterable[str] = ()) -> None:
         """Look whether what a key is about to sign would count.

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from paigeant_core import State, Worker, WorkflowDispatcher
+from paigeant_core import PaigeantMessage, State, Worker, WorkflowDispatcher
+from paigeant_core import transition as moves
+from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import ConfigError
 from paigeant_core.security import jwks, trust
+from paigeant_core.security.hop import Guard, sign_origin
 from paigeant_core.security.jwks import JwkSets, check_url
 from paigeant_core.security.keys import SigningKey
+from paigeant_core.security.refusal import VerificationError
 from paigeant_core.security.trust import Trust
-from paigeant_core.transition import Place
+from paigeant_core.transition import Place, Span
 from tests.core.bench import Bench
 from tests.core.security.test_intervention import serve
 
@@ -25,9 +31,9 @@ SHOP, CREW, NEXT = (SigningKey.generate(name) for name in ("shop", "crew", "shop
 
 
 class Publisher:
-    """A server of this test's own that publishes a set, or misbehaves."""
+    """A server of this test's own that publishes a set, or misbehaves; ``tls``: by https."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.asked = 0
         self.status = 200
         self.delay = 0.0
@@ -48,21 +54,31 @@ class Publisher:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/keys"
+        if tls is not None:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        self.url = f"http{'s' if tls is not None else ''}://127.0.0.1:{self.server.server_port}/keys"
 
     def publish(self, *keys: SigningKey) -> None:
         self.status, self.body = 200, json.dumps({"keys": [key.public_document() for key in keys]}).encode()
 
 
-@pytest.fixture
-def publisher() -> Iterator[Publisher]:
-    made = Publisher()
+@contextmanager
+def publishing(tls: ssl.SSLContext | None = None) -> Iterator[Publisher]:
+    made = Publisher(tls)
     thread = threading.Thread(target=made.server.serve_forever, args=(0.01,))
     thread.start()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
-    thread.join(timeout=10)
+    try:
+        yield made
+    finally:
+        made.server.shutdown()
+        made.server.server_close()
+        thread.join(timeout=10)
+
+
+@pytest.fixture
+def publisher() -> Iterator[Publisher]:
+    with publishing() as made:
+        yield made
 
 
 def write(folder: Path, shop: str) -> Path:
@@ -167,3 +183,18 @@ def test_a_policy_that_cannot_be_read_any_more_stays_as_it_was(tmp_path: Path) -
     path.chmod(0o666)
     with pytest.raises(ConfigError, match="others can change it"):
         policy.renew()
+
+
+def test_a_key_that_is_revoked_while_a_step_runs_is_found_out_at_the_next(tmp_path: Path) -> None:
+    policy = Trust.load(write(tmp_path, key_line(SHOP)))
+    guard = Guard(CREW, policy, ["notify"])
+    message = new_workflow(["notify", "notify"], {}, topic="t", at=time.time())
+    sign_origin(message, SHOP, time.time())
+    guard.verify(message, time.time())
+    write(tmp_path, key_line(SHOP, ", revoked_at = 2026-01-01T00:00:00Z"))
+    policy.renew()
+    span = Span(worker="w", started_at=time.time(), completed_at=time.time())
+    body = guard.signed(moves.done(message, None, span), message, span, message.encode()).record.body
+    assert body is not None
+    with pytest.raises(VerificationError, match="revoked"):
+        guard.verify(PaigeantMessage.decode(body), time.time())

@@ -202,6 +202,6 @@ def test_only_so_many_chains_are_remembered(people: People) -> None:
     trust = people.trust()
     chain = Story(people).origin().verify()
     for number in range(MAX_KNOWN + 1):
-        trust.remember(str(number).encode(), chain)
-    assert trust.known(b"0") is None
-    assert trust.known(str(MAX_KNOWN).encode()) is chain
+        trust.memory.keep(str(number).encode(), chain)
+    assert trust.memory.find(b"0") is None
+    assert trust.memory.find(str(MAX_KNOWN).encode()) is chain
