@@ -190,8 +190,10 @@ class Feed:
             signer=self.signer,
             trust=self.trust,
         )
-        # Whatever becomes of it, the console goes on.
-        keeping = asyncio.ensure_future(self._past.keep(transport, POLL_EVERY))
+        # Whatever becomes of them, the console goes on.
+        beside = [asyncio.ensure_future(self._past.keep(transport, POLL_EVERY))]
+        if self.trust is not None:
+            beside.append(asyncio.ensure_future(self.trust.keep_renewed(self.bump)))
         tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
@@ -201,7 +203,6 @@ class Feed:
         finally:
             if unfinished := self.deeds.unfinished:
                 await asyncio.wait(unfinished, timeout=DEED_PATIENCE)
-            keeping.cancel()
             rest = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in rest:
                 task.cancel()
@@ -384,6 +385,7 @@ class Feed:
                 retry_in=retry_in,
                 quiet_s=time.monotonic() - self._heard,
                 gap=self._past.gap,
+                policy="" if self.trust is None else self.trust.problem,
                 rate=self._ring.rate(now),
                 workflows=len(self.fold.rows),
                 counts=self._changes.counts,

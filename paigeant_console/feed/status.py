@@ -35,6 +35,7 @@ class FeedStatus:
         workflows: how many there are.
         counts: by state.
         gap: what nobody saw between the last console's end and this one's start, while it is to be said; None: nothing.
+        policy: why the trust policy, or a set of keys that it names, is not the newest; not yet safe to show.
     """
 
     phase: Phase
@@ -47,6 +48,7 @@ class FeedStatus:
     workflows: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     gap: Gap | None = None
+    policy: str = ""
 
     @property
     def connected(self) -> bool:

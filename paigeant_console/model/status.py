@@ -52,6 +52,11 @@ class Status(Protocol):
         ...
 
     @property
+    def policy(self) -> str:
+        """Why the trust policy is not the newest."""
+        ...
+
+    @property
     def quiet_s(self) -> float:
         """Seconds without a word."""
         ...
@@ -130,6 +135,8 @@ def feed_sentence(status: Status, now: float) -> SafeText | None:
         after, until = (day_and_time(at, now) for at in status.gap)
         said = literal("; the journal had been trimmed past it when this console started")
         return joined((literal("nothing was seen from "), after, literal(" to "), until, said))
+    if status.phase == "live" and status.policy:
+        return safe(status.policy, 300)
     if status.phase == "connecting":
         return literal("connecting to the broker …")
     if status.phase == "catching_up":

@@ -223,14 +223,14 @@ class WorkflowScreen(ActingScreen):
     def look(self, changed: bool) -> None:
         """See :meth:`ConsoleScreen.look`."""
         with self.feed.lock:
-            row = self.page.row
-            stamp = (row.revision, len(self.page.history)) if row is not None else (-1, len(self.page.history))
-        if (self._fetched is None or stamp[0] != self._fetched[0]) and not self._fetching:
+            row, policy = self.page.row, self.feed.trust
+            stamp = -1 if row is None else row.revision, 0 if policy is None else policy.changes
+        if stamp != self._fetched and not self._fetching:
             self._fetching = True
-            self.run_worker(self._fetch(stamp[0]), group="history", exit_on_error=True)
+            self.run_worker(self._fetch(stamp), group="history", exit_on_error=True)
         self._draw()
 
-    async def _fetch(self, revision: int) -> None:
+    async def _fetch(self, stamp: tuple[int, int]) -> None:
         """Ask for the history; what was asked for meanwhile is asked for again at the next look."""
         try:
             history: list[Record] = await asyncio.wrap_future(self.feed.history(self.correlation_id))
@@ -243,7 +243,7 @@ class WorkflowScreen(ActingScreen):
             self._fetching = False
         if not self.built:
             return
-        self._fetched = (revision, len(history))
+        self._fetched = stamp
         if history or self._problem is None:
             self.page = WorkflowPage(
                 history,

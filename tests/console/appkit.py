@@ -18,6 +18,7 @@ from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed, Phase
 from paigeant_console.screens.base import ConsoleScreen
+from paigeant_core.security.trust import Trust
 from tests.console.story import Story
 
 PATIENCE = 30.0
@@ -129,9 +130,10 @@ async def console(
     look: Look | None = None,
     contexts: Contexts = NO_CONTEXTS,
     settle: bool = True,
+    trust: Trust | None = None,
 ) -> AsyncIterator[Console]:
     """Open the console on a story."""
-    feed = Feed("memory://story", story.topic, read_only=read_only, connect=story.transport)
+    feed = Feed("memory://story", story.topic, read_only=read_only, trust=trust, connect=story.transport)
     app = ConsoleApp(
         feed,
         url="memory://story",
