@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from paigeant_console.model.looks import URGENT, look
-from paigeant_console.model.text import Piece, Span, clip, count, spans_width, width_of
+from paigeant_console.model.text import GAP, Piece, Span, clip, count, spans_width, width_of
 from paigeant_console.model.times import age, day_and_time
 from paigeant_console.safe_text import SafeText, cells, joined, literal, safe
 
@@ -16,6 +16,9 @@ __all__ = ["Place", "Status", "context_pieces", "feed_sentence", "tabs_line"]
 _SPACE: Final = literal(" ")
 LAG_FROM: Final = 2.0
 """Seconds behind the journal that are worth a word."""
+_URL_RANK: Final = 3
+_URL_CELLS: Final = 24
+"""Cells of the URL for which less important things are left out."""
 
 
 class Status(Protocol):
@@ -96,9 +99,7 @@ def context_pieces(
     if place.context:
         style = "danger" if place.production else "strong"
         pieces.append(Piece(((joined((literal(" "), place.context, literal(" "))), style),)))
-    room = max(12, width - 60)
-    url = place.url if width_of(place.url) <= room else cells(place.url, room, ellipsis="~" if ascii_only else "…")
-    pieces.append(Piece(((url, ""),), rank=3))
+    at = len(pieces)
     pieces.append(Piece(((literal("topic "), "dim"), (place.topic, "strong")), rank=1))
     pieces.append(Piece(((place.signing or literal("unsigned"), "dim"),), rank=5, right=True))
     if status.phase == "live":
@@ -109,7 +110,26 @@ def context_pieces(
     pieces.append(Piece(_freshness(status, now), right=True))
     badge: Span = (literal(" READ-ONLY "), "badge") if place.read_only else (literal(" WRITE "), "write")
     pieces.append(Piece((badge,), right=True))
-    return pieces
+    kept, url = _beside_url(pieces, place.url, width, ascii_only=ascii_only)
+    return [*kept[:at], Piece(((url, ""),), rank=_URL_RANK), *kept[at:]]
+
+
+def _beside_url(
+    pieces: Sequence[Piece], url: SafeText, width: int, *, ascii_only: bool
+) -> tuple[list[Piece], SafeText]:
+    """What stands beside the URL, and as much of the URL as there is room for.
+
+    It is cut before anything is left out, but not to less than tells one broker from another.
+    """
+    kept = list(pieces)
+
+    def room() -> int:
+        return width - sum(spans_width(piece.spans) + GAP for piece in kept)
+
+    while room() < min(width_of(url), _URL_CELLS) and (less := [one for one in kept if one.rank > _URL_RANK]):
+        kept.remove(max(less, key=lambda one: one.rank))
+    cut = max(12, room())
+    return kept, url if width_of(url) <= cut else cells(url, cut, ellipsis="~" if ascii_only else "…")
 
 
 def _freshness(status: Status, now: float) -> tuple[Span, ...]:

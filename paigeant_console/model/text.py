@@ -11,6 +11,7 @@ from paigeant_console.safe_text import SafeText, ascii_safe, cells, joined, lite
 
 __all__ = [
     "EMPTY",
+    "GAP",
     "Piece",
     "Span",
     "clip",
@@ -28,6 +29,8 @@ Span: TypeAlias = tuple[SafeText, str]
 """A text and the name of its style; what the widgets call a span."""
 
 EMPTY: Final = literal("")
+GAP: Final = 2
+"""Cells between two pieces of a line."""
 
 
 def width_of(text: SafeText) -> int:
@@ -105,7 +108,7 @@ class Piece:
     right: bool = False
 
 
-def fit_line(pieces: Sequence[Piece], width: int, *, gap: int = 2, ascii_only: bool = False) -> list[Span]:
+def fit_line(pieces: Sequence[Piece], width: int, *, gap: int = GAP, ascii_only: bool = False) -> list[Span]:
     """Put pieces on one line of exactly ``width`` cells.
 
     Args:
