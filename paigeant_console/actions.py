@@ -22,6 +22,7 @@ __all__ = [
     "Situation",
     "by_id",
     "commands",
+    "help_of",
     "hints",
     "key_of",
     "key_text",
@@ -35,8 +36,11 @@ LISTS: Final = frozenset({"workflows", "dead"})
 """Views whose rows are workflows."""
 WORKFLOWS: Final = LISTS | {"workflow"}
 """Views in which there is a workflow to act on."""
-EVERY: Final = frozenset({"workflows", "workflow", "traffic", "queues", "dead", "audit"})
-TABLES: Final = EVERY
+TABLES: Final = frozenset({"workflows", "older", "workflow", "traffic", "queues", "dead", "audit"})
+"""Views with rows."""
+EVERY: Final = TABLES | {"entry"}
+TELLING: Final = EVERY - {"queues"}
+"""Views that have something to copy."""
 FORMS: Final = frozenset({"prompt", "confirm", "replay", "payload"})
 """What takes the keys while it is open."""
 
@@ -58,7 +62,7 @@ class Action:
         id: its name, as a keymap would know it.
         keys: Textual's names for its keys.
         label: one or two words, for the hints.
-        help: a sentence.
+        help: a sentence; ``{copy}`` in it stands for the key of that action. See :func:`help_of`.
         where: views and forms in which it does something.
         command: words that do the same after `:`; the first is the one that is shown.
         writes: it changes something on the broker.
@@ -117,13 +121,17 @@ ACTIONS: Final[Sequence[Action]] = (
         command="audit operations",
     ),
     _action(
-        "table.open", "enter", "open", "Open the workflow under the cursor.",
-        where=("workflows", "dead", "traffic"), needs_row=True, hint=1, owner="table",
+        "table.open", "enter", "open", "Open what is under the cursor: workflow, operation, or entry of the audit.",
+        where=("workflows", "older", "dead", "traffic", "audit"), needs_row=True, hint=1, owner="table",
     ),
     _action("open", "", "open", "Open the workflow whose ID begins so: `open 3f2`.", command="open"),
     _action(
         "filter", "slash", "filter", "Show only what a query selects: state:dead step:charge age:>10m",
         where=("workflows", "dead", "traffic"), command="filter", hint=2,
+    ),
+    _action(
+        "older", "H", "older", "Look for older workflows in the history of this machine: of the filter, else all.",
+        where=("workflows",), command="older", hint=14,
     ),
     _action(
         "order", "o", "order", "Order by creation, last change, urgency, name, activity or attempts.", where=LISTS,
@@ -133,14 +141,14 @@ ACTIONS: Final[Sequence[Action]] = (
         "order.backwards", "O", "turn round", "Turn the order round.", where=LISTS, command="order-backwards",
     ),
     _action(
-        "wide", "W", "wide", "Show all columns, of which some may be out of sight, or those that fit.", where=LISTS,
+        "wide", "W", "wide", "Show all columns, of which some may be out of sight, or those that fit.", where=TABLES,
         command="wide",
     ),
     _action(
-        "wide.left", "less_than_sign", "left", "Move wide rows to the columns on the left.", where=LISTS,
+        "wide.left", "less_than_sign", "left", "Move wide rows to the columns on the left.", where=TABLES,
     ),
     _action(
-        "wide.right", "greater_than_sign", "right", "Move wide rows to the columns on the right.", where=LISTS,
+        "wide.right", "greater_than_sign", "right", "Move wide rows to the columns on the right.", where=TABLES,
     ),
     _action(
         "times", "t", "times", "Tell times by the clock, or how long ago they were.", where=LISTS, command="times",
@@ -227,33 +235,40 @@ ACTIONS: Final[Sequence[Action]] = (
         command="dispatch", writes=True,
     ),
     _action(
-        "undo", "U", "undo", "Undo the hold, cancel or dead-letter done last; in view 5 for all it was done to.",
-        where=WORKFLOWS | {"audit"}, command="undo", writes=True, needs_row=True, hint=21,
+        "undo", "U", "undo",
+        "Undo the hold, cancel or dead-letter done last; in view {view.audit} for all it was done to.",
+        where=WORKFLOWS | {"audit", "entry"}, command="undo", writes=True, needs_row=True, hint=21,
     ),
     _action(
         "operation.pause", "P", "pause/go on",
         "Pause the operation, or the activity for all its workers; again: let it go on, here if need be.",
-        where=("audit", "queues"), command="operation-pause activity-pause", writes=True, needs_row=True, hint=4,
+        where=("audit", "entry", "queues"), command="operation-pause activity-pause", writes=True, needs_row=True,
+        hint=4,
     ),
     _action(
-        "operation.abort", "A", "abort", "End the operation: what was done stays done, the rest is left alone.",
-        where=("audit",), command="operation-abort", writes=True, needs_row=True, hint=5,
+        "operation.approve", "a", "approve", "Carry out what another operator asked for, as second person; both sign.",
+        where=("audit", "entry"), command="operation-approve", writes=True, needs_row=True, hint=6,
+    ),
+    _action(
+        "operation.abort", "A", "abort",
+        "End the operation: what was done stays, the rest is left alone; or reject it.",
+        where=("audit", "entry"), command="operation-abort operation-reject", writes=True, needs_row=True, hint=5,
     ),
     # Taking things along.
     _action(
         "copy", "y", "copy", "Copy the ID (or the payload, where it has the focus) by asking the terminal to.",
-        needs_row=True, where=("workflows", "workflow", "dead", "traffic", "audit"), command="copy", hint=10,
+        where=TELLING, command="copy", needs_row=True, hint=10,
     ),
     _action(
         "copy-command", "Y", "copy command", "Copy the command line that shows or does the same.",
         where=EVERY | {"confirm"}, command="copy-command", hint=12,
     ),
     _action(
-        "write", "w", "write", "Write what `y` copies to a file that only you can read.",
-        needs_row=True, where=("workflows", "workflow", "dead", "traffic", "audit"), command="write", hint=11,
+        "write", "w", "write", "Write what {copy} copies to a file that only you can read.",
+        where=TELLING, command="write", needs_row=True, hint=11,
     ),
     # Leaving.
-    _action("command", "colon", "command", "Type a command; Tab completes it, and its words.", hint=8),
+    _action("command", "colon", "command", "Type a command; {prompt.complete} completes it, and its words.", hint=8),
     _action("palette", "ctrl+p", "palette", "Find any action by a part of its name, and do it."),
     _action(
         "context", "", "context", "Go to another context of config.toml: `ctx prod`; alone it lists them.",
@@ -289,15 +304,19 @@ ACTIONS: Final[Sequence[Action]] = (
     _action("prompt.cancel", "escape", "cancel", "Take it back.", where=("prompt",), owner="prompt"),
     _action("prompt.complete", "tab", "complete", "Complete the word.", where=("prompt",), owner="prompt", hint=-1),
     _action(
-        "prompt.rows", "up down", "rows", "Move in the list, or through what was typed before.", where=("prompt",),
+        "prompt.up", "up", "up", "Up in the list, or what was typed before.", where=("prompt",), owner="prompt",
+        hint=-1,
+    ),
+    _action(
+        "prompt.down", "down", "down", "Down in the list, or what was typed after that.", where=("prompt",),
         owner="prompt", hint=-1,
     ),
     _action("confirm.yes", "y", "yes", "Do it.", where=("confirm",), writes=True, needs_row=True, owner="confirm"),
     _action("confirm.no", "n enter escape q", "no", "Leave everything as it is.", where=("confirm",), owner="confirm"),
     _action(
-        "confirm.scroll", "up down j k", "targets", "See the other targets.", where=("confirm",), owner="confirm",
-        hint=-1,
+        "confirm.down", "down j", "targets", "See the targets below.", where=("confirm",), owner="confirm", hint=-1,
     ),
+    _action("confirm.up", "up k", "targets", "See the targets above.", where=("confirm",), owner="confirm", hint=-1),
     _action("replay.earlier", "left h", "earlier", "Replay from the step before.", where=("replay",), owner="replay"),
     _action("replay.later", "right l", "later", "Replay from the next step.", where=("replay",), owner="replay"),
     _action("replay.payload", "p", "payload", "Edit the payload here.", where=("replay",), owner="replay"),
@@ -320,6 +339,7 @@ class Situation:
         paused: the view is frozen.
         marked: how many rows are marked.
         operation: how the operation, or the queue, under the cursor stands; None: there is none.
+        past: what is shown is of the history, and may be known to nobody else any more.
     """
 
     view: str
@@ -328,6 +348,7 @@ class Situation:
     paused: bool = False
     marked: int = 0
     operation: str | None = None
+    past: bool = False
 
 
 def by_id(id: str) -> Action:
@@ -341,6 +362,8 @@ def by_id(id: str) -> Action:
 
 _BY_ID: Final = {action.id: action for action in ACTIONS}
 _CHANGED: Final[dict[str, tuple[str, ...]]] = {}
+_OTHER_KEY: Final = re.compile(r"\{([a-z._-]+)\}")
+"""The key of another action, in a help text."""
 
 
 def use_keys(changed: Mapping[str, Sequence[str]]) -> None:
@@ -363,6 +386,11 @@ def key_of(id: str) -> SafeText:
     return key_text(keys_of(_BY_ID[id])[0])
 
 
+def help_of(action: Action) -> SafeText:
+    """The sentence that explains an action, with the keys that others have now."""
+    return literal(_OTHER_KEY.sub(lambda found: key_of(found[1]), action.help))
+
+
 def of_view(view: str) -> list[Action]:
     """The actions of a view or form, in the table's order."""
     return [action for action in ACTIONS if view in action.where and action.keys]
@@ -370,6 +398,8 @@ def of_view(view: str) -> list[Action]:
 
 def refusal(action: Action, situation: Situation) -> SafeText | None:
     """Why an action cannot be done now; None: it can."""
+    if action.writes and situation.past:
+        return literal(f"{action.label}: this is of the history; :open asks the broker for it")
     if action.writes and situation.read_only and situation.view not in FORMS:
         return literal(f"{action.label}: this console is read-only")
     if situation.view not in action.where:
@@ -381,10 +411,17 @@ def refusal(action: Action, situation: Situation) -> SafeText | None:
         return literal(f"{action.label}: there is no row under the cursor")
     if action.id.startswith("operation."):
         if situation.operation is None:
+            if situation.view == "entry":
+                return literal(f"{action.label}: this entry is of no operation that takes its time")
             what = "queue" if situation.view == "queues" else "operation"
-            return literal(f"{action.label}: there is no {what} under the cursor; Tab goes to them")
+            return literal(f"{action.label}: there is no {what} under the cursor; {key_of('panes')} goes to them")
         if situation.operation in ("finished", "aborted"):
             return literal(f"{action.label}: the operation is {situation.operation}")
+        if situation.operation == "waiting" and action.id == "operation.pause":
+            approve, reject = key_of("operation.approve"), key_of("operation.abort")
+            return literal(f"{action.label}: it waits for a second person; {approve} approves it, {reject} rejects it")
+        if situation.operation != "waiting" and action.id == "operation.approve":
+            return literal(f"{action.label}: the operation is {situation.operation}, and waits for nobody")
     return None
 
 
@@ -395,6 +432,8 @@ def hints(situation: Situation) -> list[tuple[SafeText, SafeText, bool]]:
     found = []
     for action in sorted(wanted, key=lambda action: action.hint):
         label = literal("go on") if action.id == "pause" and situation.paused else action.label
+        if action.id == "operation.abort" and situation.operation == "waiting":
+            label = literal("reject")
         found.append((key_text(keys_of(action)[0]), label, refusal(action, situation) is None))
     return found
 

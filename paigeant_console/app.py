@@ -22,7 +22,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 from textual.widgets import TextArea
 
-from paigeant_console.actions import VIEWS, by_id, keys_of, use_keys
+from paigeant_console.actions import VIEWS, by_id, key_of, keys_of, use_keys
 from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed
@@ -223,7 +223,8 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             Why not, or None.
         """
         if self.feed.deeds.current:
-            return safe("ctx: an operation is under way here; wait for its end, or abort it in view 5", 200)
+            view = key_of("view.audit")
+            return safe(f"ctx: an operation is under way here; wait for its end, or abort it in view {view}", 200)
         try:
             found = self._contexts.settings(name)
             parse_url(found.url)

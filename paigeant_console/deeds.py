@@ -159,6 +159,41 @@ class Deeds:
         """See :meth:`Operations.abort`."""
         return self._feed.ask(lambda operations: operations.abort(operation_id))
 
+    def second(self, plan: Plan) -> Future[str]:
+        """Why a plan needs a second person; empty: it needs none. See :meth:`Operations.second`."""
+
+        async def ask(operations: Operations) -> str:
+            return operations.second(plan)
+
+        return self._feed.ask(ask)
+
+    def propose(self, plan: Plan) -> Future[OperationStatus]:
+        """See :meth:`Operations.propose`."""
+        return self._feed.ask(lambda operations: operations.propose(plan))
+
+    def proposed(self, operation_id: str) -> Future[Plan]:
+        """See :meth:`Operations.proposed`."""
+        return self._feed.ask(lambda operations: operations.proposed(operation_id))
+
+    def approve(self, plan: Plan, *, told: Callable[[Deed], object] | None = None) -> Deed:
+        """Carry out what another operator proposed, to its end even if this console is left.
+
+        Args:
+            plan: from :meth:`proposed`.
+            told: see :class:`Deed`.
+        """
+        deed = Deed(plan.operation_id, plan.action.name, len(plan.lines), told=told)
+
+        async def carry_out(operations: Operations) -> Report:
+            return await operations.approve(plan, progress=lambda result: self._count(deed, result))
+
+        self._start(deed, carry_out, long=False)
+        return deed
+
+    def reject(self, operation_id: str, reason: str) -> Future[OperationStatus]:
+        """See :meth:`Operations.reject`."""
+        return self._feed.ask(lambda operations: operations.reject(operation_id, reason=reason))
+
     def runs(self) -> Future[dict[str, OperationStatus]]:
         """See :meth:`Operations.runs`."""
         return self._feed.ask(lambda operations: operations.runs())

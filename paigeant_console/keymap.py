@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from paigeant_console.actions import ACTIONS, EVERY, Action, key_text
+from paigeant_console.actions import ACTIONS, EVERY, FORMS, Action, key_text
 from paigeant_core.errors import ConfigError
 
 __all__ = ["FIXED", "key_name", "read_keys"]
@@ -20,8 +20,16 @@ __all__ = ["FIXED", "key_name", "read_keys"]
 FIXED: Final = frozenset({"interrupt", "quit", "suspend", "redraw", "escape"})
 """Actions whose keys mean the same whatever has the focus, so they stay where they are."""
 
-_OWNERS: Final = frozenset({"app", "table"})
-"""Forms keep their keys: they read like any other program's."""
+_ESCAPE: Final = frozenset({"prompt.cancel", "confirm.no", "replay.cancel", "payload.cancel"})
+"""Actions that Esc means too, whatever other keys they get: everybody tries it first."""
+
+_LINE: Final = ("backspace", "delete", "left", "right", "home", "end", "space")
+_EDITING: Final = frozenset((*_LINE, "ctrl+a", "ctrl+d", "ctrl+e", "ctrl+k", "ctrl+u", "ctrl+w"))
+_TYPED: Final = {
+    "prompt": _EDITING,
+    "payload": _EDITING | {"up", "down", "enter", "tab", "pageup", "pagedown"},
+}
+"""Keys that edit what is typed in a form, so they can mean nothing else there; letters and signs do so too."""
 
 _NAME: Final = re.compile(r"(?:(?:ctrl|shift|alt)\+)*(?:f[1-9]|f1[0-9]|f2[0-4]|[a-z_]{2,40}|[A-Za-z0-9])")
 _OTHER_NAMES: Final = {
@@ -67,7 +75,7 @@ def read_keys(table: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]
     Raises:
         ConfigError: no such action or key, one that stays where it is, or a key that would mean two things.
     """
-    known = {action.id: action for action in ACTIONS if action.owner in _OWNERS and action.keys}
+    known = {action.id: action for action in ACTIONS if action.keys}
     changed: dict[str, tuple[str, ...]] = {}
     for name, value in table.items():
         if name not in known:
@@ -77,7 +85,10 @@ def read_keys(table: Mapping[str, Any], where: str) -> dict[str, tuple[str, ...]
         texts = [value] if isinstance(value, str) else value
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise ConfigError(f"{where}: {name} must be a key in quotes, or a list of them")
-        changed[name] = tuple(_key(text, name, where) for text in texts)
+        keys = [_key(text, name, where) for text in texts]
+        if name in _ESCAPE and "escape" not in keys:
+            keys.append("escape")
+        changed[name] = tuple(keys)
     _check(list(known.values()), changed, where)
     return changed
 
@@ -91,10 +102,16 @@ def _key(text: str, action: str, where: str) -> str:
 
 def _check(actions: Sequence[Action], changed: Mapping[str, Sequence[str]], where: str) -> None:
     """No key may mean two things in one view."""
-    for view in (*sorted(EVERY), "help"):
+    for view in (*sorted(EVERY), "help", *sorted(FORMS)):
         taken: dict[str, Action] = {}
         for action in actions:
-            for key in changed.get(action.id, action.keys) if view in action.where else ():
+            # These mean the same in forms; but Esc, which is the form's own.
+            passes = view in FORMS and action.id in FIXED - {"escape"}
+            for key in changed.get(action.id, action.keys) if view in action.where or passes else ():
+                if action.id in changed and view in _TYPED and (len(key_text(key)) == 1 or key in _TYPED[view]):
+                    raise ConfigError(
+                        f"{where}: {action.id} cannot be {key_text(key)}, as it edits what is typed there"
+                    )
                 other = taken.setdefault(key, action)
                 if other is not action:
                     raise ConfigError(

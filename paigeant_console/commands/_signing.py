@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Final
 
+from paigeant_console.token_file import read_token_file, tokens_of_environment
+
 if TYPE_CHECKING:
     from paigeant_core.secret import Secret
     from paigeant_core.security.keys import Signer, SigningKey
     from paigeant_core.security.trust import Trust
-    from paigeant_core.tokens import Tokens
 
 __all__ = [
     "dispatchers_key",
@@ -22,9 +23,6 @@ __all__ = [
 
 AGENT: Final = "agent"
 """What PAIGEANT_KEY says where the key is in an ssh-agent."""
-
-MAX_PATH: Final = 400
-"""Characters of a path that nobody takes for a token."""
 
 MAX_TOKEN_INPUT: Final = 64 * 1024
 """Characters that are read of standard input."""
@@ -109,20 +107,6 @@ def dispatchers_key() -> SigningKey | None:
     return key
 
 
-def tokens_of_environment() -> Tokens | None:
-    """What the tokens.toml that PAIGEANT_TOKENS names says; None: tokens ride in memory alone.
-
-    Raises:
-        ConfigError: It, or a file that it names, cannot be read, or is open to others.
-    """
-    path = os.environ.get("PAIGEANT_TOKENS", "")
-    if not path:
-        return None
-    from paigeant_core.tokens import Tokens
-
-    return Tokens.load(path)
-
-
 def read_token(path: str | None) -> Secret | None:
     """The token in a file that only its owner can read, or, for `-`, on standard input; None: none was named.
 
@@ -132,20 +116,14 @@ def read_token(path: str | None) -> Secret | None:
     if path is None:
         return None
     import sys
-    from pathlib import Path
 
     from paigeant_core.errors import ConfigError
     from paigeant_core.secret import Secret
 
     if path != "-":
-        from paigeant_core.secret import redact
-        from paigeant_core.tokens.tokens import read_secret
-
-        if len(path) > MAX_PATH or redact(path) != path:
-            raise ConfigError(
-                "--token-file takes the name of a file, not the token: the process list shows what is typed"
-            )
-        return read_secret(Path(path))
+        return read_token_file(
+            path, "--token-file takes the name of a file, not the token: the process list shows what is typed"
+        )
     text = sys.stdin.read(MAX_TOKEN_INPUT).strip() if sys.stdin is not None else ""
     if not text or not text.isascii() or not text.isprintable():
         raise ConfigError("--token-file -: standard input must hold a token, one line, and nothing else")

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from paigeant_console.actions import key_of
 from paigeant_console.model.looks import ARROW, DONE, look
 from paigeant_console.model.text import Span, plural, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -19,12 +20,15 @@ from paigeant_core.urls import has_password
 __all__ = [
     "Confirmation",
     "Target",
+    "action_words",
+    "approval_confirmation",
     "command_line",
     "confirmation_of",
     "effect_of",
     "pace_of",
     "pace_words",
     "pause_confirmation",
+    "reject_confirmation",
     "report_spans",
     "stop_confirmation",
 ]
@@ -63,8 +67,10 @@ def command_line(target: Target, words: Sequence[str]) -> str:
     return shlex.join([PROGRAM, *target.flags(), *words])
 
 
-def action_words(action: Action, ids: Sequence[str], reason: str, pace: Pace | None = None) -> list[str]:
-    """The words of an operation's command."""
+def action_words(
+    action: Action, ids: Sequence[str], reason: str, pace: Pace | None = None, token_file: str = ""
+) -> list[str]:
+    """The words of an operation's command; ``token_file`` is where its token was read."""
     if isinstance(action, Undo):
         return [action.name, action.operation_id, "--reason", reason]
     # What begins like a flag has to stand behind the end of the flags.
@@ -81,6 +87,7 @@ def action_words(action: Action, ids: Sequence[str], reason: str, pace: Pace | N
             words += ["--payload", "payload.json"]
     if isinstance(action, Release):
         words += [f"--var={key}={_json(value)}" for key, value in action.values.items()]
+        words += ["--token-file", token_file] if token_file else []
     return [*words, *pace_words(pace), "--reason", reason, *(("--", *ids) if behind else ())]
 
 
@@ -99,7 +106,9 @@ def pace_of(pace: Pace) -> SafeText:
     words = ["begins with 1, 5, 20, and goes on when these came through"] if pace.ramp else []
     words += [f"at most {pace.rate:g} a second"] if pace.rate is not None else []
     words += [f"stops when {pace.brake:g} % fail again"] if pace.brake is not None else []
-    words += [f"nothing is done for {pace.delay:g} s, in which A in view 5 calls it off"] if pace.delay else []
+    if pace.delay:
+        abort, view = key_of("operation.abort"), key_of("view.audit")
+        words.append(f"nothing is done for {pace.delay:g} s, in which {abort} in view {view} calls it off")
     return literal("; ".join(words))
 
 
@@ -137,19 +146,21 @@ class Confirmation:
     why: SafeText | None = None
 
 
-def effect_of(action: Action) -> SafeText:
-    """What an operation means, in a sentence."""
+def effect_of(action: Action, *, own: bool = True) -> SafeText:
+    """What an operation means, in a sentence; ``own``: whoever reads it made it."""
     if isinstance(action, Replay):
         start = literal("where it stands") if action.from_step is None else safe(f"step {action.from_step}", 80)
-        payload = literal(" with its payload as it was" if action.payload is None else " with the payload you edited")
+        edited = " with the payload you edited" if own else " with an edited payload"
+        payload = literal(" with its payload as it was" if action.payload is None else edited)
         again = literal("; a new run: steps are done again, under new idempotency keys")
         return joined((literal("work is done again from "), start, payload, again))
     if isinstance(action, Insert):
         names = safe(", ".join(action.steps), 200)
         return joined((literal("behind the step where it stands come: "), names))
-    if isinstance(action, Release) and action.values:
-        names = safe(", ".join(action.values), 200)
-        return joined((_EFFECTS[action.name], literal("; given: "), names))
+    if isinstance(action, Release):
+        given = [literal("; given: "), safe(", ".join(action.values), 200)] if action.values else []
+        token = [literal("; with its user's new token")] if action.token is not None else []
+        return joined((_EFFECTS[action.name], *token, *given))
     return _EFFECTS[action.name]
 
 
@@ -166,11 +177,77 @@ _EFFECTS: Final = {
 }
 
 
-def confirmation_of(plan: Plan, target: Target, *, pace: Pace | None = None, ascii_only: bool = False) -> Confirmation:
-    """What is to be confirmed of a plan."""
+def confirmation_of(
+    plan: Plan,
+    target: Target,
+    *,
+    pace: Pace | None = None,
+    second: str = "",
+    token_file: str = "",
+    ascii_only: bool = False,
+) -> Confirmation:
+    """What is to be confirmed of a plan.
+
+    Args:
+        plan: it.
+        target: where.
+        pace: how fast.
+        second: why it takes a second person, who is asked when it is confirmed; empty: it takes none.
+        token_file: where the token that it hands over was read.
+        ascii_only: write ASCII only.
+    """
+    ids = [line.correlation_id for line in plan.lines]
+    command = command_line(target, action_words(plan.action, ids, plan.reason, pace, token_file))
+    facts: list[Sequence[Span]] = [
+        [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
+        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    effect = effect_of(plan.action)
+    if second:
+        asks = joined((literal("it takes a second person, "), shown(second, 200, ascii_only=ascii_only)))
+        facts.insert(0, [(literal("asks    "), "dim"), (asks, "warn")])
+        effect = joined((literal("nothing is done until another operator approves it; then "), effect))
+    elif pace:
+        facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])
+    word = f"ask for {plan.action.name} of " if second else f"{plan.action.name} "
+    return _asked(plan, target, word, effect, facts, command, ascii_only=ascii_only)
+
+
+def approval_confirmation(
+    plan: Plan, status: OperationStatus, target: Target, *, ascii_only: bool = False
+) -> Confirmation:
+    """What is to be confirmed before what another operator asked for is carried out.
+
+    Args:
+        plan: as it would be done now.
+        status: what was asked for.
+        target: where.
+        ascii_only: write ASCII only.
+    """
+    command = command_line(target, ["operations", "approve", status.operation_id])
+    facts: list[Sequence[Span]] = [
+        [(literal("asked by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "strong")],
+        [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
+        [(literal("same as  "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    effect = joined((literal("you are the second person, and sign it too: "), effect_of(plan.action, own=False)))
+    return _asked(plan, target, f"approve {plan.action.name} of ", effect, facts, command, ascii_only=ascii_only)
+
+
+def _asked(
+    plan: Plan,
+    target: Target,
+    word: str,
+    effect: SafeText,
+    facts: Sequence[Sequence[Span]],
+    command: str,
+    *,
+    ascii_only: bool,
+) -> Confirmation:
+    """The question whether to do it: title, what has to be typed, and each target."""
     action = plan.action
     total, eligible = len(plan.lines), plan.eligible
-    title: list[Span] = [(literal(f"{action.name} "), "write"), (plural(eligible, "workflow"), "write")]
+    title: list[Span] = [(safe(word, 60), "write"), (plural(eligible, "workflow"), "write")]
     if eligible < total:
         title.append((literal(f" of {total:,}; {total - eligible:,} not eligible, left alone"), "warn"))
     if target.production:
@@ -180,17 +257,9 @@ def confirmation_of(plan: Plan, target: Target, *, pace: Pace | None = None, asc
         typed = tuple(filter(None, (target.context, str(eligible))))
     elif eligible >= TYPE_FROM:
         typed = (str(eligible),)
-    ids = [line.correlation_id for line in plan.lines]
-    command = command_line(target, action_words(action, ids, plan.reason, pace))
-    facts: list[Sequence[Span]] = [
-        [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
-        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
-    ]
-    if pace:
-        facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])
     rows = [_row(line, action, ascii_only) for line in sorted(plan.lines, key=lambda line: line.eligible)]
     why = shown(plan.lines[0].why, 400, ascii_only=ascii_only) if not eligible and len(plan.lines) == 1 else None
-    return Confirmation(title, effect_of(action), rows, facts, eligible, typed, command, why)
+    return Confirmation(title, effect, rows, facts, eligible, typed, command, why)
 
 
 def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
@@ -234,6 +303,27 @@ _BECOMES: Final = {
     "undo": literal("where it was before"),
     "insert": literal("with more steps"),
 }
+
+
+def reject_confirmation(
+    status: OperationStatus, reason: str, target: Target, *, ascii_only: bool = False
+) -> Confirmation:
+    """What is to be confirmed before what another operator asked for is rejected."""
+    name = shown(str(status.action.get("name", "")), 20, ascii_only=ascii_only)
+    which = joined((literal("reject "), name, literal(" of "), plural(len(status.targets), "workflow")))
+    title: list[Span] = [(which, "write")]
+    if target.production:
+        title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
+    command = command_line(target, ["operations", "reject", status.operation_id, "--reason", reason])
+    facts: list[Sequence[Span]] = [
+        [(literal("asked by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "strong")],
+        [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
+        [(literal("your why "), "dim"), (shown(reason, 300, ascii_only=ascii_only), "")],
+        [(literal("same as  "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    effect = literal("nothing of it is done, and nobody can approve it any more")
+    typed = tuple(filter(None, (target.context, str(len(status.targets))))) if target.production else ()
+    return Confirmation(title, effect, (), facts, 1, typed, command)
 
 
 def stop_confirmation(status: OperationStatus, target: Target, *, ascii_only: bool = False) -> Confirmation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
+from paigeant_console.actions import key_of
 from paigeant_console.model.confirmation import pace_words, report_spans
 from paigeant_console.model.looks import Look
 from paigeant_console.model.plain_rows import RowCells
@@ -13,7 +14,7 @@ from paigeant_console.model.times import countdown, day_and_time
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.operations import OperationState, OperationStatus, Report
 
-__all__ = ["deed_spans", "operation_line", "operation_rows", "progress_bar", "progress_spans"]
+__all__ = ["deed_spans", "look_of", "operation_line", "operation_rows", "progress_bar", "progress_spans"]
 
 BAR: Final = 10
 """Cells of the bars that show how far an operation came."""
@@ -84,7 +85,7 @@ def progress_spans(deeds: Sequence[Done], *, ascii_only: bool = False) -> Sequen
     spans.append((literal(" ..." if ascii_only else " …"), "info"))
     if len(deeds) > 1:
         spans.append((literal(f"  and {len(deeds) - 1:,} more"), "info"))
-    spans.append((literal("  5 shows it"), "dim"))
+    spans.append((literal(f"  {key_of('view.audit')} shows it"), "dim"))
     return spans
 
 
@@ -100,6 +101,12 @@ _LOOKS: Final = {
 }
 
 
+def look_of(status: OperationStatus, now: float) -> Look:
+    """How an operation stands, as it is drawn."""
+    alone = status.silent(now) and status.state is not OperationState.BRAKED
+    return _ALONE if alone else _LOOKS[status.state]
+
+
 def operation_rows(
     operations: Iterable[OperationStatus], now: float, *, ascii_only: bool = False
 ) -> list[tuple[str, RowCells]]:
@@ -107,7 +114,7 @@ def operation_rows(
     rows: list[tuple[str, RowCells]] = []
     for status in reversed(list(operations)):
         alone = status.silent(now) and status.state is not OperationState.BRAKED
-        look = _ALONE if alone else _LOOKS[status.state]
+        look = look_of(status, now)
         through, total = status.done + status.skipped + status.failed, len(status.targets)
         bad = status.failed + status.again
         failed: Sequence[Span] = [(literal(f"{status.failed:,}"), "error" if status.failed else "dim")]
@@ -117,7 +124,7 @@ def operation_rows(
         if status.state is OperationState.ARMED and not status.said:
             why = f"begins {countdown(status.begins_at - now)}; until then it can be called off"
         if status.state is OperationState.WAITING:
-            why = f"for a second person: operations approve {status.operation_id}, because: {status.reason}"
+            why = f"for a second person ({key_of('operation.approve')} approves), because: {status.reason}"
         said = "nobody carries it out any more" if alone and not status.said else why
         rows.append(
             (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from paigeant_console.actions import FORMS, Action, Situation, keys_text, of_view, refusal
+from paigeant_console.actions import FORMS, Action, Situation, help_of, keys_text, of_view, refusal
 from paigeant_console.model.looks import DONE, STATES, TO_COME
 from paigeant_console.model.text import Span, spans_width, width_of, wrap_words
 from paigeant_console.safe_text import SafeText, cells, joined, literal
@@ -49,7 +49,7 @@ def help_lines(situation: Situation, title: SafeText, width: int, *, ascii_only:
             lines.append([(literal(heading), "info")])
             lines += [line for action in actions for line in _lines(action, situation, width)]
             lines.append([])
-    if situation.view in ("workflows", "workflow", "dead"):
+    if any(action.writes for action in here):
         for form in sorted(FORMS, key=list(_FORM_TITLES).index):
             lines.append([(literal(_FORM_TITLES[form]), "info")])
             there = Situation(form, read_only=situation.read_only)
@@ -73,7 +73,7 @@ def _lines(action: Action, situation: Situation, width: int) -> list[Sequence[Sp
     keys = joined((literal("  "), keys_text(action)))
     first = keys if width_of(keys) >= KEY_CELLS else cells(keys, KEY_CELLS)
     room = max(20, width - KEY_CELLS - 1)
-    texts: list[Span] = [(text, style) for text in wrap_words(action.help, room)]
+    texts: list[Span] = [(text, style) for text in wrap_words(help_of(action), room)]
     if why_not is not None:
         texts.append((literal(f"not now: {why_not.partition(': ')[2]}"), "warn"))
     lines: list[Sequence[Span]] = []

@@ -34,10 +34,12 @@ class Remedy:
     Attributes:
         act: the action of the table, and the command, that does it; empty: something to be done elsewhere.
         does: what it does, as the rest of a sentence.
+        flags: what stands behind the command; the key asks for it.
     """
 
     act: str
     does: SafeText
+    flags: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +101,12 @@ def keys_line(explanation: Explanation, *, read_only: bool = False, commands: bo
         commands: name commands in place of keys.
     """
     words = []
-    for act, does in ((remedy.act, remedy.does) for remedy in explanation.remedies):
-        if not act:
-            words.append(does)
-        elif keys_of(by_id(act)) and not read_only:
-            words.append(joined((literal(f"`{act}`") if commands else key_of(act), literal(" "), does)))
+    for remedy in explanation.remedies:
+        if not remedy.act:
+            words.append(remedy.does)
+        elif keys_of(by_id(remedy.act)) and not read_only:
+            command = literal(f"`{remedy.act}{remedy.flags}`")
+            words.append(joined((command if commands else key_of(remedy.act), literal(" "), remedy.does)))
     return joined(words, literal("; "))
 
 
@@ -286,7 +289,11 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     "version": (_remedy("", "roll the workers forward"),),
     "lost": (_remedy("retry", "publishes it again"),),
     "token_sealed": (_remedy("", "give its workers the topic key, then"), _remedy("release", "lets it go on")),
-    "token_expired": (_remedy("", "let its user sign in again, then `release --token-file FILE`"), _PARK),
+    "token_expired": (
+        _remedy("", "let its user sign in again"),
+        Remedy("release", literal("takes the new token's file"), " --token-file FILE"),
+        _PARK,
+    ),
     "paused": (_remedy("", "`activity resume` lets its workers go on"), _SKIP, _PARK),
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),
     State.DEAD: (_AGAIN, _MENDED),

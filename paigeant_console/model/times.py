@@ -10,7 +10,7 @@ import time
 from math import ceil
 
 from paigeant_console.model.text import EMPTY
-from paigeant_console.safe_text import SafeText, literal
+from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.clock import parse_rfc3339
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "countdown_tick",
     "day_and_time",
     "duration",
+    "moment",
     "parsed",
     "rough",
     "spoken",
@@ -136,6 +137,11 @@ def day_and_time(at: float, now: float) -> SafeText:
     then, today = time.localtime(at), time.localtime(now)
     same = (then.tm_year, then.tm_yday) == (today.tm_year, today.tm_yday)
     return literal(time.strftime("%H:%M:%S" if same else "%m-%d %H:%M", then))
+
+
+def moment(at: float) -> SafeText:
+    """The day and the time with their zone: ``2026-01-31 14:03:09 UTC``."""
+    return joined((literal(time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(at))), zone()))
 
 
 def zone() -> SafeText:

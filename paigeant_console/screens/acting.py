@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation
+from paigeant_console.actions import Situation, key_of
 from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import Confirmation, confirmation_of, effect_of
 from paigeant_console.model.dispatch_line import parse_pace, parse_words
@@ -18,8 +18,10 @@ from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.base import ConsoleScreen, KeyTaker, Shared
+from paigeant_console.token_file import read_token_file, tokens_of_environment
 from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
 from paigeant_core.errors import PaigeantError
+from paigeant_core.journal import State
 from paigeant_core.operations import (
     Action,
     Cancel,
@@ -94,7 +96,43 @@ class ActingScreen(ConsoleScreen):
         if words:
             self.say((literal("release: values are written as name=value"), "warn"))
         elif values is not None:
-            self.act(Release(values), self.targets())
+            ids = self.targets()
+            if self._token_is_over(ids):
+                self._ask_token(values, ids)
+            else:
+                self.act(Release(values), ids)
+
+    def _token_is_over(self, ids: Iterable[str]) -> bool:
+        """Whether any of some workflows is held because its user's token is over."""
+        with self.feed.lock:
+            fold, now = self.feed.fold, self.feed.now()
+            rows = [row for item in ids if (row := fold.rows.get(item)) is not None and row.state == State.HELD]
+            return any(fold.stuck(row, now) == "token_expired" for row in rows)
+
+    def _ask_token(self, values: Mapping[str, Any], ids: list[str]) -> None:
+        """Ask for the file with the user's new token before all else."""
+
+        def given(path: str | None) -> None:
+            if path is None:
+                self.say((literal("nothing was done"), "dim"))
+            elif not path.strip():
+                self.act(Release(values), ids)
+            else:
+                self.ask(self._safely(self._with_token(values, ids, path.strip())))
+            self.update_hints()
+
+        label = joined((literal("release "), self._which(ids), literal(": file with its user's new token:")))
+        go_on = key_of("prompt.done")
+        placeholder = joined((literal("a path, of mode 600; "), go_on, literal(" alone goes on with the token it has")))
+        self.prompt.ask(label, given, placeholder=placeholder)
+        self.update_hints()
+
+    async def _with_token(self, values: Mapping[str, Any], ids: list[str], path: str) -> None:
+        said = "release: write the name of a file, not the token: it stands on the screen and in the terminal's memory"
+        token = await asyncio.to_thread(read_token_file, path, said)
+        tokens = await asyncio.to_thread(tokens_of_environment)
+        self.say()
+        self.act(Release(values, token, tokens), ids, token_file=path)
 
     def do_skip(self) -> None:
         """Skip."""
@@ -225,17 +263,33 @@ class ActingScreen(ConsoleScreen):
         )
         return ReplaySource(title, page.names(), reached, stands_at, page.payload_bytes_at)
 
-    async def _act(self, action: Action, ids: list[str], reason: str, pace: Pace) -> None:
-        """Preflight, confirmation, deed."""
+    async def _act(self, action: Action, ids: list[str], reason: str, pace: Pace, token_file: str) -> None:
+        """Preflight, confirmation, deed; where it takes a second person, that one is asked."""
         self.say((literal(f"{action.name}: looking at "), "dim"), (plural(len(ids), "workflow"), ""))
         plan = await asyncio.wrap_future(self.feed.plan(action, ids, reason))
-        confirmation = confirmation_of(plan, self.shared.target, pace=pace, ascii_only=self.shared.ascii_only)
+        deeds = self.feed.deeds
+        second = await asyncio.wrap_future(deeds.second(plan))
+        confirmation = confirmation_of(
+            plan,
+            self.shared.target,
+            pace=pace,
+            second=second,
+            token_file=token_file,
+            ascii_only=self.shared.ascii_only,
+        )
         if not await self.confirmed(confirmation):
             self.say((literal(f"{action.name}: nothing was done"), "dim"))
             return
         self.confirm_bar.close()
         self.say()
-        self.feed.deeds.begin(plan, pace, told=self._told)
+        if second:
+            await asyncio.wrap_future(deeds.propose(plan))
+            where, how = key_of("view.audit"), key_of("operation.approve")
+            asks = literal(f"{action.name}: nothing is done yet; another operator approves it by {how} in view {where}")
+            self.say((clock(self.feed.now()), "dim"), (literal(" "), ""), (asks, "info"))
+            self.again()
+            return
+        deeds.begin(plan, pace, told=self._told)
         self.again()
 
     def _told(self, deed: Deed) -> None:
@@ -249,7 +303,15 @@ class ActingScreen(ConsoleScreen):
             report: what came of it.
         """
 
-    def act(self, action: Action, ids: list[str], pace: Pace = _AT_ONCE, more: str = " because:") -> None:
+    def act(
+        self,
+        action: Action,
+        ids: list[str],
+        pace: Pace = _AT_ONCE,
+        more: str = " because:",
+        *,
+        token_file: str = "",
+    ) -> None:
         """Ask for the reason, and go on with it.
 
         Args:
@@ -257,21 +319,25 @@ class ActingScreen(ConsoleScreen):
             ids: to which workflows.
             pace: how fast, and when it stops by itself.
             more: the end of the question.
+            token_file: where the token that it hands over was read.
         """
-        what: SafeText = plural(len(ids), "workflow") if len(ids) != 1 else shown(ids[0], 12)
 
         def given(reason: str | None) -> None:
             if reason is None:
                 self.say((literal("nothing was done"), "dim"))
             elif not reason.strip():
-                self.act(action, ids, pace, ", a reason is needed (Esc cancels):")
+                needed = f", a reason is needed ({key_of('prompt.cancel')} cancels):"
+                self.act(action, ids, pace, needed, token_file=token_file)
             else:
-                self.ask(self._safely(self._act(action, ids, reason, pace)))
+                self.ask(self._safely(self._act(action, ids, reason, pace, token_file)))
             self.update_hints()
 
-        label = joined((literal(f"{action.name} "), what, literal(more)))
+        label = joined((literal(f"{action.name} "), self._which(ids), literal(more)))
         self.prompt.ask(label, given, placeholder=effect_of(action), remember="reason")
         self.update_hints()
+
+    def _which(self, ids: list[str]) -> SafeText:
+        return plural(len(ids), "workflow") if len(ids) != 1 else shown(ids[0], 12)
 
     async def confirmed(self, confirmation: Confirmation) -> bool:
         """Ask whether to do it.

@@ -10,19 +10,19 @@ from typing import ClassVar, Final
 from textual.css.scalar import Scalar
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation
-from paigeant_console.model.confirmation import command_line, stop_confirmation
+from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import operation_line, operation_rows
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.tables import audit_rows, operation_of
-from paigeant_console.model.text import plural
-from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.screens.base import Shared
+from paigeant_console.screens.entry import EntryScreen
+from paigeant_console.screens.operations import OperationsScreen
 from paigeant_console.widgets.columns import Column
+from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.top_table import TopTable
 from paigeant_core.errors import PaigeantError
-from paigeant_core.operations import OperationState, OperationStatus, Undo
+from paigeant_core.operations import OperationState, OperationStatus
 
 __all__ = ["AuditScreen"]
 
@@ -51,7 +51,7 @@ _AUDIT: Final = (
 )
 
 
-class AuditScreen(ActingScreen):
+class AuditScreen(OperationsScreen):
     """Operations that take their time, and the audit's newest entries; the newest first."""
 
     view: ClassVar[str] = "audit"
@@ -67,7 +67,7 @@ class AuditScreen(ActingScreen):
             _AUDIT, self._rows, empty=literal("asking for the audit …"), ascii_only=ascii_only, id="audit"
         )
         self._known: dict[str, OperationStatus] = {}
-        self._operations: dict[str, str] = {}
+        self._audit: dict[str, bytes] = {}
         self._asked_at = float("-inf")
         self._looked_at_runs = float("-inf")
         self._asking_now = False
@@ -88,10 +88,11 @@ class AuditScreen(ActingScreen):
 
     def on_screen_resume(self) -> None:
         """Ask at once."""
-        self._ask_anew()
+        self.ask_anew()
         super().on_screen_resume()
 
-    def _ask_anew(self) -> None:
+    def ask_anew(self) -> None:
+        """See :meth:`OperationsScreen.ask_anew`."""
         self._asked_at = self._looked_at_runs = float("-inf")
 
     # -- looking ------------------------------------------------------------------------
@@ -129,7 +130,7 @@ class AuditScreen(ActingScreen):
             self.set_focus(self.runs, scroll_visible=False)
         self._known = known
         if audit is not None:
-            self._operations = {str(place): operation_of(entry) for place, entry in enumerate(audit)}
+            self._audit = {str(place): entry for place, entry in enumerate(audit)}
             self._rows.replace(audit_rows(audit, self.feed.now(), ascii_only=self.shared.ascii_only))
             self.table.set_empty(literal("no operator has done anything yet"))
             self.table.sync()
@@ -153,7 +154,7 @@ class AuditScreen(ActingScreen):
 
     def stand(self) -> None:
         """See :meth:`ActingScreen.stand`: what there is to know of the operation under the cursor."""
-        status = self._status_here()
+        status = self.status_here()
         if status is not None:
             self.prompt.stand((operation_line(status, ascii_only=self.shared.ascii_only), "dim"))
         else:
@@ -180,82 +181,29 @@ class AuditScreen(ActingScreen):
 
     # -- acting -------------------------------------------------------------------------
 
-    def _status_here(self) -> OperationStatus | None:
-        """The operation under the cursor, where the operations have the keys."""
+    def status_here(self) -> OperationStatus | None:
+        """See :meth:`OperationsScreen.status_here`: the one under the cursor, where the operations have the keys."""
         return self._known.get(self.runs.cursor_key or "") if self.focused is self.runs else None
 
-    def _operation_here(self) -> str:
-        """The ID of the operation that the row under the cursor tells of; empty: it tells of none."""
+    def operation_here(self) -> str:
+        """See :meth:`OperationsScreen.operation_here`."""
         focused = self.table if self.focused is self.table else self.runs
         key = focused.cursor_key or ""
-        return self._operations.get(key, "") if focused is self.table else key
+        return operation_of(self._audit[key]) if focused is self.table and key in self._audit else key
 
-    def situation(self) -> Situation:
-        """See :meth:`ConsoleScreen.situation`."""
-        from dataclasses import replace
-
-        situation = super().situation()
-        if situation.view != self.view:
-            return situation
-        status = self._status_here() if self.built else None
-        return replace(situation, operation=None if status is None else self._word(status))
-
-    def _word(self, status: OperationStatus) -> str:
-        return "alone" if status.silent(self.feed.now()) else status.state.value
-
-    def has_targets(self) -> bool:
-        """See :meth:`ConsoleScreen.has_targets`."""
-        return bool(self._operation_here())
-
-    def do_operation_pause(self) -> None:
-        """Pause the operation, or let it go on."""
-        status = self._status_here()
-        if status is not None:
-            self.ask(self._safely(self._pause(status)))
-
-    async def _pause(self, status: OperationStatus) -> None:
-        deeds = self.feed.deeds
-        if status.state is OperationState.RUNNING and not status.silent(self.feed.now()):
-            await asyncio.wrap_future(deeds.pause(status.operation_id))
-            self.say((literal("paused as soon as whoever carries it out looks, within 2 s; P lets it go on"), "info"))
-        elif await asyncio.wrap_future(deeds.resume(status.operation_id)) is None:
-            self.say((literal("whoever paused it goes on with it, within 2 s"), "info"))
-        else:
-            self.say((literal("goes on, carried out by this console now"), "info"))
-        self._ask_anew()
-        self.again()
-
-    def do_operation_abort(self) -> None:
-        """Abort the operation, once that is confirmed."""
-        status = self._status_here()
-        if status is not None:
-            self.ask(self._safely(self._abort(status)))
-
-    async def _abort(self, status: OperationStatus) -> None:
-        asked = stop_confirmation(status, self.shared.target, ascii_only=self.shared.ascii_only)
-        if not await self.confirmed(asked):
-            self.say((literal("it goes on as it was"), "dim"))
-            return
-        await asyncio.wrap_future(self.feed.deeds.abort(status.operation_id))
-        self.say((literal("aborted; whoever carries it out stops within 2 s"), "info"))
-        self._ask_anew()
-        self.again()
-
-    def do_undo(self) -> None:
-        """Undo the operation of the row, for all workflows that it was done to."""
-        operation_id = self._operation_here()
-        if operation_id:
-            self.ask(self._safely(self._undo_all(operation_id)))
-
-    async def _undo_all(self, operation_id: str) -> None:
+    def known_targets(self, operation_id: str) -> list[str] | None:
+        """See :meth:`OperationsScreen.known_targets`."""
         status = self._known.get(operation_id)
-        if status is not None:
-            ids = status.targets
-        else:
-            self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
-            ids = await asyncio.wrap_future(self.feed.deeds.touched(operation_id))
-        self.say((joined((literal("undo: "), plural(len(ids), "workflow"))), "dim"))
-        self.act(Undo(operation_id), list(ids))
+        return None if status is None else status.targets
+
+    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+        """Show all there is to know of the operation, or of the entry."""
+        event.stop()
+        audit = list(self._audit.values())
+        if event.table is self.runs:
+            self.app.push_screen(EntryScreen(self.shared, event.key, None, self._known, audit))
+        elif event.key in self._audit:
+            self.app.push_screen(EntryScreen.of_entry(self.shared, self._audit[event.key], self._known, audit))
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""
@@ -263,5 +211,5 @@ class AuditScreen(ActingScreen):
 
     def copied(self) -> tuple[SafeText, bytes] | None:
         """The operation's ID."""
-        found = self._operation_here()
+        found = self.operation_here()
         return (literal("the operation's ID"), found.encode()) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Final, Protocol, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -25,6 +25,7 @@ from paigeant_console.terminal import ConsoleAppBase
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.hints import Hints
 from paigeant_console.widgets.keys import PASSING
+from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.palette import Palette
 from paigeant_console.widgets.prompt import Prompt
 from paigeant_console.widgets.span_lines import Line, SpanLines
@@ -34,6 +35,10 @@ __all__ = ["ConsoleScreen", "KeyTaker", "Shared"]
 
 TICK_EVERY = 1.0
 """Seconds after which ages are looked at again though nothing happened."""
+WIDE: Final = 200
+"""Cells of rows with all of their columns."""
+SHIFT: Final = 20
+"""Cells that one key moves wide rows by."""
 
 
 @dataclass(slots=True)
@@ -382,13 +387,39 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.paused = not self.paused
         self.again()
 
+    def do_wide(self) -> None:
+        """Show all columns of the table that has the keys, of which some are out of sight, or those that fit."""
+        table = self.focused
+        if not isinstance(table, LineTable):
+            panes = key_of("panes")
+            self.say((literal(f"wide: this part has no columns; {panes} goes to those that have some"), "warn"))
+            return
+        table.set_wide(0 if table.wide else WIDE)
+        if table.wide > table.size.width:
+            left, right = key_of("wide.left"), key_of("wide.right")
+            self.say((joined((literal("all columns; "), left, literal(" and "), right, literal(" move"))), "info"))
+        elif table.wide:
+            self.say((literal("all columns are in sight"), "info"))
+
+    def do_wide_left(self) -> None:
+        """Move to the columns on the left."""
+        if isinstance(self.focused, LineTable):
+            self.focused.shift(-SHIFT)
+
+    def do_wide_right(self) -> None:
+        """Move to the columns on the right."""
+        if isinstance(self.focused, LineTable):
+            self.focused.shift(SHIFT)
+
     def do_back(self) -> None:
         """Go back; in a view itself, quit."""
         if len(self.app.screen_stack) > 1:
             self.app.pop_screen()
         elif self.feed.deeds.current and not self._warned:
             self._warned = True
-            self.say((literal("an operation is under way; q again leaves, and 5 of another console sees it"), "warn"))
+            again, view = key_of("back"), key_of("view.audit")
+            said = f"an operation is under way; {again} again leaves, and {view} of another console sees it"
+            self.say((literal(said), "warn"))
         else:
             self.app.exit(0)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from paigeant_console.actions import Action, by_id, commands, refusal
+from paigeant_console.actions import Action, by_id, commands, key_of, refusal
 from paigeant_console.config import THEMES
 from paigeant_console.model.completion import MOST, going_on, matching, query_words
 from paigeant_console.model.dispatch_line import parse_dispatch
@@ -102,7 +102,7 @@ class Commands:
             return ()
         names = [safe(word, 24) for word in found[1:OFFERED]]
         more = literal(" …" if len(found) > OFFERED else "")
-        return [(joined((literal("Tab, or "), joined(names, literal(" ")), more)), "dim")]
+        return [(joined((key_of("prompt.complete"), literal(", or "), joined(names, literal(" ")), more)), "dim")]
 
     def run(self, line: str) -> None:
         """Do what was typed after `:`.
@@ -114,7 +114,12 @@ class Commands:
         word, _, rest = line.partition(" ")
         action = self._meant(word)
         if action is None:
-            screen.say((joined((literal("no such command: "), safe(word, 40), literal("; ? lists them"))), "warn"))
+            screen.say(
+                (
+                    joined((literal("no such command: "), safe(word, 40), literal(f"; {key_of('help')} lists them"))),
+                    "warn",
+                )
+            )
             return
         with_words = {
             "open": self._open_typed,

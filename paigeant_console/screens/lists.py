@@ -21,15 +21,13 @@ from paigeant_console.screens.base import Shared
 from paigeant_console.screens.filtering import FilteringScreen
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
-from paigeant_console.widgets.workflow_table import WIDE, WorkflowTable
+from paigeant_console.widgets.workflow_table import WorkflowTable
 from paigeant_core.operations import Report
 
 __all__ = ["WorkflowListScreen"]
 
 PAUSE: Final = 0.001
 """Seconds between two slices of a filter."""
-SHIFT: Final = 20
-"""Cells that one key moves wide rows by."""
 
 _ORDERED: Final[dict[Order, str]] = {
     "created": "creation, newest first",
@@ -101,13 +99,14 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         self.table.return_to(self.table.home_key)
         query = self.rows.query
         text = safe(query.text, 200) if query is not None else None
-        self.filter_line.show(text, self.rows.matched, self.total(), self._progress())
+        self.filter_line.show(text, self.rows.matched, self.total(), self.progress())
 
     def total(self) -> int:
         """How many rows there are without a filter."""
         return self.status.workflows
 
-    def _progress(self) -> str:
+    def progress(self) -> str:
+        """What to say of the filter beside its counts."""
         part = self.rows.filtering
         if part is not None:
             return f"filtering {part:.0%}"
@@ -124,7 +123,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
             if said is not None:
                 return said
         if self.rows.query is not None:
-            return literal("nothing matches the filter; Esc clears it")
+            return literal(f"nothing matches the filter; {key_of('escape')} clears it")
         return self.nothing()
 
     def nothing(self) -> SafeText:
@@ -203,21 +202,6 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         self.table.choose_columns()
         self._show()
 
-    def do_wide(self) -> None:
-        """Show all columns, of which some are out of sight, or those that fit."""
-        self.table.set_wide(0 if self.table.wide else WIDE)
-        if self.table.wide > self.table.size.width:
-            left, right = key_of("wide.left"), key_of("wide.right")
-            self.say((joined((literal("all columns; "), left, literal(" and "), right, literal(" move"))), "info"))
-
-    def do_wide_left(self) -> None:
-        """Move to the columns on the left."""
-        self.table.shift(-SHIFT)
-
-    def do_wide_right(self) -> None:
-        """Move to the columns on the right."""
-        self.table.shift(SHIFT)
-
     def do_order(self) -> None:
         """Order by something else."""
         self._order_by(ORDERS[(ORDERS.index(self.rows.order) + 1) % len(ORDERS)])
@@ -235,7 +219,11 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
     def _group_by(self, grouping: Grouping) -> None:
         self.rows.set_grouping(grouping)
         self._scan()
-        said = "not grouped" if grouping == "none" else f"grouped by {_GROUPED[grouping]}; Enter opens a group"
+        said = (
+            "not grouped"
+            if grouping == "none"
+            else f"grouped by {_GROUPED[grouping]}; {key_of('table.open')} opens a group"
+        )
         self.say((literal(said), "info"))
 
     def run_command(self, line: str) -> None:

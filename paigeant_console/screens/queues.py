@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from textual.css.scalar import Scalar
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation
+from paigeant_console.actions import Situation, key_of
 from paigeant_console.model.confirmation import command_line, pause_confirmation
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.rates import CELLS
@@ -165,7 +165,7 @@ class QueuesScreen(ActingScreen):
             if reason is None:
                 self.say((literal("nothing was done"), "dim"))
             elif not reason.strip():
-                self._why(activity, resume=resume, more=", a reason is needed (Esc cancels):")
+                self._why(activity, resume=resume, more=f", a reason is needed ({key_of('prompt.cancel')} cancels):")
             else:
                 self.ask(self._safely(self._switch(activity, reason.strip(), resume=resume)))
             self.update_hints()

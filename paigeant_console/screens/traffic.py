@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 from textual.widget import Widget
 
+from paigeant_console.actions import key_of
 from paigeant_console.feed import RING, Phase
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.query import Query
@@ -36,9 +37,18 @@ class _TrafficTable(LineTable):
 
     def on_resize(self) -> None:
         """Choose the columns for the width."""
-        names, columns = _columns(self.size.width)
+        self._choose_columns()
+
+    def set_wide(self, cells: int) -> None:
+        """See :meth:`LineTable.set_wide`."""
+        super().set_wide(cells)
+        self._choose_columns()
+
+    def _choose_columns(self) -> None:
+        width = max(self.size.width, self.wide)
+        names, columns = _columns(width)
         self._rows.columns = names
-        self._rows.room = {names[index]: room for index, room in fit_columns(columns, self.size.width - _GUTTER)}
+        self._rows.room = {names[index]: room for index, room in fit_columns(columns, width - _GUTTER)}
         self.set_columns(columns)
 
 
@@ -110,11 +120,17 @@ class TrafficScreen(FilteringScreen):
     def _say_where(self) -> None:
         """Say what is out of sight below, and what is not kept any more."""
         if self.paused:
-            new = joined((literal(", +"), count(self.feed.serial - self.rows.next_serial), literal(" new, p goes on")))
+            new = joined(
+                (
+                    literal(", +"),
+                    count(self.feed.serial - self.rows.next_serial),
+                    literal(f" new, {key_of('pause')} goes on"),
+                )
+            )
             self.prompt.stand((literal("paused"), "warn"), (new, ""))
         elif not self.table.following:
             new = count(max(0, self.rows.next_serial - self._left_at))
-            self.prompt.stand((joined((literal("+"), new, literal(" new, G to follow"))), "info"))
+            self.prompt.stand((joined((literal("+"), new, literal(f" new, {key_of('table.last')} to follow"))), "info"))
         elif self.rows.dropped:
             kept, read = count(self.rows.next_serial - self.rows.dropped), count(self.rows.next_serial)
             words = (literal("the newest "), kept, literal(" of "), read, literal(" records are kept"))
@@ -130,7 +146,7 @@ class TrafficScreen(FilteringScreen):
             if said is not None:
                 return said
         if self.rows.query is not None:
-            return literal("nothing matches the filter; Esc clears it")
+            return literal(f"nothing matches the filter; {key_of('escape')} clears it")
         return joined((literal("no traffic yet in topic "), self.shared.place.topic))
 
     # -- keys ---------------------------------------------------------------------------

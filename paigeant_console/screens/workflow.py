@@ -11,7 +11,9 @@ from textual.containers import Container, Vertical
 from textual.css.scalar import Scalar
 from textual.widget import Widget
 
+from paigeant_console.actions import key_of
 from paigeant_console.model.confirmation import command_line
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.slip_track import track_of
 from paigeant_console.model.text import Span, clip
@@ -146,16 +148,18 @@ class WorkflowScreen(ActingScreen):
         shared: what all screens share.
         correlation_id: which.
         tab: the view that it was opened from.
+        fold: that knows its row; by default the feed's.
     """
 
     view: ClassVar[str] = "workflow"
 
-    def __init__(self, shared: Shared, correlation_id: str, tab: str) -> None:
+    def __init__(self, shared: Shared, correlation_id: str, tab: str, fold: Fold | None = None) -> None:
         self._tab = tab
         super().__init__(shared)
         ascii_only = shared.ascii_only
         self.correlation_id = correlation_id
-        self.page = WorkflowPage((), shared.feed.fold, correlation_id, ascii_only=ascii_only)
+        self._fold = shared.feed.fold if fold is None else fold
+        self.page = WorkflowPage((), self._fold, correlation_id, ascii_only=ascii_only)
         self._hop_rows, self._record_rows = PlainRows(), PlainRows()
         self._fetching = False
         self._fetched: tuple[int, int] | None = None
@@ -233,7 +237,7 @@ class WorkflowScreen(ActingScreen):
     async def _fetch(self, stamp: tuple[int, int]) -> None:
         """Ask for the history; what was asked for meanwhile is asked for again at the next look."""
         try:
-            history: list[Record] = await asyncio.wrap_future(self.feed.history(self.correlation_id))
+            history = await self.records_of_it()
         except PaigeantError as error:
             self._problem = safe(str(error), 200)
             history = []
@@ -247,12 +251,16 @@ class WorkflowScreen(ActingScreen):
         if history or self._problem is None:
             self.page = WorkflowPage(
                 history,
-                self.feed.fold,
+                self._fold,
                 self.correlation_id,
                 ascii_only=self.shared.ascii_only,
                 policy=self.feed.trust,
             )
         self._draw()
+
+    async def records_of_it(self) -> list[Record]:
+        """Its records, oldest first."""
+        return await asyncio.wrap_future(self.feed.history(self.correlation_id))
 
     def _draw(self) -> None:
         now = self.feed.now()
@@ -282,7 +290,12 @@ class WorkflowScreen(ActingScreen):
         """The reason, likewise."""
         with self.feed.lock:
             most = REASON_LINES if self.app.size.height >= 24 else 2
-            return self.page.reason(width, self.feed.now(), most, read_only=self.feed.read_only)
+            return self.page.reason(width, self.feed.now(), most, read_only=self.nothing_can_be_done)
+
+    @property
+    def nothing_can_be_done(self) -> bool:
+        """Whether keys that act refuse."""
+        return self.feed.read_only
 
     def _titles(self) -> None:
         now = self.feed.now()
@@ -292,7 +305,12 @@ class WorkflowScreen(ActingScreen):
         hops: list[Span] = [(literal(f" {len(self.page.names()):,}"), "dim")]
         if stood is not None:
             at = day_and_time(stood[1], now)
-            hops.append((joined((literal(" the slip as it stood at "), at, literal("; ] goes on"))), "warn"))
+            hops.append(
+                (
+                    joined((literal(" the slip as it stood at "), at, literal(f"; {key_of('hop.later')} goes on"))),
+                    "warn",
+                )
+            )
         elif waited or worked:
             spent = literal(" waited "), rough(waited), literal(", worked "), rough(worked)
             hops.append((joined(spent), "dim"))

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from paigeant_console.actions import key_of
+from paigeant_console.feed import Phase
+from paigeant_console.feed.older import OlderSearch
 from paigeant_console.model.workflow_list import WorkflowList
+from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.screens.base import Shared
 from paigeant_console.screens.lists import WorkflowListScreen
+from paigeant_console.screens.older import OlderScreen
 
 __all__ = ["WorkflowsScreen"]
 
@@ -17,4 +22,39 @@ class WorkflowsScreen(WorkflowListScreen):
     view: ClassVar[str] = "workflows"
 
     def __init__(self, shared: Shared) -> None:
-        super().__init__(shared, WorkflowList(shared.feed, ascii_only=shared.ascii_only))
+        feed = shared.feed
+        # Before the rest, as that asks at once what to say while there are no rows.
+        self._older = OlderSearch(feed.kept, feed.fold.rows.__contains__, feed.now)
+        super().__init__(shared, WorkflowList(feed, ascii_only=shared.ascii_only))
+
+    def look(self, changed: bool) -> None:
+        """See :meth:`ConsoleScreen.look`; a filter that stands is looked for in the history too."""
+        if self.rows.filtering is None and self.status.phase is Phase.LIVE:
+            self._older.want(self.rows.query)
+        super().look(changed)
+
+    def progress(self) -> str:
+        """See :meth:`WorkflowListScreen.progress`; and how many older ones there are."""
+        said, found = super().progress(), self._older.found
+        if said or found is None or not len(found):
+            return said
+        return f"{found.said} older in the history: {key_of('older')} shows them"
+
+    def sentence(self) -> SafeText:
+        """See :meth:`WorkflowListScreen.sentence`; what is not here may be in the history."""
+        said, found = super().sentence(), self._older.found
+        if self.rows.query is None or found is None:
+            return said
+        if found.whole and not len(found):
+            return joined((said, literal("; the history has none either")))
+        return joined((said, literal("" if found.whole else "; looking in the history …")))
+
+    def do_older(self) -> None:
+        """Show what the history has of the filter, else all that it has and this view has not."""
+        if self.feed.kept is None:
+            self.say((literal("older: no history is kept of this broker"), "warn"))
+            return
+        self._older.want(self.rows.query, at_once=True)
+        found = self._older.found
+        if found is not None:
+            self.app.push_screen(OlderScreen(self.shared, found))

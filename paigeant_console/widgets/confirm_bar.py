@@ -8,9 +8,10 @@ from typing import ClassVar, Final
 
 from textual import events
 
+from paigeant_console.actions import by_id, key_of, key_text, keys_of
 from paigeant_console.model.confirmation import Confirmation
 from paigeant_console.model.text import Span, clip, spans_width, wrap_words
-from paigeant_console.safe_text import joined, literal
+from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.widgets.keys import action_of
 from paigeant_console.widgets.span_lines import Line, SpanLines
 
@@ -101,8 +102,8 @@ class ConfirmBar(SpanLines):
         elif name == "confirm.no":
             self._answer.set_result(False)
             self._answered(False)
-        elif name == "confirm.scroll":
-            self.scroll_targets(-1 if event.key in ("up", "k") else 1)
+        elif name in ("confirm.up", "confirm.down"):
+            self.scroll_targets(-1 if name == "confirm.up" else 1)
 
     def scroll_targets(self, lines: int) -> None:
         """Bring other targets into sight.
@@ -128,18 +129,34 @@ class ConfirmBar(SpanLines):
             lines += [[(joined((literal("  "), line)), "error")] for line in why]
         if len(rows) > TARGETS:
             below = len(rows) - self._top - TARGETS
-            lines.append([(literal(f"  {self._top:,} more above, {below:,} below (j k)"), "dim")])
+            keys = f"{key_of('confirm.down')} {key_of('confirm.up')}"
+            lines.append([(literal(f"  {self._top:,} more above, {below:,} below ({keys})"), "dim")])
         lines.extend(asked.facts)
         if not asked.eligible:
-            lines.append([(literal("nothing can be done; Esc closes"), "warn")])
+            lines.append([(literal(f"nothing can be done; {_cancel()} closes"), "warn")])
         elif not asked.typed:
-            lines.append([(literal("do it? "), "strong"), (literal("y"), "key"), (literal(" yes   "), ""), *_NO])
+            lines.append(_question())
         return [clip(line, width, ascii_only=self.ascii_only) for line in lines]
 
 
-_NO: Final[Sequence[Span]] = (
-    (literal("N"), "key"),
-    (literal(" no (Enter and Esc too)   "), ""),
-    (literal("Y"), "key"),
-    (literal(" copy the command"), ""),
-)
+def _cancel() -> SafeText:
+    """The key that everybody tries first."""
+    keys = keys_of(by_id("confirm.no"))
+    return key_text("escape" if "escape" in keys else keys[0])
+
+
+def _question() -> list[Span]:
+    """What can be answered, by the keys that are bound now."""
+    first, *others = [text for text in map(key_text, keys_of(by_id("confirm.no"))) if text]
+    too = (
+        joined((literal(" no ("), joined(others, literal(", ")), literal(" too)   "))) if others else literal(" no   ")
+    )
+    return [
+        (literal("do it? "), "strong"),
+        (key_of("confirm.yes"), "key"),
+        (literal(" yes   "), ""),
+        (first, "key"),
+        (too, ""),
+        (key_of("copy-command"), "key"),
+        (literal(" copy the command"), ""),
+    ]

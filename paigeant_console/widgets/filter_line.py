@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paigeant_console.model.text import Piece, count, fit_line
+from paigeant_console.actions import key_of
+from paigeant_console.model.text import Piece, Span, count, fit_line
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.widgets.span_lines import Line, SpanLines
 
@@ -12,26 +13,33 @@ __all__ = ["FilterLine"]
 
 
 class FilterLine(SpanLines):
-    """One line, gone while nothing is filtered."""
+    """One line, gone while nothing is filtered.
+
+    Args:
+        ascii_only: write ASCII only.
+        word: what it is called.
+    """
 
     DEFAULT_CSS = """
     FilterLine { display: none; }
     FilterLine.-open { display: block; }
     """
 
-    def __init__(self, *, ascii_only: bool = False) -> None:
+    def __init__(self, *, ascii_only: bool = False, word: str = "FILTER") -> None:
         super().__init__(ascii_only=ascii_only)
+        self._word = literal(f" {word} ")
         self._query: SafeText | None = None
-        self._shown = self._all = 0
+        self._shown = 0
+        self._all: int | None = None
         self._more = ""
 
-    def show(self, query: SafeText | None, shown: int, of: int, more: str = "") -> None:
+    def show(self, query: SafeText | None, shown: int, of: int | None, more: str = "") -> None:
         """Show a filter.
 
         Args:
             query: as it was typed; None: there is none.
             shown: rows that it selects.
-            of: rows there are.
+            of: rows there are; None: that is not known, and the filter cannot be cleared.
             more: one of the console's own words on it.
         """
         self._query, self._shown, self._all, self._more = query, shown, of, more
@@ -42,10 +50,15 @@ class FilterLine(SpanLines):
         """See :class:`SpanLines`."""
         if self._query is None:
             return ()
+        found: list[Span] = [(count(self._shown), "strong")]
+        if self._all is not None:
+            found.append((joined((literal(" of "), count(self._all))), "dim"))
         pieces = [
-            Piece(((literal(" FILTER "), "badge"), (joined((literal(" "), self._query)), "strong"))),
+            Piece(((self._word, "badge"), (joined((literal(" "), self._query)), "strong"))),
             Piece(((literal(self._more), "info"),) if self._more else (), rank=2, right=True),
-            Piece(((count(self._shown), "strong"), (joined((literal(" of "), count(self._all))), "dim")), right=True),
-            Piece(((literal("Esc clears"), "dim"),), rank=1, right=True),
+            Piece(tuple(found), right=True),
+            Piece(
+                ((literal(f"{key_of('escape')} clears"), "dim"),) if self._all is not None else (), rank=1, right=True
+            ),
         ]
         return (fit_line(pieces, width, ascii_only=self.ascii_only),)

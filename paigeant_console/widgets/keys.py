@@ -6,7 +6,7 @@ from typing import Final
 
 from textual.binding import Binding, BindingType
 
-from paigeant_console.actions import ACTIONS
+from paigeant_console.actions import ACTIONS, FORMS, keys_of
 
 __all__ = ["PASSING", "action_of", "bindings_of"]
 
@@ -34,7 +34,7 @@ def action_of(owner: str, key: str) -> str | None:
         owner: the form, in the table's words.
         key: Textual's name of the key.
     """
-    return _MEANINGS.get((owner, key))
+    return next((action.id for action in _FORMS if action.owner == owner and key in keys_of(action)), None)
 
 
-_MEANINGS: Final = {(action.owner, key): action.id for action in ACTIONS for key in action.keys}
+_FORMS: Final = [action for action in ACTIONS if action.owner in FORMS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from paigeant_console.actions import Action, Situation, keys_text, refusal
+from paigeant_console.actions import Action, Situation, help_of, keys_text, refusal
 from paigeant_console.model.text import Span, clip, width_of
 from paigeant_console.safe_text import cells, joined, literal
 from paigeant_console.widgets.span_lines import Line, SpanLines
@@ -89,4 +89,4 @@ class Palette(SpanLines):
         style = "tab" if here else "dim" if why_not is not None else "key"
         if why_not is not None:
             return [(head, style), (joined((literal("not now: "), literal(why_not.partition(": ")[2]))), "warn")]
-        return [(head, style), (action.help, "dim")]
+        return [(head, style), (help_of(action), "dim")]

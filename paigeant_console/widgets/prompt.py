@@ -226,8 +226,13 @@ class Prompt(SpanLines):
         question = self._question
         if question is None:
             return
-        if event.key in ("up", "down"):
-            self._arrow(-1 if event.key == "up" else 1)
+        name = action_of("prompt", event.key)
+        if name in ("prompt.up", "prompt.down"):
+            self._arrow(-1 if name == "prompt.up" else 1)
+            return
+        if name is not None:
+            question.selected = False
+            self._act(name)
             return
         typed = event.character is not None and event.is_printable
         value, at = question.value, question.at
@@ -257,8 +262,6 @@ class Prompt(SpanLines):
             self._edit(value[at:], 0)
         elif event.key == "ctrl+k":
             self._edit(value[:at], at)
-        elif (name := action_of("prompt", event.key)) is not None:
-            self._act(name)
 
     def take_paste(self, text: str) -> None:
         """Take the first line of what was pasted.

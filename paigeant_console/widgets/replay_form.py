@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import TextArea
 
+from paigeant_console.actions import key_of
 from paigeant_console.model.payload_edit import EDIT_LIMIT, check_edited, editable
 from paigeant_console.model.text import Span, clip, shown
 from paigeant_console.safe_text import SafeText, joined, literal
@@ -189,7 +190,8 @@ class ReplayForm(Vertical):
         step = joined((literal(f" {left} {self._hop} "), name, literal(f" {right} ")))
         where = ""
         if source.reached > 1:
-            where = f"  of the {source.reached} steps that were reached; Left and Right choose"
+            earlier, later = key_of("replay.earlier"), key_of("replay.later")
+            where = f"  of the {source.reached} steps that were reached; {earlier} and {later} choose"
         stands = "  (where it stands)" if self._hop == source.stands_at else ""
         first: list[Span] = [
             (literal("replay "), "strong"),
@@ -206,9 +208,9 @@ class ReplayForm(Vertical):
             return [
                 (literal("payload: "), "strong"),
                 self._said or (literal(""), ""),
-                (literal("   ^S"), "key"),
+                (joined((literal("   "), key_of("payload.done"))), "key"),
                 (literal(" use it   "), ""),
-                (literal("Esc"), "key"),
+                (key_of("payload.cancel"), "key"),
                 (literal(" discard"), ""),
             ]
         if self._payload is not None:
@@ -250,7 +252,10 @@ class ReplayForm(Vertical):
 
     def _move(self, source: ReplaySource, step: int) -> None:
         if self._payload is not None:
-            self._said = (literal("the payload is edited for this step: Esc starts over"), "warn")
+            self._said = (
+                literal(f"the payload is edited for this step: {key_of('replay.cancel')} starts over"),
+                "warn",
+            )
             return
         self._hop = max(1, min(self._hop + step, source.reached))
         self._said = None
@@ -267,7 +272,10 @@ class ReplayForm(Vertical):
         if text is None:
             return
         if len(text) > EDIT_LIMIT:
-            self._said = (literal(f"{len(text):,} bytes are too many to edit here: e opens $EDITOR"), "warn")
+            self._said = (
+                literal(f"{len(text):,} bytes are too many to edit here: {key_of('replay.editor')} opens $EDITOR"),
+                "warn",
+            )
             return
         self._area.load_text(text)
         self._area.display = True

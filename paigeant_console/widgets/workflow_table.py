@@ -13,8 +13,6 @@ __all__ = ["WorkflowTable"]
 
 _GUTTER: Final = 2
 _AGE: Final = Column(literal("AGE"), 3, align="right", priority=6)
-WIDE: Final = 200
-"""Cells of rows with all of their columns."""
 
 
 def _columns(names: str, **specs: Column) -> tuple[tuple[str, ...], tuple[Column, ...]]:

@@ -8,6 +8,7 @@ policy asks for two.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from paigeant_core.errors import PaigeantError, Refused
@@ -15,7 +16,7 @@ from paigeant_core.operations.action import Action
 from paigeant_core.operations.audit import checked
 from paigeant_core.operations.control import Control
 from paigeant_core.operations.log import OperationState, OperationStatus, entry, from_document, proposed, to_document
-from paigeant_core.operations.plan import Line, Plan, Report
+from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.standing import Standing
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Approvals(Control):
     trust: Trust | None
 
     @abstractmethod
-    async def execute(self, plan: Plan) -> Report:
+    async def execute(self, plan: Plan, *, progress: Callable[[Result], None] | None = None) -> Report:
         """Do what was planned."""
 
     @abstractmethod
@@ -56,10 +57,12 @@ class Approvals(Control):
             plan: from :meth:`plan`.
 
         Raises:
-            Refused: read-only, there is no key, or nothing can be done.
+            Refused: read-only, there is no key, nothing can be done, or it hands over a token.
             PaigeantError: what would be signed is refused by the policy.
         """
         self._allow(plan.action.name)
+        if getattr(plan.action, "token", None) is not None:
+            raise Refused(f"{plan.action.name}: a token cannot wait for a second person, as no record may hold it")
         lines = [line for line in plan.lines if line.eligible]
         if self.signer is None or not lines:
             raise Refused(f"{plan.action.name}: {'nothing can be done' if self.signer else 'it takes a key to ask'}")
@@ -100,18 +103,19 @@ class Approvals(Control):
             status.operation_id, action, status.reason, tuple(lines), status.selection, approvals=status.approvals
         )
 
-    async def approve(self, plan: Plan) -> Report:
+    async def approve(self, plan: Plan, *, progress: Callable[[Result], None] | None = None) -> Report:
         """Carry out what another operator proposed; with both signatures.
 
         Args:
             plan: from :meth:`proposed`.
+            progress: called with each result.
 
         Raises:
             Refused: somebody approved or rejected it meanwhile.
         """
         status = await self._waiting(plan.operation_id, "approve")
         await self._say(status, "approved", f"proposed by {status.operator}, approved by {self.operator}")
-        report = await self.execute(plan)
+        report = await self.execute(plan, progress=progress)
         counts = {name: report.count(name) for name in ("done", "skipped", "failed")}
         data = entry(status.operation_id, "progress", self.transport.clock.now(), by="", again=0, **counts)
         await self.transport.append_operation(self.topic, data)

@@ -18,6 +18,7 @@ from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed, Phase
 from paigeant_console.screens.base import ConsoleScreen
+from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Trust
 from tests.console.story import Story
 
@@ -131,9 +132,11 @@ async def console(
     contexts: Contexts = NO_CONTEXTS,
     settle: bool = True,
     trust: Trust | None = None,
+    signer: SigningKey | None = None,
 ) -> AsyncIterator[Console]:
     """Open the console on a story."""
-    feed = Feed("memory://story", story.topic, read_only=read_only, trust=trust, connect=story.transport)
+    connect = story.transport
+    feed = Feed("memory://story", story.topic, read_only=read_only, signer=signer, trust=trust, connect=connect)
     app = ConsoleApp(
         feed,
         url="memory://story",

@@ -9,11 +9,13 @@ import pytest
 from textual import events
 from textual.binding import Binding
 
-from paigeant_console.actions import ACTIONS, of_view
+from paigeant_console.actions import ACTIONS, help_of, of_view
 from paigeant_console.app import ConsoleApp
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_console.screens.dead_letters import DeadLettersScreen
+from paigeant_console.screens.entry import EntryScreen
 from paigeant_console.screens.help import HelpScreen
+from paigeant_console.screens.older import OlderScreen
 from paigeant_console.screens.queues import QueuesScreen
 from paigeant_console.screens.traffic import TrafficScreen
 from paigeant_console.screens.workflow import WorkflowScreen
@@ -52,7 +54,13 @@ def test_every_binding_is_in_the_table() -> None:
 
 
 def test_every_action_of_the_app_can_be_performed() -> None:
-    screens = {"workflow": WorkflowScreen, "help": HelpScreen, **{s.view: s for s in VIEWS.values()}}
+    screens = {
+        "workflow": WorkflowScreen,
+        "older": OlderScreen,
+        "entry": EntryScreen,
+        "help": HelpScreen,
+        **{s.view: s for s in VIEWS.values()},
+    }
     for action in ACTIONS:
         # What has no key is a command with arguments, and has its tests below.
         if action.owner == "app" and action.keys and action.id != "interrupt":
@@ -117,7 +125,7 @@ async def test_help_explains_the_view_it_was_asked_from(tmp_path: Path) -> None:
         text = opened.text()
         assert "Keys of dead letters" in text
         for action in of_view("dead"):
-            assert action.help in text or len(action.help) > 70, action.id
+            assert help_of(action) in text or len(action.help) > 70, action.id
         await opened.press("G", "g", "pagedown", "j", "k")
         await opened.press("q")
         assert isinstance(opened.screen, DeadLettersScreen)
@@ -153,6 +161,31 @@ async def test_a_key_without_a_row_says_so(tmp_path: Path) -> None:
         assert "retry: there is no row under the cursor" in opened.text()
         await opened.press("enter")
         assert isinstance(opened.screen, WorkflowsScreen)
+
+
+@pytest.mark.parametrize("keys", ["1", "2", "3", "4", "5", "1 enter", "1 enter tab tab"])
+async def test_all_columns_can_be_shown_in_every_table(tmp_path: Path, keys: str) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+        await opened.press(*keys.split())
+        await opened.again()
+        before = opened.lines()
+        table = opened.screen.focused
+        assert isinstance(table, LineTable)
+        await opened.press("W")
+        assert "all columns; < and > move" in opened.text()
+        await opened.press(*">>>>>>")
+        assert table.shifted == 120
+        assert opened.lines()[3:-3] != before[3:-3]
+        await opened.press("<", "W")
+        await opened.again()
+        assert table.wide == 0
+        assert opened.lines()[3:-3] == before[3:-3]
+
+
+async def test_a_part_without_columns_says_so(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+        await opened.press("enter", "tab", "W")
+        assert "wide: this part has no columns; Tab goes to those that have some" in opened.text()
 
 
 async def test_commands(tmp_path: Path) -> None:

@@ -177,8 +177,9 @@ def test_a_token_that_is_over_says_since_when_and_what_helps() -> None:
     assert (row.state, fold.stuck(row, NOW)) == (State.HELD, "token_expired")
     assert sentence(fold, row, TEN_TO_TEN + 60) == f"{expired}; held at charge since 09:50"
     assert keys_line(why(fold, row, NOW)) == (
-        "let its user sign in again, then `release --token-file FILE`; d parks it among the dead letters"
+        "let its user sign in again; l takes the new token's file; d parks it among the dead letters"
     )
+    assert "`release --token-file FILE` takes" in keys_line(why(fold, row, NOW), commands=True)
 
 
 def test_a_token_that_nobody_could_open_says_so() -> None:

@@ -76,7 +76,7 @@ async def test_what_one_proposes_another_approves_and_workers_accept(url: str, t
         with pytest.raises(Refused, match="approve or reject"):
             await ann.resume(status.operation_id)
         ((_, cells),) = operation_rows((await bob.runs()).values(), transport.clock.now())
-        assert "operations approve" in str(cells[-1])
+        assert "for a second person (a approves)" in str(cells[-1])
         offered = await bob.proposed(status.operation_id[:8])
         assert (offered.action, offered.reason, offered.eligible) == (Release({"amount": 7}), "checked", 1)
         assert (await bob.approve(offered)).count("done") == 1

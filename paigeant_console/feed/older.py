@@ -1,0 +1,122 @@
+"""Older workflows: what the history on disk has of a query, and the journal and this console's memory have not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from paigeant_console.history import History
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.query import Query, parse
+from paigeant_console.model.views import RowView
+from paigeant_core.journal import Record
+
+__all__ = ["MOST", "Older", "OlderSearch"]
+
+logger = logging.getLogger("paigeant.console")
+
+MOST: Final = 1000
+"""Workflows that are looked for; that there are more is said."""
+REST_AFTER: Final = 100
+REST: Final = 0.002
+"""Seconds of rest after so many records."""
+STILL_FOR: Final = 0.5
+"""Seconds for which a query has to stand before the disk is asked: not at every letter."""
+
+
+@dataclass(slots=True)
+class Older:
+    """What was found of a query.
+
+    Attributes:
+        query: which; None: everything.
+        fold: the workflows, as they stood when they were seen last.
+        whole: whether the search is through.
+        more: whether there are more than are looked for.
+    """
+
+    query: Query | None
+    fold: Fold = field(default_factory=Fold)
+    whole: bool = False
+    more: bool = False
+
+    def __len__(self) -> int:
+        return len(self.fold.rows)
+
+    @property
+    def said(self) -> str:
+        """How many: `12`, `1,000+`."""
+        return f"{len(self):,}{'+' if self.more else ''}"
+
+
+class OlderSearch:
+    """Looks for older workflows in a thread of its own; a screen asks it, and never waits.
+
+    Args:
+        kept: the history; None: none is kept.
+        known: whether the screen shows a workflow anyway.
+        now: seconds since the Unix epoch.
+    """
+
+    def __init__(self, kept: History | None, known: Callable[[str], bool], now: Callable[[], float]) -> None:
+        self._kept = kept
+        self._known = known
+        self._now = now
+        self._wanted: Query | None = None
+        self._since = 0.0
+        self._found: Older | None = None
+
+    @property
+    def found(self) -> Older | None:
+        """What was found of the query that is wanted now, so far; None: it is not looked for."""
+        return self._found
+
+    def want(self, query: Query | None, *, at_once: bool = False) -> None:
+        """Look for a query once it has stood for a moment; asked at each look of the screen.
+
+        Args:
+            query: which; None: for nothing, but with ``at_once`` for everything.
+            at_once: do not wait.
+        """
+        now = time.monotonic()
+        if query != self._wanted:
+            self._wanted, self._since, self._found = query, now, None
+        if self._kept is None or (self._found is not None and self._found.query == query):
+            return
+        if at_once or (query is not None and now - self._since >= STILL_FOR):
+            found = self._found = Older(query)
+            threading.Thread(target=self._look, args=(found,), name="paigeant-older", daemon=True).start()
+
+    def _look(self, found: Older) -> None:
+        try:
+            for record in self._selected(found.query):
+                if self._found is not found:
+                    return  # something else is wanted by now
+                if len(found) >= MOST:
+                    found.more = True
+                    break
+                found.fold.apply((record,))
+        except Exception:
+            # Whatever is wrong with the file, the console goes on without it.
+            logger.exception("the history could not be searched")
+        found.whole = True
+
+    def _selected(self, query: Query | None) -> Iterator[Record]:
+        kept = self._kept
+        assert kept is not None
+        for number, record in enumerate(kept.candidates(parse("") if query is None else query)):
+            if number % REST_AFTER == 0:
+                time.sleep(REST)  # the screen is not kept waiting for this
+            workflow = record.headers.correlation_id
+            if self._known(workflow):
+                continue
+            # One at a time: what is not selected is not kept.
+            fold = Fold()
+            fold.apply((record,))
+            row = fold.rows.get(workflow)
+            if row is not None and (query is None or query.matches(RowView(fold, row, self._now(), record.body))):
+                yield record

@@ -1,0 +1,165 @@
+"""Acting on operations: approving and rejecting what another operator asks for, pausing, aborting, undoing."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+from paigeant_console.actions import Situation, key_of
+from paigeant_console.model.confirmation import approval_confirmation, reject_confirmation, stop_confirmation
+from paigeant_console.model.text import plural, shown
+from paigeant_console.safe_text import joined, literal
+from paigeant_console.screens.acting import ActingScreen
+from paigeant_core.operations import OperationState, OperationStatus, Undo
+
+__all__ = ["OperationsScreen"]
+
+
+class OperationsScreen(ActingScreen):
+    """A screen on which operations can be acted on."""
+
+    def status_here(self) -> OperationStatus | None:
+        """The operation that is acted on; None: there is none."""
+        return None
+
+    def operation_here(self) -> str:
+        """The ID of the operation that the row under the cursor tells of; empty: it tells of none."""
+        status = self.status_here()
+        return "" if status is None else status.operation_id
+
+    def known_targets(self, operation_id: str) -> list[str] | None:
+        """The workflows of an operation, where they are at hand.
+
+        Args:
+            operation_id: its ID.
+        """
+        status = self.status_here()
+        return status.targets if status is not None and status.operation_id == operation_id else None
+
+    def ask_anew(self) -> None:
+        """Look soon at what became of it."""
+
+    def situation(self) -> Situation:
+        """See :meth:`ConsoleScreen.situation`."""
+        situation = super().situation()
+        if situation.view != self.view:
+            return situation
+        status = self.status_here() if self.built else None
+        return replace(situation, operation=None if status is None else self._word(status))
+
+    def _word(self, status: OperationStatus) -> str:
+        return "alone" if status.silent(self.feed.now()) else status.state.value
+
+    def has_targets(self) -> bool:
+        """See :meth:`ConsoleScreen.has_targets`."""
+        return bool(self.operation_here())
+
+    # -- a second person ----------------------------------------------------------------
+
+    def do_operation_approve(self) -> None:
+        """Approve the operation, and so carry it out, once that is confirmed."""
+        status = self.status_here()
+        if status is not None:
+            self.ask(self._safely(self._approve(status)))
+
+    async def _approve(self, status: OperationStatus) -> None:
+        """Preflight, confirmation, deed."""
+        self.say((literal("approve: looking at "), "dim"), (plural(len(status.targets), "workflow"), ""))
+        plan = await asyncio.wrap_future(self.feed.deeds.proposed(status.operation_id))
+        asked = approval_confirmation(plan, status, self.shared.target, ascii_only=self.shared.ascii_only)
+        if not await self.confirmed(asked):
+            self.say((literal("nothing was done; it still waits for a second person"), "dim"))
+            return
+        self.confirm_bar.close()
+        self.say()
+        self.feed.deeds.approve(plan, told=lambda _: self.ask_anew())
+        self.ask_anew()
+        self.again()
+
+    def _why_reject(self, status: OperationStatus, more: str = " because:") -> None:
+        def given(reason: str | None) -> None:
+            if reason is None:
+                self.say((literal("nothing was done"), "dim"))
+            elif not reason.strip():
+                self._why_reject(status, f", a reason is needed ({key_of('prompt.cancel')} cancels):")
+            else:
+                self.ask(self._safely(self._reject(status, reason.strip())))
+            self.update_hints()
+
+        name = shown(str(status.action.get("name", "")), 20, ascii_only=self.shared.ascii_only)
+        label = joined(
+            (literal("reject "), name, literal(" of "), plural(len(status.targets), "workflow"), literal(more))
+        )
+        self.prompt.ask(label, given, placeholder=literal("nothing of it is done"), remember="reason")
+        self.update_hints()
+
+    async def _reject(self, status: OperationStatus, reason: str) -> None:
+        asked = reject_confirmation(status, reason, self.shared.target, ascii_only=self.shared.ascii_only)
+        if not await self.confirmed(asked):
+            self.say((literal("nothing was done; it still waits for a second person"), "dim"))
+            return
+        await asyncio.wrap_future(self.feed.deeds.reject(status.operation_id, reason))
+        self.say((literal("rejected; nothing of it was done"), "info"))
+        self.ask_anew()
+        self.again()
+
+    # -- pausing and ending -------------------------------------------------------------
+
+    def do_operation_pause(self) -> None:
+        """Pause the operation, or let it go on."""
+        status = self.status_here()
+        if status is not None:
+            self.ask(self._safely(self._pause(status)))
+
+    async def _pause(self, status: OperationStatus) -> None:
+        deeds = self.feed.deeds
+        if status.state is OperationState.RUNNING and not status.silent(self.feed.now()):
+            await asyncio.wrap_future(deeds.pause(status.operation_id))
+            go_on = literal(f"paused as soon as whoever carries it out looks, within 2 s; {self._pauses} lets it go on")
+            self.say((go_on, "info"))
+        elif await asyncio.wrap_future(deeds.resume(status.operation_id)) is None:
+            self.say((literal("whoever paused it goes on with it, within 2 s"), "info"))
+        else:
+            self.say((literal("goes on, carried out by this console now"), "info"))
+        self.ask_anew()
+        self.again()
+
+    @property
+    def _pauses(self) -> str:
+        return key_of("operation.pause")
+
+    def do_operation_abort(self) -> None:
+        """Abort the operation, once that is confirmed; reject one that waits for a second person."""
+        status = self.status_here()
+        if status is None:
+            return
+        if status.state is OperationState.WAITING:
+            self._why_reject(status)
+        else:
+            self.ask(self._safely(self._abort(status)))
+
+    async def _abort(self, status: OperationStatus) -> None:
+        asked = stop_confirmation(status, self.shared.target, ascii_only=self.shared.ascii_only)
+        if not await self.confirmed(asked):
+            self.say((literal("it goes on as it was"), "dim"))
+            return
+        await asyncio.wrap_future(self.feed.deeds.abort(status.operation_id))
+        self.say((literal("aborted; whoever carries it out stops within 2 s"), "info"))
+        self.ask_anew()
+        self.again()
+
+    # -- undoing ------------------------------------------------------------------------
+
+    def do_undo(self) -> None:
+        """Undo the operation of the row, for all workflows that it was done to."""
+        operation_id = self.operation_here()
+        if operation_id:
+            self.ask(self._safely(self._undo_all(operation_id)))
+
+    async def _undo_all(self, operation_id: str) -> None:
+        ids = self.known_targets(operation_id)
+        if ids is None:
+            self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
+            ids = await asyncio.wrap_future(self.feed.deeds.touched(operation_id))
+        self.say((joined((literal("undo: "), plural(len(ids), "workflow"))), "dim"))
+        self.act(Undo(operation_id), list(ids))

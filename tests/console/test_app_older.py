@@ -1,0 +1,80 @@
+"""Older workflows: what only the history on disk has is offered to a filter, and opened to be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from paigeant_console.history import History
+from paigeant_console.screens.older import OlderScreen, PastWorkflowScreen
+from paigeant_console.screens.workflows import WorkflowsScreen
+from tests.console.appkit import console, copied, writes
+from tests.console.story import Story, sample_story
+from tests.console.test_history import FOREVER, journal_of
+
+
+def years_ago(tmp_path: Path, number: int = 3) -> History:
+    """The history of a topic whose journal has forgotten some orders."""
+    story = Story()
+    for index in range(number):
+        story.start(f"old-{index}", ("charge", "ship"), {"customer": f"person-{index}@example.com"}, name="order")
+        story.done(f"old-{index}")
+    story.fails("old-0", ValueError("the card was refused"))
+    history = History(tmp_path / "h.sqlite3", most_age=FOREVER)
+    assert history.open()
+    history.put(journal_of(story))
+    assert history.flush()
+    history.close()
+    return History(tmp_path / "h.sqlite3", most_age=FOREVER)
+
+
+async def test_a_filter_offers_what_only_the_history_has(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 30), settle=False) as opened:
+        opened.app.feed.kept = opened.screen._older._kept = years_ago(tmp_path)
+        await opened.settled()
+        await opened.press("/")
+        await opened.type("person-1")
+        await opened.press("enter")
+        await opened.shows("nothing matches the filter")
+        await opened.shows("1 older in the history: H shows them")
+        written = writes(opened)
+        await opened.press("H")
+        assert isinstance(opened.screen, OlderScreen)
+        await opened.shows("old-1")
+        assert "HISTORY  person-1" in opened.text()
+        await opened.press("Y")
+        assert copied(written) == "paigeant-console history person-1"
+        await opened.press("enter")
+        assert isinstance(opened.screen, PastWorkflowScreen)
+        await opened.shows("person-1@example.com")
+        assert "from the history, as it was seen last" in opened.text()
+        await opened.press("r")
+        assert "retry: this is of the history; :open asks the broker for it" in opened.text()
+        await opened.press("q", "q")
+        assert isinstance(opened.screen, WorkflowsScreen)
+        await opened.press("escape")
+        await opened.until(lambda: not opened.screen.filter_line.has_class("-open"), "the filter cleared")
+        await opened.press("H")
+        await opened.until(lambda: opened.screen.rows.matched == 3, "everything that is older")
+        await opened.shows("the card was refused")
+
+
+async def test_what_the_list_shows_is_not_offered_twice(tmp_path: Path) -> None:
+    story = Story()
+    story.start("old-1", ("charge",), name="order")
+    async with console(story, tmp_path, size=(120, 30), settle=False) as opened:
+        opened.app.feed.kept = opened.screen._older._kept = years_ago(tmp_path)
+        await opened.settled()
+        await opened.press("/")
+        await opened.type("old-1")
+        await opened.press("enter")
+        await opened.until(lambda: (found := opened.screen._older.found) is not None and found.whole, "the search")
+        assert "older in the history" not in opened.text()
+        await opened.press("H")
+        await opened.shows("the history has no others")
+
+
+async def test_without_a_history_it_says_so(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("H")
+        assert "older: no history is kept of this broker" in opened.text()
