@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Final, Literal, TypeAlias, get_args
 
 from paigeant_console.model.looks import URGENT, look
@@ -27,9 +28,17 @@ Member: TypeAlias = tuple[str, Rank]
 _HEAD: Final = "\udc80"
 """What the key of a head begins with: half of a surrogate pair, which no text off the wire can hold."""
 _TEXT: Final = 200
-_STATUS: Final = r"(?<![\w.])[45]\d\d(?![\w.%]|\s*(?:ms|s|sec|seconds|bytes|[kMG]i?B)\b)"
-"""What may be an HTTP status: 503 and 429 are two causes. Not a number with a unit."""
-_CHANCE: Final = re.compile(rf"({_STATUS})|\b(?=[a-f-]*\d)[0-9a-f-]{{8,}}\b|\d+", re.IGNORECASE)
+_OWN_WORDS: Final = "|".join(
+    f"{status.value}[ :]+{re.escape(status.phrase)}" for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST
+)
+_UNIT: Final = r"\s*(?:m?s|sec|seconds|bytes|[kMG]i?B)\b"
+_STATUS: Final = rf"""
+(?: \bHTTP (?:/[\d.]+)? (?:[ ]error|[ ]status)? [ :=]+ | \bstatus (?:[ _-]?code)? [ "':=]+ (?:is[ ]|of[ ])?
+  | \berror[ ]code:[ ] | \b(?:answered|responded|replied)[ :](?:with[ ])? ) [45]\d\d (?![\w%]|\.\d|{_UNIT})
+| (?<![\w.:]) (?: [45]\d\d (?:[ ](?:client|server)[ ]error\b|,[ ]message=) | (?:{_OWN_WORDS})\b )
+"""
+"""An HTTP status, called so or with its own words: 503 and 429 are two causes. No port, and no other number."""
+_CHANCE: Final = re.compile(rf"({_STATUS})|\b(?=[a-f-]*\d)[0-9a-f-]{{8,}}\b|\d+", re.IGNORECASE | re.VERBOSE)
 """Numbers and IDs, which differ between failures of one cause; the first group is what stays."""
 _SINGLE: Final = -(1 << 30)
 _NONE: Final = -(1 << 31)
