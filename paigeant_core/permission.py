@@ -90,6 +90,8 @@ def withheld(message: PaigeantMessage, error: TokenExpired | TokenSealed, span: 
     at = span.completed_at
     following = message.replaced(message.routing_slip, timestamp=rfc3339(at), attempt=message.headers.attempt)
     detail = {"reason": error.code, "error": moves.error_document(error)}
+    if message.delegation is not None and message.delegation.expired(at):
+        detail["token_expires_at"] = rfc3339(message.delegation.exp)
     return moves.hold(following, at, detail, span.worker)
 
 

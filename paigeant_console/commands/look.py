@@ -161,7 +161,7 @@ def show(
             workers = await transport.workers(topic)
             now = transport.clock.now()
             fold.paused = await transport.pauses(topic)
-            fold.observe(workers, now)
+            fold.observe(workers, now, await transport.silent(topic))
             if whole in fold.rows and fold.needs_others(fold.rows[whole], now):
                 async for batch in transport.records(topic):
                     fold.learn(batch)
@@ -195,7 +195,9 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
     row = fold.rows[document["correlation_id"]]
     spans = draw_track(track_of(row, now, ascii_only=out.ascii_only), out.width or 100_000, ascii_only=out.ascii_only)
     out.line(joined(text for text, _ in spans))
-    out.lines([literal(""), *_facts(fold, row, document, now, ascii_only=out.ascii_only)])
+    read_only = call.settings.read_only
+    facts = _facts(fold, row, document, now, ascii_only=out.ascii_only, read_only=read_only)
+    out.lines([literal(""), *facts])
     if document["executed"]:
         out.line(literal(""))
         header = ["HOP", "STEP", "TRY", "STARTED", "TOOK", "WORKER"]
@@ -214,7 +216,9 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
     out.table(["AT", "WHAT", "STEP", "HOP", "TRY", "WORKER", "DETAIL"], _history(document), right="HOP TRY")
 
 
-def _facts(fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, ascii_only: bool) -> list[SafeText]:
+def _facts(
+    fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, ascii_only: bool, read_only: bool
+) -> list[SafeText]:
     from paigeant_console.human import age, moment, since, text
     from paigeant_console.model.stuck import explain, keys_line
     from paigeant_console.model.times import zone
@@ -239,7 +243,7 @@ def _facts(fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, asc
             facts.append(fact("stuck", safe(stuck), literal(": "), found.sentence))
         elif row.state == State.HELD:
             facts.append(fact("why", found.sentence))
-        if todo := keys_line(found, commands=True):
+        if todo := keys_line(found, read_only=read_only, commands=True):
             facts.append(fact("to do", todo))
     if error := document["error"]:
         facts.append(fact("error", safe(error["type"]), literal(": "), safe(error["message"])))

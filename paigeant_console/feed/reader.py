@@ -22,6 +22,7 @@ from paigeant_console.deeds import Deeds
 from paigeant_console.feed.changes import Changes, Subscription
 from paigeant_console.feed.past import Past
 from paigeant_console.feed.ring import RING, Ring
+from paigeant_console.feed.rounds import POLL_EVERY, Rounds
 from paigeant_console.feed.status import FeedStatus, Phase
 from paigeant_console.history import History
 from paigeant_console.model.bodies import BodyCache
@@ -32,7 +33,6 @@ from paigeant_console.model.traffic import without_body
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError, TransportError
 from paigeant_core.journal import Record
-from paigeant_core.limits import NO_WORKER_AFTER
 from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
@@ -50,7 +50,6 @@ _T = TypeVar("_T")
 
 SLICE: Final = 200
 """Records folded before the lock is let go, so that painting never waits long."""
-POLL_EVERY: Final = 1.0
 FIRST_DELAY: Final = 0.5
 MOST_DELAY: Final = 15.0
 """Seconds until the next try to connect: from this to that, doubling."""
@@ -58,7 +57,6 @@ STALE_AFTER: Final = 5.0
 """The transport speaks once a second at least; silence for so long is said."""
 GIVE_UP_AFTER: Final = 30.0
 """Silence for so long is taken for a broken line."""
-ASK_WITHIN: Final = 10.0
 STOP_PATIENCE: Final = 3.0
 DEED_PATIENCE: Final = 30.0
 """Seconds that leaving waits for an operation that is being done."""
@@ -74,7 +72,7 @@ class Feed:
         operator: who acts; None: user and host.
         signer: the key that operations are signed with.
         trust: the policy of the workers there.
-        no_worker_after: seconds after which a waiting step that nobody serves is stuck.
+        no_worker_after: seconds after which a waiting step that nobody serves is stuck; None: the usual.
         connect: makes the transport, in place of ``get_transport(url)``; called in the thread.
         ring: traffic records to keep.
         history: what is kept of the topic on disk; None: nothing.
@@ -101,7 +99,7 @@ class Feed:
         self.trust = trust
         self.lock = threading.RLock()
         """Held while the fold or the ring is read or changed; never while anything waits."""
-        self.fold = Fold(no_worker_after=NO_WORKER_AFTER if no_worker_after is None else no_worker_after)
+        self.fold = Fold(no_worker_after=no_worker_after)
         self.rates = Rates()
         """Steps done lately; read under the lock."""
         self.bodies = BodyCache()
@@ -111,8 +109,8 @@ class Feed:
         self.info: BrokerInfo | None = None
         self.queues: Sequence[QueueStatus] | None = None
         """Figures of the queues, while somebody wants them; None: not known yet."""
-        self._watch_queues = False
-        self._poke: asyncio.Event | None = None
+        self.rounds = Rounds(topic, self._observe, self._show_queues)
+        """What is asked beside the journal."""
         self._connect = connect or (lambda: get_transport(url))
         self._ring = Ring(ring)
         self._changed = threading.Condition(self.lock)
@@ -194,7 +192,10 @@ class Feed:
         beside = [asyncio.ensure_future(self._past.keep(transport, POLL_EVERY))]
         if self.trust is not None:
             beside.append(asyncio.ensure_future(self.trust.keep_renewed(self.bump)))
-        tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(self._poll(transport))]
+        rounds = self.rounds.run(
+            transport, lambda: self._phase in (Phase.LIVE, Phase.CATCHING_UP), lambda: self._caught_up
+        )
+        tasks = [asyncio.ensure_future(self._tail(transport)), asyncio.ensure_future(rounds)]
         stopped = asyncio.ensure_future(self._stopping.wait())
         try:
             done, _ = await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -314,30 +315,15 @@ class Feed:
             self._changes.note(changed)
             self._bump()
 
-    async def _poll(self, transport: Transport) -> None:
-        """Ask which workers live, and how long the queues are, once a second."""
-        poke = self._poke = asyncio.Event()
-        while True:
-            if self._phase in (Phase.LIVE, Phase.CATCHING_UP):
-                # A broken line is the tail's to find and to say.
-                with contextlib.suppress(PaigeantError, OSError, TimeoutError):
-                    async with asyncio.timeout(ASK_WITHIN):
-                        workers = await transport.workers(self.topic)
-                        self._observe(workers, await transport.pauses(self.topic))
-                        if self._watch_queues:
-                            self._show_queues(await transport.queues(self.topic))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_EVERY if self._caught_up else POLL_EVERY / 4):
-                    await poke.wait()
-            poke.clear()
-
-    def _observe(self, workers: Sequence[WorkerStatus], paused: Mapping[str, Pause]) -> None:
+    def _observe(
+        self, workers: Sequence[WorkerStatus], paused: Mapping[str, Pause], silent: Sequence[WorkerStatus]
+    ) -> None:
         with self.lock:
             first = not self.fold.observed
             same = [_busy(status) for status in self.fold.workers] == [_busy(status) for status in workers]
             same = same and paused == self.fold.paused
             self.fold.paused = paused
-            self._note(self.fold.observe(workers, self.now()))
+            self._note(self.fold.observe(workers, self.now(), silent))
             if first or not same:
                 self._bump()
 
@@ -390,16 +376,6 @@ class Feed:
                 workflows=len(self.fold.rows),
                 counts=self._changes.counts,
             )
-
-    def watch_queues(self, on: bool) -> None:
-        """Ask for the queues' figures, at once and from now on, or no more.
-
-        Args:
-            on: whether a view that shows them is on the screen.
-        """
-        self._watch_queues = on
-        if on and self._loop is not None and self._poke is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._poke.set)
 
     def subscribe(self) -> Subscription:
         """Be told of every workflow that changes from now on, and of all there are."""

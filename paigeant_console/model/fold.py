@@ -30,6 +30,8 @@ _ADVANCED, _FINISHED, _DISPATCHED, _RETRYING = Kind.ADVANCED, Kind.FINISHED, Kin
 _QUARANTINED, _WORKER = Kind.QUARANTINED, Kind.WORKER
 _QUIET: Final = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED})
 """What goes as it should, and needs no words."""
+_WITH_TOKEN: Final = frozenset({Kind.RETRYING, Kind.HELD})
+"""What tells until when a token is good."""
 _UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATION_FAILED})
 SHORT_SLIP: Final = 4096
 MOST_SHAPES: Final = 2000
@@ -57,12 +59,12 @@ class Fold:
     """All workflows of one topic.
 
     Args:
-        no_worker_after: seconds after which a waiting step that nobody serves is stuck.
+        no_worker_after: seconds after which a waiting step that nobody serves is stuck; None: the usual.
     """
 
-    def __init__(self, *, no_worker_after: float = NO_WORKER_AFTER) -> None:
+    def __init__(self, *, no_worker_after: float | None = None) -> None:
         self.rows: dict[str, Row] = {}
-        self.no_worker_after = no_worker_after
+        self.no_worker_after = NO_WORKER_AFTER if no_worker_after is None else no_worker_after
         self.records = 0
         """Records folded so far."""
         self.served: set[str] = set()
@@ -81,6 +83,8 @@ class Fold:
         self._medians: dict[str, float] = {}
         self._running: dict[str, Row] = {}
         self._serves_all = False
+        self._stopped: set[str] = set()
+        """Workers that said so: what they did not finish they gave back, and it is not lost with them."""
 
     def apply(self, records: Iterable[Record]) -> set[str]:
         """Fold ``records``; return the IDs of the workflows that changed."""
@@ -114,6 +118,8 @@ class Fold:
     def _told(self, record: Record) -> None:
         """A worker started, stopped or was lost."""
         activities, event = record.detail.get("activities"), record.detail.get("event")
+        if event == "stopped":
+            self._stopped.add(record.worker)
         if isinstance(activities, list) and isinstance(event, str):
             for activity in activities:
                 if isinstance(activity, str):
@@ -212,7 +218,7 @@ class Fold:
         most = detail.get("max_attempts")
         trouble.most = most if isinstance(most, int) and record.kind == _RETRYING else None
         until = detail.get("token_expires_at")
-        trouble.token_until = until if isinstance(until, str) and record.kind == _RETRYING else ""
+        trouble.token_until = until if isinstance(until, str) and record.kind in _WITH_TOKEN else ""
         operator = detail.get("operator")
         trouble.held_by = operator if isinstance(operator, str) else ""
 
@@ -262,13 +268,19 @@ class Fold:
             median = self._medians[activity] = sorted(known)[len(known) // 2]
         return median
 
-    def observe(self, workers: Sequence[WorkerStatus], now: float) -> set[str]:
+    def observe(self, workers: Sequence[WorkerStatus], now: float, silent: Sequence[WorkerStatus] = ()) -> set[str]:
         """Lay over what living workers say they run; return the IDs that changed.
 
         Args:
             workers: those that live.
             now: when they were asked, seconds since the Unix epoch.
+            silent: those that died before anybody looked: what they ran is lost with them.
         """
+        # As if they had been seen alive, and then no more.
+        changed = self._observe([*silent, *workers], now) if silent else set()
+        return changed | self._observe(workers, now)
+
+    def _observe(self, workers: Sequence[WorkerStatus], now: float) -> set[str]:
         heard = {status.info.worker: self.observed_at - status.last_seen_s for status in self.workers}
         self.workers = workers
         self.observed = True
@@ -278,7 +290,7 @@ class Fold:
         for status in workers:
             served.update(status.info.activities)
             for activity in status.info.activities:
-                self.signs[activity] = Sign(status.info.worker, now - status.last_seen_s)
+                self._seen(activity, status.info.worker, now - status.last_seen_s)
             for held in status.running:
                 running[held.correlation_id] = (status.info.worker, held)
         self.served = served
@@ -314,6 +326,10 @@ class Fold:
         """Whether a living worker serves ``activity``; one that names none serves all."""
         return activity in self.served or self._serves_all
 
+    def unserved(self, activity: str) -> bool:
+        """Whether it is known that no living worker serves ``activity``."""
+        return self.observed and not self.serves(activity)
+
     def stuck(self, row: Row, now: float) -> str | None:
         """Why a workflow does not move, as one word of the contract; None: it does, or it ended.
 
@@ -326,18 +342,16 @@ class Fold:
             median = self.median(row.activity)
             limit = max(SLOW_AT_LEAST, SLOW_FACTOR * median) if median is not None else None
             return "slow" if limit is not None and now - row.since > limit else None
-        if row.lost:
+        if row.lost and row.lost not in self._stopped:
             return "worker_lost"
         if row.reason in ("poison", "version", "token_expired", "lost"):
             return row.reason
-        if state == State.RETRYING:
-            return "backoff"
-        if state in (State.QUEUED, State.COMPENSATING) and row.activity in self.paused:
-            return "paused"
-        waits = state in (State.QUEUED, State.COMPENSATING) and now - row.at >= self.no_worker_after
-        if waits and self.observed and not self.serves(row.activity):
-            return "no_worker"
-        return None
+        if now >= row.queued_since and state in (State.QUEUED, State.RETRYING, State.COMPENSATING):
+            if row.activity in self.paused:
+                return "paused"
+            if now - row.queued_since >= self.no_worker_after and self.unserved(row.activity):
+                return "no_worker"
+        return "backoff" if state == State.RETRYING else None
 
     def needs_others(self, row: Row, now: float) -> bool:
         """Whether what other workflows did decides whether, or says why, this one is stuck; see :meth:`learn`."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from paigeant_console.model.times import parsed
 from paigeant_console.model.trust import UNSIGNED, UNVERIFIED
 from paigeant_core.journal import State
 from paigeant_core.message import Headers
@@ -183,7 +184,10 @@ class Row:
 
     @property
     def token_until(self) -> str:
-        """Until when its token is good, RFC 3339, of one that waits for its next attempt; empty: not known."""
+        """Until when its token is good, RFC 3339, of one that waits for its next attempt, or that a token over holds.
+
+        Empty: not known.
+        """
         return self.trouble.token_until
 
     @property
@@ -213,6 +217,13 @@ class Row:
         """When the workflow came to where it stands: its step's start, or the last record."""
         running = self.trouble.running
         return running.since if running is not None else self.at
+
+    @property
+    def queued_since(self) -> float:
+        """Since when its message waits for a worker, seconds since the epoch; what is delayed comes later."""
+        due_at = self.trouble.due_at
+        due = parsed(due_at) if due_at else None
+        return self.at if due is None else max(self.at, due)
 
     def holds(self, held: Holding) -> bool:
         """Whether ``held`` is the step at which the workflow stands."""

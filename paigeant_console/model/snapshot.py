@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.row import Row, trust_of
 from paigeant_console.model.trust import examine
-from paigeant_core.journal import Record
+from paigeant_core.journal import Record, State
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 
@@ -25,6 +25,7 @@ __all__ = ["Snapshot", "read_rows"]
 
 PARKED_LIMIT: Final = 100_000
 """Parked messages of each kind that are looked at."""
+_WAITING: Final = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
 
 
 class Snapshot:
@@ -107,9 +108,12 @@ async def read_rows(transport: Transport, topic: str, *, payloads: bool = False)
         forgotten = [record for record in parked if record.headers.correlation_id not in snapshot.fold.rows]
         _take(snapshot, forgotten, payloads)
     workers = await transport.workers(topic)
+    # Those that died matter to what waits alone.
+    waits = any(row.base in _WAITING for row in snapshot.fold.rows.values())
+    silent = await transport.silent(topic) if waits else ()
     snapshot.fold.paused = await transport.pauses(topic)
     snapshot.now = transport.clock.now()
-    snapshot.fold.observe(workers, snapshot.now)
+    snapshot.fold.observe(workers, snapshot.now, silent)
     return snapshot
 
 

@@ -25,6 +25,7 @@ __all__ = ["Explanation", "Remedy", "explain", "keys_line"]
 _NAME: Final = 64
 _TEXT: Final = 300
 _COLON: Final = literal(": ")
+_CLOSE: Final = literal(")")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,14 @@ class Remedy:
     Attributes:
         act: the action of the table, and the command, that does it; empty: something to be done elsewhere.
         does: what it does, as the rest of a sentence.
-        flags: what stands behind the command; the key asks for it.
+        command: the command that does it, where that has another name, or flags; the key asks for what they say.
+        view: the action that opens the view in which the key works; empty: it works wherever there is a workflow.
     """
 
     act: str
     does: SafeText
-    flags: str = ""
+    command: str = ""
+    view: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,15 @@ class Explanation:
     remedies: tuple[Remedy, ...] = ()
 
 
-def _remedy(act: str, does: str) -> Remedy:
-    return Remedy(act, literal(does))
+def _remedy(act: str, does: str, command: str = "", view: str = "") -> Remedy:
+    return Remedy(act, literal(does), command, view)
 
 
 _NOW: Final = _remedy("retry", "runs it now")
 _AGAIN: Final = _remedy("retry", "runs the step again")
 _MENDED: Final = _remedy("replay", "replays with a mended payload")
 _PARK: Final = _remedy("dead-letter", "parks it among the dead letters")
+_WORKER: Final = _remedy("", "start a worker for it")
 _SKIP: Final = _remedy("skip", "skips this step")
 
 
@@ -85,7 +89,7 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
         return Explanation(say.held(), "warn", _REMEDIES[State.HELD])
     if stuck is not None:
         sentence = _SENTENCES[stuck](say) if stuck in _SENTENCES else STUCK.get(stuck, safe(stuck, _NAME))
-        return Explanation(sentence, look(row.state).style or "warn", _REMEDIES.get(stuck, (_AGAIN,)))
+        return Explanation(sentence, look(row.state).style or "warn", say.remedies(stuck))
     reason = say.reason()
     if not reason:
         return None
@@ -102,11 +106,13 @@ def keys_line(explanation: Explanation, *, read_only: bool = False, commands: bo
     """
     words = []
     for remedy in explanation.remedies:
-        if not remedy.act:
-            words.append(remedy.does)
-        elif keys_of(by_id(remedy.act)) and not read_only:
-            command = literal(f"`{remedy.act}{remedy.flags}`")
-            words.append(joined((command if commands else key_of(remedy.act), literal(" "), remedy.does)))
+        act, does = remedy.act, remedy.does
+        if not act:
+            words.append(does)
+        elif keys_of(by_id(act)) and not read_only:
+            name = literal(f"`{remedy.command or act}`") if commands else key_of(act)
+            where = joined((literal(" in view "), key_of(remedy.view))) if remedy.view and not commands else EMPTY
+            words.append(joined((name, where, literal(" "), does)))
     return joined(words, literal("; "))
 
 
@@ -122,8 +128,10 @@ class _Words:
     def no_worker(self) -> SafeText:
         """Nobody serves its step."""
         row, sign = self._row, self._fold.signs.get(self._row.headers.activity)
-        waiting = [literal("waiting "), spoken(self._now - row.at), literal(": no worker serves "), self._step()]
-        return joined([*waiting, literal(" ("), self._last(sign), literal(")")])
+        of = f" of {row.most}" if row.most is not None else ""
+        what = literal(f" for attempt {row.attempt}{of}") if row.state == State.RETRYING else EMPTY
+        waiting = [literal("waiting "), spoken(self._now - row.queued_since), what]
+        return joined([*waiting, literal(": no worker serves "), self._step(), literal(" ("), self._last(sign), _CLOSE])
 
     def worker_lost(self) -> SafeText:
         """Who ran it reports no more."""
@@ -166,45 +174,45 @@ class _Words:
         row = self._row
         message = row.error["message"] if row.error is not None else ""
         what = self._text(message) if message else STUCK["poison"]
-        found = joined((literal(", found by "), self._name(row.worker))) if row.worker else EMPTY
-        return joined((what, literal(" ("), self._step(), found, literal(")")))
+        by = joined((literal("; "), self._name(row.worker), literal(" parked it at "), self._at(row.at)))
+        return joined((what, literal(" ("), self._step(), by if row.worker else EMPTY, _CLOSE))
 
     def version(self) -> SafeText:
         """No worker here can read it."""
         due = parsed(self._row.due_at)
-        again = joined((literal("; offered again "), countdown(due - self._now))) if due is not None else EMPTY
+        again = EMPTY
+        if due is not None:
+            when = countdown(due - self._now) if due > self._now else literal("now")
+            again = joined((literal("; offered again "), when))
         parts = [literal("its message is newer than "), self._name(self._row.worker), literal(" can read")]
         error = self._row.error
-        said = joined((literal(" ("), self._text(error["message"]), literal(")"))) if error is not None else EMPTY
-        return joined([*parts, said, again])
+        said = joined((literal(" ("), self._text(error["message"]), _CLOSE)) if error is not None else EMPTY
+        return joined([*parts, said, again, self._nobody()])
 
     def token_expired(self) -> SafeText:
         """Its user's token is over, or cannot be had."""
         row = self._row
         message = row.error["message"] if row.error is not None else ""
         why = self._text(message) if message else STUCK["token_expired"]
+        if (until := parsed(row.token_until)) is not None:
+            # The time of day as all others here, not as the error has it.
+            why = joined((literal("its user's token expired at "), self._at(until)))
         if row.state != State.HELD:
             return why
         return joined((why, literal("; held at "), self._step(), literal(" since "), self._at(row.at)))
 
     def lost(self) -> SafeText:
         """The broker lost it."""
-        at = joined((literal(" at "), self._at(self._row.at)))
-        return joined((literal("the broker lost its message for "), self._step(), at, literal("; the journal has it")))
+        lost = [literal("the broker lost its message for "), self._step()]
+        again = [literal("; published again from the journal at "), self._at(self._row.at)]
+        waits = joined((literal(" and waiting "), spoken(self._now - self._row.at)))
+        return joined([*lost, *again, waits, self._nobody()])
 
     def paused(self) -> SafeText:
         """Somebody paused its activity for all workers."""
-        pause = self._fold.paused[self._row.headers.activity]
-        by = [
-            self._name(pause.operator),
-            literal(" paused it at "),
-            self._at(pause.at),
-            _COLON,
-            self._text(pause.reason),
-        ]
-        return joined(
-            (literal("waiting "), spoken(self._now - self._row.at), literal(" for "), self._step(), _COLON, *by)
-        )
+        row = self._row
+        waits = [literal("waiting "), spoken(self._now - row.queued_since), literal(" for "), self._step()]
+        return joined([*waits, _COLON, self._pause()])
 
     def held(self) -> SafeText:
         """Somebody or something parked it."""
@@ -234,7 +242,30 @@ class _Words:
             word = joined((literal(" ("), self._text(row.reason.replace("_", " ")), literal(")")))
         return joined((one_line(spans), word))
 
+    def remedies(self, stuck: str) -> tuple[Remedy, ...]:
+        """What helps, the likeliest first."""
+        found = _REMEDIES.get(stuck, (_AGAIN,))
+        if stuck in _NEEDS_WORKER:
+            # Another copy would just wait too.
+            if self._row.activity in self._fold.paused:
+                return _REMEDIES["paused"]
+            if self._fold.unserved(self._row.activity):
+                return (_WORKER, *(remedy for remedy in found if remedy.act != "retry"))
+        return found
+
     # -- parts --------------------------------------------------------------------------
+
+    def _pause(self) -> SafeText:
+        pause = self._fold.paused[self._row.activity]
+        when = joined((literal(" paused it at "), self._at(pause.at), _COLON))
+        return joined((self._name(pause.operator), when, self._text(pause.reason)))
+
+    def _nobody(self) -> SafeText:
+        """That no worker would take it."""
+        if self._row.activity in self._fold.paused:
+            return joined((literal("; "), self._pause()))
+        unserved = self._fold.unserved(self._row.activity)
+        return joined((literal("; no worker serves "), self._step())) if unserved else EMPTY
 
     def _step(self) -> SafeText:
         return self._name(self._row.headers.activity)
@@ -279,22 +310,23 @@ _SENTENCES: Final[dict[str, Callable[[_Words], SafeText]]] = {
     "paused": _Words.paused,
 }
 
+_NEEDS_WORKER: Final = frozenset({"worker_lost", "lost"})
 _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     # By why it is stuck, and where it is not, by its state.
-    "no_worker": (_remedy("", "start a worker for it"), _SKIP, _PARK),
-    "worker_lost": (_remedy("retry", "gives it to another worker"), _PARK),
+    "no_worker": (_WORKER, _SKIP, _PARK),
+    "worker_lost": (_remedy("retry", "gives it to another worker at once"), _PARK),
     "slow": (_remedy("retry", "starts a second copy, and the first is refused"),),
     "backoff": (_NOW, _MENDED),
     "poison": (_remedy("", "mend the handler first"), _AGAIN),
     "version": (_remedy("", "roll the workers forward"),),
-    "lost": (_remedy("retry", "publishes it again"),),
+    "lost": (_remedy("retry", "publishes it once more"), _remedy("", "`doctor` looks for what took it")),
     "token_sealed": (_remedy("", "give its workers the topic key, then"), _remedy("release", "lets it go on")),
     "token_expired": (
         _remedy("", "let its user sign in again"),
-        Remedy("release", literal("takes the new token's file"), " --token-file FILE"),
+        _remedy("release", "takes the new token's file", "release --token-file FILE"),
         _PARK,
     ),
-    "paused": (_remedy("", "`activity resume` lets its workers go on"), _SKIP, _PARK),
+    "paused": (_remedy("operation.pause", "lets its workers go on", "activity resume", "view.queues"), _SKIP, _PARK),
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),
     State.DEAD: (_AGAIN, _MENDED),
     State.COMPENSATION_FAILED: (_remedy("retry", "resumes the undoing"),),

@@ -173,11 +173,12 @@ class WorkflowPage:
         if found is None:
             return []
         keys = keys_line(found, read_only=read_only)
-        text = wrap_words(found.sentence, max(20, width - 2), most - 1 if keys else most)
-        lines: list[Sequence[Span]] = [[(joined((literal("  "), line)), found.style)] for line in text]
-        if keys:
-            lines.append(clip([(literal("  "), ""), (keys, "dim")], width, ascii_only=self._ascii))
-        return lines
+        room = max(20, width - 2)
+        text = wrap_words(found.sentence, room, most - 1 if keys else most)
+        # A key that is cut off helps nobody: where there is any room, they have a second line beyond the rest.
+        below = wrap_words(keys, room, 2 if most > 2 else 1) if keys else []
+        said: list[Sequence[Span]] = [[(joined((literal("  "), line)), found.style)] for line in text]
+        return [*said, *([(literal("  "), ""), (line, "dim")] for line in below)]
 
     # -- hops ---------------------------------------------------------------------------
 

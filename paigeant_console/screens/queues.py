@@ -75,12 +75,12 @@ class QueuesScreen(ActingScreen):
 
     def on_screen_resume(self) -> None:
         """Ask for figures while this is on the screen."""
-        self.feed.watch_queues(True)
+        self.feed.rounds.watch_queues(True)
         super().on_screen_resume()
 
     def on_screen_suspend(self) -> None:
         """Ask for no more."""
-        self.feed.watch_queues(False)
+        self.feed.rounds.watch_queues(False)
 
     def look(self, changed: bool) -> None:
         """See :meth:`ConsoleScreen.look`."""
@@ -193,7 +193,7 @@ class QueuesScreen(ActingScreen):
             self.say((joined((name, literal(": "))), "strong"), (safe(said, 300), "warn"))
         else:
             self.say((joined((name, literal(" goes on" if resume else " is paused for all its workers"))), "info"))
-        self.feed.watch_queues(True)
+        self.feed.rounds.watch_queues(True)
         self.again()
 
     def command(self) -> str:

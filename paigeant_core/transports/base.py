@@ -165,6 +165,13 @@ class Transport(LowLevel):
         """Workers that live, by name."""
 
     @abstractmethod
+    async def silent(self, topic: str) -> list[WorkerStatus]:
+        """Workers that fell silent without a word that they stop, by name, and what they held then.
+
+        As far as the broker remembers: an hour on Redis, some minutes at least on RabbitMQ.
+        """
+
+    @abstractmethod
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """Dead, held or quarantined messages, newest first, the still valid ones only."""
 

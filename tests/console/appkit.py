@@ -51,10 +51,15 @@ NAMES = {
 class Console:
     """A running app, and what a test does with it."""
 
-    def __init__(self, app: ConsoleApp, pilot: Pilot[Any], story: Story) -> None:
+    def __init__(self, app: ConsoleApp, pilot: Pilot[Any], story: Story | None = None) -> None:
         self.app = app
         self.pilot = pilot
-        self.story = story
+        self._story = story
+
+    @property
+    def story(self) -> Story:
+        assert self._story is not None, "this console is on no story"
+        return self._story
 
     @property
     def screen(self) -> Any:

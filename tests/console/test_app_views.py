@@ -195,7 +195,7 @@ async def test_queues_and_workers(tmp_path: Path) -> None:
         await opened.press("tab")
         assert opened.screen.crew.has_focus
         await opened.press("1")
-        assert not opened.app.feed._watch_queues
+        assert not opened.app.feed.rounds.wants_queues
 
 
 async def test_dead_letters_say_why(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from paigeant_console.feed import Feed, Phase, reader
+from paigeant_console.feed import Feed, Phase, reader, rounds
 from paigeant_console.model.workflow_list import why
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
@@ -31,6 +31,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "FIRST_DELAY", 0.01)
     monkeypatch.setattr(reader, "MOST_DELAY", 0.05)
     monkeypatch.setattr(reader, "POLL_EVERY", 0.02)
+    monkeypatch.setattr(rounds, "POLL_EVERY", 0.02)
 
 
 @contextlib.contextmanager
@@ -224,11 +225,11 @@ def test_queues_are_asked_for_only_while_somebody_looks() -> None:
     with running(story) as feed:
         live(feed, story)
         assert feed.queues is None
-        feed.watch_queues(True)
+        feed.rounds.watch_queues(True)
         assert feed.wait(lambda: feed.queues is not None, PATIENCE)
         queues: Sequence[QueueStatus] = feed.queues or ()
         assert {queue.activity: queue.ready for queue in queues}["inspect-parcel"] == 1
-        feed.watch_queues(False)
+        feed.rounds.watch_queues(False)
 
 
 # Trouble

@@ -547,6 +547,33 @@ class TransportContract:
             assert await heir.finish(delivery) is Settled.DONE
         assert (await self.last(other, topic, workflow)).state == State.COMPLETED
 
+    async def test_a_worker_that_fell_silent_is_remembered_with_what_it_ran_and_one_that_stopped_is_not(
+        self, connect: Connect, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("paigeant_core.transports.rabbitmq.presence.LEASE", 1.0)
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        dying = Hands(transport, topic, "a")
+        delivery = await dying.take_one()
+        assert delivery.message is not None
+        running = holding(delivery.message.headers, 1.0)
+        dying.consumer.report([running])
+
+        async def told() -> bool:
+            return any(status.running for status in await other.workers(topic))
+
+        async def silent() -> bool:
+            return any(status.info.worker == dying.name for status in await other.silent(topic))
+
+        await until(told, f"it does not say that it runs {workflow}")
+        assert not any(status.running for status in await other.silent(topic))
+        await dying.consumer._crash()  # type: ignore[attr-defined]
+        async with self.hands(other, topic, "b"):
+            await until(silent, "it is not known that it died")
+        (status,) = await other.silent(topic)
+        assert (status.info.worker, status.info.activities, status.running) == (dying.name, ("a",), (running,))
+        assert status.last_seen_s > 0
+
     async def test_a_step_in_which_five_workers_die_is_poison_and_the_sixth_does_not_run_it(
         self, connect: Connect, topic: str
     ) -> None:

@@ -27,6 +27,8 @@ from paigeant_core.transports.types import Delivery, Erased, Holding, Settled, W
 
 _FOREVER = 3600.0
 _RECORD_OVERHEAD = 400
+MOST_BURIED = 100
+"""Dead workers that are remembered."""
 """Bytes that a record costs beside its body, roughly; for the journal's cap."""
 
 
@@ -86,6 +88,7 @@ class Topic:
         self.timers: list[tuple[float, int, str, Deadline | None]] = []
         self.serial = itertools.count(1)
         self.claimants: dict[str, Claimant] = {}
+        self.buried: deque[Claimant] = deque(maxlen=MOST_BURIED)
         self.audit: list[bytes] = []
         self.operations: list[bytes] = []
         self.paused: dict[str, Pause] = {}
@@ -247,6 +250,7 @@ class Topic:
     def bury(self, claimant: Claimant) -> None:
         """A worker stopped renewing: its steps go to whoever is alive."""
         del self.claimants[claimant.info.worker]
+        self.buried.append(claimant)
         for entry in [entry for entry in self.claimed if entry.owner is claimant]:
             self.claimed.discard(entry)
             entry.owner = None

@@ -176,6 +176,16 @@ class MemoryTransport(Transport):
                 for _, claimant in sorted(state.claimants.items())
             ]
 
+    async def silent(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.silent`."""
+        with self.broker.topic(topic) as state:
+            state.tick()
+            now = state.clock.now()
+            return [
+                WorkerStatus(info=dead.info, running=dead.running, last_seen_s=now - (dead.died_at or now))
+                for dead in sorted(state.buried, key=lambda dead: dead.info.worker)
+            ]
+
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""
         with self.broker.topic(topic) as state:

@@ -19,7 +19,7 @@ from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
 from paigeant_core.transports.rabbitmq.erasing import shown
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.presence import living, serving
+from paigeant_core.transports.rabbitmq.presence import living, serving, silent
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.streams import Reading, last_chunk, up_to_now
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
@@ -218,6 +218,10 @@ class Observing(Transport):
     async def workers(self, topic: str) -> list[WorkerStatus]:
         """See :meth:`Transport.workers`."""
         return await living(self._line, Names(topic), self.clock.now())
+
+    async def silent(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.silent`."""
+        return await silent(self._line, Names(topic), self.clock.now())
 
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""

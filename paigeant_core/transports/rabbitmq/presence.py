@@ -29,6 +29,9 @@ from paigeant_core.transports.types import Holding, WorkerInfo, WorkerStatus
 _TAIL = 20.0
 """Seconds of the stream that are read to know who lives."""
 
+_REMEMBERED = 3600.0
+"""Seconds of it that are read to know who died; it may hold fewer."""
+
 
 class _Said(msgspec.Struct, kw_only=True):
     """One report, as it stands in JSON."""
@@ -202,6 +205,17 @@ async def living(line: Line, names: Names, now: float) -> list[WorkerStatus]:
         now: by the reader's clock.
     """
     return [status for status in await heard(line, names, now, _TAIL) if status.last_seen_s <= LEASE]
+
+
+async def silent(line: Line, names: Names, now: float) -> list[WorkerStatus]:
+    """The workers that have spoken before, do not speak any more and never said that they stopped, by name.
+
+    Args:
+        line: over which to read.
+        names: of the topic.
+        now: by the reader's clock.
+    """
+    return [status for status in await heard(line, names, now, _REMEMBERED) if status.last_seen_s > LEASE]
 
 
 async def heard(line: Line, names: Names, now: float, within: float) -> list[WorkerStatus]:

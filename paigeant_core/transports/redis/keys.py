@@ -15,6 +15,7 @@ all on a cluster too.
 ``:wf:ID``          hash         fence, dedupe and index of one workflow
 ``:activities``     set          every activity ever seen
 ``:workers``        sorted set   workers by the ms at which they were last heard of
+``:workers:lost``   sorted set   the same, of workers that were found to be silent
 ``:worker:W``       string       what worker W says of itself
 ``:audit``          stream       ``i`` what an entry is known by, ``e`` the entry
 ``:operations``     stream       the same, of operations in progress and past
@@ -45,6 +46,7 @@ class Keys:
         "counts",
         "dead",
         "delayed",
+        "gone",
         "held",
         "journal",
         "operations",
@@ -66,6 +68,7 @@ class Keys:
         self.quarantine = f"{prefix}quarantine"
         self.activities = f"{prefix}activities"
         self.workers = f"{prefix}workers"
+        self.gone = f"{prefix}workers:lost"
         self.audit = f"{prefix}audit"
         self.operations = f"{prefix}operations"
         self.paused = f"{prefix}paused"

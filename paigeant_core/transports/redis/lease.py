@@ -31,7 +31,7 @@ TRIM_STEP = 10_000
 MAX_SHOWN = 1000
 """Running steps that a worker tells of; one that runs more tells of the oldest."""
 REMEMBERED = 3600.0
-"""Seconds for which it is known who a silent worker was, for the record that it was lost."""
+"""Seconds for which it is known who a silent worker was and what it held."""
 
 
 class Presence(msgspec.Struct):
@@ -208,7 +208,10 @@ class Heartbeat:
                 continue
             record = worker_record(info, self._topic, "lost", time.time())
             # `seen` is compared again by the script: it may have come back just now.
-            line.call(LOST([keys.journal, keys.workers, keys.worker(name)], [name, round(seen), record.encode_meta()]))
+            remembered = round(REMEMBERED * 1000)
+            line.call(
+                LOST([keys.journal, keys.workers, keys.gone], [name, round(seen), record.encode_meta(), remembered])
+            )
 
     def _trim(self, line: ThreadLine) -> bool:
         """Trim for as long as leases can wait; False: there is more."""

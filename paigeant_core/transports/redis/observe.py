@@ -307,18 +307,31 @@ def _group(groups: object) -> tuple[int, str]:
 
 async def workers(lines: Lines, keys: Keys) -> list[WorkerStatus]:
     """See :meth:`Transport.workers`."""
-    scored, server_time = await lines.call(("ZRANGE", keys.workers, 0, -1, "WITHSCORES"), ("TIME",))
-    if not scored:
-        return []
+    return [status for status, lease in await _reports(lines, keys, keys.workers) if status.last_seen_s <= lease]
+
+
+async def silent(lines: Lines, keys: Keys) -> list[WorkerStatus]:
+    """See :meth:`Transport.silent`."""
+    reports = await _reports(lines, keys, keys.gone, keys.workers)
+    return [status for status, lease in reports if status.last_seen_s > lease]
+
+
+async def _reports(lines: Lines, keys: Keys, *lists: str) -> list[tuple[WorkerStatus, float]]:
+    """What the workers on some lists said last, and the lease of each; one that is on two is as the last has it."""
+    *scored, server_time = await lines.call(*[("ZRANGE", key, 0, -1, "WITHSCORES") for key in lists], ("TIME",))
     now = int(server_time[0]) + int(server_time[1]) / 1e6
-    names = [name.decode("utf-8", "replace") for name in scored[::2]]
+    seen = {name: float(at) for flat in scored for name, at in zip(flat[::2], flat[1::2], strict=True)}
+    if not seen:
+        return []
+    names = [name.decode("utf-8", "replace") for name in sorted(seen)]
+    words = await lines.one(("MGET", *[keys.worker(name) for name in names]))
     found = []
-    for word, seen in zip(await lines.one(("MGET", *[keys.worker(name) for name in names])), scored[1::2], strict=True):
+    for word, at in zip(words, (seen[name] for name in sorted(seen)), strict=True):
         said = read_presence(word)
-        silent = max(0.0, now - float(seen) / 1000)
-        if said is not None and silent <= said.lease:
-            found.append(WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=silent))
-    return sorted(found, key=lambda status: status.info.worker)
+        if said is not None:
+            quiet = max(0.0, now - at / 1000)
+            found.append((WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=quiet), said.lease))
+    return found
 
 
 async def parked(lines: Lines, keys: Keys, place: Place, limit: int) -> list[Record]:

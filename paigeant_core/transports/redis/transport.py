@@ -165,6 +165,10 @@ class RedisTransport(Transport):
         """See :meth:`Transport.workers`."""
         return await observe.workers(self._lines, self.keys(topic))
 
+    async def silent(self, topic: str) -> list[WorkerStatus]:
+        """See :meth:`Transport.silent`."""
+        return await observe.silent(self._lines, self.keys(topic))
+
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""
         return await observe.parked(self._lines, self.keys(topic), place, limit)
