@@ -41,7 +41,7 @@ class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesCont
         consumers = transport._consumers
 
         async def known() -> bool:
-            return all(consumer._pump._paused == paused for consumer in consumers)
+            return all(consumer._pump.slots.paused == paused for consumer in consumers)
 
         await until(known, "a worker never heard of the pause")
 

@@ -17,7 +17,7 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat
 from paigeant_core.transports.redis.pump import Pump
 from paigeant_core.transports.redis.settling import Settling
-from paigeant_core.transports.redis.waiting import Waiter
+from paigeant_core.transports.redis.slots import Waiter
 from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Witness, WorkerInfo
 
 logger = logging.getLogger("paigeant")
@@ -75,7 +75,7 @@ class RedisConsumer(Consumer):
                 self._pump.cancelled(waiter)
                 raise
             finally:
-                self._pump.waiter = None
+                self._pump.slots.waiter = None
 
     async def witness(self, delivery: Delivery, headers: Headers) -> Witness:
         """See :meth:`Consumer.witness`."""

@@ -2,9 +2,10 @@
 
 One task owns the first line. Whatever became ready since its last round trip (settles,
 messages to give back) goes out together with a claim that does not wait, in one round
-trip: that is what makes a hop cheap. Where there is nothing to settle, a second line
-waits for work on the server, so that an idle worker costs nothing and wakes at once;
-while it waits the pump does not claim, so slots are never exceeded.
+trip: that is what makes a hop cheap. How much it claims, :mod:`.slots` says. Where there
+is nothing to settle, a second line waits for work on the server, so that an idle worker
+costs nothing and wakes at once; while it waits the pump does not claim, so slots are
+never exceeded.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat, presence
 from paigeant_core.transports.redis.scripts import DUE, Command
 from paigeant_core.transports.redis.settling import Answer, Settler, Settling
-from paigeant_core.transports.redis.waiting import ClockWatch, ReadingLine, Waiter
+from paigeant_core.transports.redis.slots import Slots, Waiter
+from paigeant_core.transports.redis.waiting import ClockWatch, ReadingLine
 from paigeant_core.transports.types import Delivery, Witness, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")
@@ -65,15 +67,13 @@ class Pump:
         heartbeat: Heartbeat,
     ) -> None:
         self.held: dict[Token, Delivery] = {}  # claimed, and not settled
-        self.waiter: Waiter | None = None
+        self.slots = Slots(info.concurrency, self.held, self.give_back)
         self.started = False
         self._endpoint = endpoint
         self._keys = keys
         self._topic = topic
         self._info = info
         self._name = info.worker
-        # In halves, so that one half is run here while the server hands the other on.
-        self._most = -(-info.concurrency // 2)
         self._lease = lease
         self._clock = ClockWatch(clock, info.worker)
         self._known = known
@@ -82,7 +82,6 @@ class Pump:
         self._settler = Settler(endpoint, keys, self.held, self._remember, self._kick)
         self._reading_line = ReadingLine(endpoint)
         self._activities: list[str] = list(dict.fromkeys(info.activities))
-        self._paused: frozenset[str] = frozenset()
         self._open: list[str] = list(self._activities)
         """Activities that nobody paused."""
         self._turn = 0
@@ -92,8 +91,6 @@ class Pump:
         self._reader: asyncio.Task[None] | None = None
         self._joined = False
         self._flights: set[asyncio.Task[None]] = set()
-        self._claims: Waiter | None = None
-        """Whom a claim is under way for."""
         self._problem: Exception | None = None
         self._limbo = False
         self._unblock = False
@@ -106,11 +103,12 @@ class Pump:
 
     def wait(self, waiter: Waiter) -> None:
         """Find work for ``waiter``."""
-        self.waiter = waiter
+        self.slots.wait(waiter)
         self._kick()
 
     def cancelled(self, waiter: Waiter) -> None:
         """The claim that made ``waiter`` was cancelled."""
+        self.slots.withdraw()
         if not waiter.future.cancelled() and waiter.future.exception() is None:
             # It was answered in the same turn of the loop: nobody will run these.
             for delivery in waiter.future.result():
@@ -121,6 +119,7 @@ class Pump:
 
     def settle(self, item: Settling) -> None:
         """Carry out ``item`` with the next round trip."""
+        self.slots.freed()
         self._settler.add(item)
 
     def give_back(self, token: Token, future: asyncio.Future[None] | None = None) -> None:
@@ -135,8 +134,7 @@ class Pump:
     async def finish(self, seconds: float) -> bool:
         """Settle what is ready, give back what is held and say goodbye; False: not in that time."""
         self._closing = True
-        if self.waiter is not None:
-            self.waiter.refuse(TransportError("this consumer was closed"))
+        self.slots.refuse(TransportError("this consumer was closed"))
         self._kick()
         assert self._task is not None
         await asyncio.wait({self._task}, timeout=seconds)
@@ -168,7 +166,7 @@ class Pump:
     def _give_up(self, error: TransportError) -> bool:
         """Tell whoever waits for anything; False: nobody did."""
         asked = self._errands.give_up(error)
-        refused = self.waiter is not None and self.waiter.refuse(error)
+        refused = self.slots.refuse(error)
         return self._settler.give_up(error) or refused or asked
 
     # -- the task -----------------------------------------------------------------------
@@ -191,7 +189,10 @@ class Pump:
                     await self._land()
                     await self._leave()
                     return
-                self._round_trip()
+                if len(self._flights) < FLIGHTS:
+                    self._round_trip()
+                # Only now: the server does the one half while the other is run.
+                self.slots.hand_out()
             except LineLost as error:
                 if not self._backoff.failures:
                     logger.warning("worker %s, trying again: %s", self._name, error)
@@ -219,6 +220,7 @@ class Pump:
             self._problem is not None
             or not self._joined
             or (self._closing and self._settler.idle and not self._errands.backs)
+            or self.slots.ready
             or (len(self._flights) < FLIGHTS and self._has_something(loop.time()))
         ):
             self._wake.clear()
@@ -235,14 +237,20 @@ class Pump:
             or self._errands.asks
             or self._unblock
             or now >= self._due_at
-            or (self._may_claim and self._open)
+            or self._claimable(now)
         )
 
-    @property
-    def _may_claim(self) -> bool:
-        """Whether somebody waits for work whom no claim is under way for."""
-        waiter, busy = self.waiter, self._reader is not None or self._claims is not None or self._clock.off
-        return waiter is not None and not waiter.future.done() and not busy
+    def _claimable(self, now: float) -> int:
+        """How many messages may be claimed now."""
+        if self._reader is not None or self._clock.off or not self._open:
+            return 0
+        if self.slots.asked and self._is_takeover(now):
+            return 0  # it must know all that is held, so no claim may be under way beside it
+        return self.slots.claimable
+
+    def _is_takeover(self, now: float) -> bool:
+        """Whether the next claim takes over first what nobody renewed."""
+        return self._limbo or now >= self._takeover_at
 
     async def _join(self) -> None:
         """Make the queues ready, say that this worker started, and look at the clock."""
@@ -270,6 +278,7 @@ class Pump:
             answers += [lambda _: None] * (len(commands) - len(answers))
         if now >= self._due_at:
             self._due_at = now + DUE_EVERY
+            self.slots.look(now)
             commands.append(DUE(self._keys.moving, [DUE_BATCH]))
             answers.append(self._was_due)
             commands.append(("HKEYS", self._keys.paused))
@@ -277,27 +286,25 @@ class Pump:
             if not self._info.activities:
                 commands.append(("SMEMBERS", self._keys.activities))
                 answers.append(self._activities_are)
-        claims = None
-        waiter = self.waiter
-        if waiter is not None and self._may_claim and self._open:
+        asked = 0
+        if slots := self._claimable(now):
             names = self._next_turn()
-            slots = min(waiter.slots, self._most)
-            if self._limbo or now >= self._takeover_at:
-                claims = waiter
+            if self._is_takeover(now):
+                asked = slots
                 # What a lost answer held comes first, and at once.
                 lease = 0.0 if self._limbo else self._lease
                 commands.append(takeover(self._keys, self._name, names, lease, slots, self.held))
                 answers.append(partial(self._took_over, names, slots))
             elif commands or self._flights:
-                claims = waiter
+                asked = slots
                 commands.append(claim(self._keys, self._name, names, slots))
-                answers.append(partial(self._claimed, names))
-            else:
+                answers.append(partial(self._claimed, names, slots))
+            elif not self.slots.ready:
                 self._read(names, slots)
         if not commands:
             return
-        self._claims = claims or self._claims
-        flight = asyncio.create_task(self._fly(commands, answers, settles, errands, claims))
+        self.slots.asked += asked
+        flight = asyncio.create_task(self._fly(commands, answers, settles, errands, asked))
         self._flights.add(flight)
 
     async def _fly(
@@ -306,7 +313,7 @@ class Pump:
         answers: list[Answer],
         settles: list[Settling],
         errands: Taken,
-        claims: Waiter | None,
+        asked: int,
     ) -> None:
         """One round trip; what goes wrong is left for the pump to deal with."""
         try:
@@ -315,7 +322,7 @@ class Pump:
             except BaseException:
                 self._settler.restore(settles)
                 self._errands.restore(errands)
-                self._limbo = self._limbo or claims is not None
+                self._limbo = self._limbo or asked > 0
                 raise
             for handle, result in zip(answers, results, strict=True):
                 try:
@@ -329,10 +336,10 @@ class Pump:
             self._problem = self._problem or error
         finally:
             self._flights = {flight for flight in self._flights if flight is not asyncio.current_task()}
-            if claims is not None:
-                self._claims = None
-                if self._problem is None and self.waiter is claims and not claims.future.done() and self._open:
-                    self._read(self._next_turn(), min(claims.slots, self._most))
+            self.slots.asked -= asked
+            # Whoever still waits when the last claim is answered: there is nothing.
+            if asked and not self.slots.asked and self._problem is None and self._open and self.slots.claimable:
+                self._read(self._next_turn(), self.slots.claimable)
             self._wake.set()
 
     async def _land(self) -> None:
@@ -384,7 +391,7 @@ class Pump:
         names = sorted(name for name in (item.decode("utf-8", "replace") for item in answer) if is_name(name))
         if names != self._activities:
             self._activities = names
-            self._open = [name for name in names if name not in self._paused]
+            self._open = [name for name in names if name not in self.slots.paused]
             self._joined = False
             # The waiting read does not know the new queue.
             self._unblock = True
@@ -394,15 +401,17 @@ class Pump:
             return  # no settle has to suffer for it
         self._endpoint.check(answer)
         paused = frozenset(item.decode("utf-8", "replace") for item in answer)
-        if paused != self._paused:
-            self._paused = paused
+        if paused != self.slots.paused:
+            self.slots.paused = paused
             self._open = [name for name in self._activities if name not in paused]
             # The waiting read waits for others.
             self._unblock = self._reader is not None
 
-    def _claimed(self, names: list[str], answer: Any) -> None:
+    def _claimed(self, names: list[str], slots: int, answer: Any) -> None:
         if not self._claim_failed(answer):
-            self._offer([(names[index - 1], 0, entry) for index, entries in answer for entry in entries])
+            found = [(names[index - 1], 0, entry) for index, entries in answer for entry in entries]
+            self.slots.plenty = len(found) >= slots
+            self._offer(found)
 
     def _took_over(self, names: list[str], slots: int, answer: Any) -> None:
         if self._claim_failed(answer):
@@ -414,33 +423,17 @@ class Pump:
             self._takeover_at = asyncio.get_running_loop().time() + self._lease / 3
         self._offer([(names[index - 1], deaths, (entry, fields)) for index, deaths, entry, fields in answer])
 
+    def _offer(self, found: list[Found]) -> None:
+        self.slots.offer(list(map(delivery_of, found)), asyncio.get_running_loop().time())
+
     def _claim_failed(self, answer: Any) -> bool:
         """Whether a claim was refused; for good: its caller is told, and nobody else."""
         if not isinstance(answer, ResponseError):
             return False
         if is_transient(answer):
             self._endpoint.check(answer)
-        if self.waiter is not None:
-            self.waiter.refuse(self._endpoint.refused(answer))
+        self.slots.refuse(self._endpoint.refused(answer))
         return True
-
-    def _offer(self, found: list[Found]) -> None:
-        """Give what was claimed to whoever waits; what nobody can take, or is paused by now, goes back."""
-        deliveries = list(map(delivery_of, found))
-        for delivery in deliveries:
-            self.held[delivery.token] = delivery
-        if self._paused:
-            for delivery in deliveries:
-                if delivery.activity in self._paused:
-                    self.give_back(delivery.token)
-            deliveries = [delivery for delivery in deliveries if delivery.activity not in self._paused]
-        waiter = self.waiter
-        slots = 0
-        if waiter is not None and not waiter.future.done() and deliveries:
-            slots = waiter.slots
-            waiter.future.set_result(deliveries[:slots])
-        for delivery in deliveries[slots:]:
-            self.give_back(delivery.token)
 
     # -- waiting for work ---------------------------------------------------------------
 
@@ -467,8 +460,7 @@ class Pump:
                 logger.warning("worker %s, trying again: %s", self._name, error)
             await self._pause()
         except TransportError as error:
-            if self.waiter is not None:
-                self.waiter.refuse(error)
+            self.slots.refuse(error)
         except Exception as error:
             logger.exception("worker %s: %s", self._name, type(error).__name__)
             await self._pause()

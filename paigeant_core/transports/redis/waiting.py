@@ -1,38 +1,18 @@
-"""Claims that wait for work, and the line on which the server lets them wait."""
+"""The line on which the server lets a claim wait, and the watch on the machine's clock."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from typing import Any
 
 from paigeant_core.clock import Clock, SystemClock
-from paigeant_core.errors import TransportError
 from paigeant_core.transports.redis.connection import Line, LineLost
 from paigeant_core.transports.redis.scripts import Command
-from paigeant_core.transports.types import Delivery
 
 logger = logging.getLogger("paigeant")
 
 MAX_SKEW = 30.0
 """Seconds by which a clock may be off the server's."""
-
-
-class Waiter:
-    """A claim that waits for work."""
-
-    __slots__ = ("future", "slots")
-
-    def __init__(self, slots: int, future: asyncio.Future[list[Delivery]]) -> None:
-        self.slots = slots
-        self.future = future
-
-    def refuse(self, error: TransportError) -> bool:
-        """There is none, and will not be; False: it has an answer already."""
-        if self.future.done():
-            return False
-        self.future.set_exception(error)
-        return True
 
 
 class ReadingLine(Line):
