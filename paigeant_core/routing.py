@@ -253,7 +253,7 @@ class RoutingSlip:
             IllegalTransition: ``name`` is not the head.
         """
         self._check_head(name)
-        self.executed.append(Executed(str(self.itinerary.pop(0)), attempt))
+        self.executed.append(_executed(str(self.itinerary.pop(0)), attempt))
 
     def skip(self) -> None:
         """Leave the head out: it counts as done, by nobody.
@@ -263,7 +263,7 @@ class RoutingSlip:
         """
         if not self.itinerary:
             raise SlipExhausted("nothing is left to skip in this itinerary")
-        self.executed.append(Executed(str(self.itinerary.pop(0)), 0, skipped=True))
+        self.executed.append(_executed(str(self.itinerary.pop(0)), 0, True))
 
     def insert_next(self, *steps: object) -> None:
         """Put ``steps`` behind the head.
@@ -398,7 +398,7 @@ def _plain_step(name: str) -> Step:
 
 
 @lru_cache(maxsize=4096)
-def _executed(name: str, attempt: int, skipped: bool) -> Executed:
+def _executed(name: str, attempt: int, skipped: bool = False) -> Executed:
     return Executed(check_activity(name), attempt, skipped=skipped)
 
 

@@ -271,8 +271,14 @@ def _rewritten(transition: Transition, rewrite: Callable[[bytes], bytes], mark: 
     deadline = transition.deadline
     if deadline is not None:
         deadline = replace(deadline, record=_with_body(deadline.record, rewrite))
-    record = _with_body(transition.record, rewrite)
-    return replace(transition, record=record, deadline=deadline, mark=mark, made=None)
+    return Transition(
+        place=transition.place,
+        record=_with_body(transition.record, rewrite),
+        before=transition.before,
+        delay=transition.delay,
+        deadline=deadline,
+        mark=mark,
+    )
 
 
 def _with_body(record: Record, rewrite: Callable[[bytes], bytes]) -> Record:

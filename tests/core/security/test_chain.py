@@ -563,6 +563,20 @@ def test_a_message_that_does_not_fit_is_refused(story: Story, code: Code, wrong:
     assert (caught.value.code, caught.value.index) == (code, -1)
 
 
+@pytest.mark.parametrize("done", [{"name": "other"}, {"attempt": 2}, {"skipped": True}])
+def test_a_message_that_tells_otherwise_of_a_step_done_is_refused(story: Story, done: dict[str, object]) -> None:
+    def told(**wrong: object) -> PaigeantMessage:
+        executed = [{"name": "validate", "attempt": 1} | wrong]
+        rest = SLIP | {"itinerary": SLIP["itinerary"][1:], "executed": executed}
+        return message(activity="charge", hop=2, slip=rest)
+
+    chain = story.started().verify()
+    check_message(chain, told(), AT)
+    with pytest.raises(VerificationError) as caught:
+        check_message(chain, told(**done), AT)
+    assert caught.value.code == Code.SLIP
+
+
 def test_a_message_of_an_older_epoch_or_past_its_deadline_is_refused(story: Story) -> None:
     chain = story.origin(ep=3, exp=AT + 60).verify()
     check_message(chain, message(epoch=3), AT + 60)
