@@ -55,9 +55,11 @@ def journal(workflows: int, steps: int = 5, *, activities: int = 10, payload: in
         payload: bytes of each message's payload.
     """
     chance = random.Random(7)
+    # Few kinds are made, but all activities are in them.
+    firsts = range(activities) if activities <= 20 else range(0, activities, max(1, min(steps, activities // 20)))
     kinds = [
         story([f"activity-{(first + step) % activities}" for step in range(steps)], payload, name=f"kind-{first}")
-        for first in range(min(activities, 20))
+        for first in firsts
     ]
     marks = [_ids(kind) for kind in kinds]
     under_way: list[tuple[int, int, list[bytes]]] = []

@@ -1,6 +1,6 @@
 """Programs of their own for what a section measures in a fresh process; each prints one JSON object.
 
-python -m benchmarks.probe fold WORKFLOWS STEPS      fold that many workflows: seconds, and bytes of memory
+python -m benchmarks.probe fold WORKFLOWS STEPS [ACTIVITIES]   fold so many workflows: seconds, and bytes of memory
 python -m benchmarks.probe rows URL                  read the whole journal and fold it, as `list` does
 python -m benchmarks.probe console URL               the console's feed: the first rows, and all of them
 python -m benchmarks.probe xread URL                 read the same Redis stream, and do nothing
@@ -32,11 +32,11 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def fold(workflows: str, steps: str) -> dict[str, Any]:
+def fold(workflows: str, steps: str, activities: str = "10") -> dict[str, Any]:
     from paigeant_console.model.fold import Fold
 
     into = Fold()
-    source = journal(int(workflows), int(steps))
+    source = journal(int(workflows), int(steps), activities=int(activities))
     before, folding, decoding, number = memory(), 0.0, 0.0, 0
     records: list[Record] = []
     while batch := list(itertools.islice(source, 1000)):
@@ -55,8 +55,10 @@ def fold(workflows: str, steps: str) -> dict[str, Any]:
 
 async def rows(url: str) -> dict[str, Any]:
     from paigeant_console.model.snapshot import read_rows
+    from paigeant_console.runner import collect_seldom
     from paigeant_core import get_transport
 
+    collect_seldom()
     async with get_transport(url) as transport:
         begun = time.perf_counter()
         snapshot = await read_rows(transport, TOPIC)
@@ -65,13 +67,18 @@ async def rows(url: str) -> dict[str, Any]:
 
 def console(url: str) -> dict[str, Any]:
     from paigeant_console.feed import Feed, Phase
+    from paigeant_console.runner import collect_seldom
 
+    collect_seldom()
     feed = Feed(url, TOPIC)
     begun = time.perf_counter()
     feed.start()
-    feed.wait(lambda: feed.status().workflows > 0, 600)
+    # Looked at now and then, as a screen does; one that is woken by each change would be measured too.
+    while not feed.status().workflows:
+        time.sleep(0.01)
     first = time.perf_counter() - begun
-    feed.wait(lambda: feed.status().phase is Phase.LIVE, 600)
+    while feed.status().phase is not Phase.LIVE:
+        time.sleep(0.05)
     took = time.perf_counter() - begun
     feed.stop()
     return {"first_s": first, "s": took, "records": feed.serial, "bytes": memory()}

@@ -66,7 +66,7 @@ PARKED = frozenset({State.HELD, State.DEAD, State.QUARANTINED, State.COMPENSATIO
 _ONWARD = frozenset({Kind.ADVANCED, Kind.HELD, Kind.COMPENSATING})
 
 
-class _Meta(msgspec.Struct, omit_defaults=True):
+class _Meta(msgspec.Struct, omit_defaults=True, gc=False):
     kind: str
     id: str = ""
     state: str = ""
@@ -76,13 +76,24 @@ class _Meta(msgspec.Struct, omit_defaults=True):
     headers: dict[str, str] | None = None
 
 
-class _StepTold(msgspec.Struct):
+class StepTold(msgspec.Struct, gc=False):
+    """What most that follow a journal want of a record's detail.
+
+    Attributes:
+        step: the step that was done; empty: none was.
+        duration_s: seconds that it took; None: not told.
+        inserted: steps that were inserted, as JSON; empty: none.
+    """
+
     step: str = ""
     duration_s: float | None = None
+    inserted: msgspec.Raw = msgspec.Raw(b"")
 
 
 _decode_meta = msgspec.json.Decoder(_Meta).decode
-_decode_step = msgspec.json.Decoder(_StepTold).decode
+_decode_told = msgspec.json.Decoder(StepTold).decode
+_NOTHING = StepTold()
+_SOMETHING = msgspec.Raw(b"null")
 
 
 class Record:
@@ -143,14 +154,8 @@ class Record:
     @property
     def detail_size(self) -> int:
         """Bytes that the detail takes as JSON, where it was not decoded yet; else the most that there are."""
-        return sys.maxsize if isinstance(self._detail, dict) else memoryview(self._detail or b"").nbytes
-
-    @property
-    def inserts(self) -> bool:
-        """Whether steps may have been inserted by it; the detail is not decoded for that."""
-        if isinstance(self._detail, dict):
-            return "inserted" in self._detail
-        return self._detail is not None and b'"inserted"' in bytes(self._detail)
+        detail = self._detail
+        return sys.maxsize if isinstance(detail, dict) else 0 if detail is None else len(detail)
 
     def without_body(self, detail: dict[str, Any] | None = None) -> Record:
         """This record without its message.
@@ -158,29 +163,36 @@ class Record:
         Args:
             detail: another detail; None: its own.
         """
-        return Record(
-            self.kind,
-            self.headers,
-            state=self.state,
-            worker=self.worker,
-            detail=self._detail if detail is None else detail,
-            id=self.id,
-            position=self.position,
-            at=self.at,
-        )
+        # Filled in here, as in decode: a console makes one of each record that it reads.
+        record = Record.__new__(Record)
+        record.kind = self.kind
+        record.headers = self.headers
+        record.state = self.state
+        record.worker = self.worker
+        record.body = None
+        record.id = self.id
+        record.position = self.position
+        record.at = self.at
+        record._detail = self._detail if detail is None else detail
+        return record
 
-    def step_told(self) -> tuple[str, float | None]:
-        """The step that was done and the seconds it took, as far as the detail tells; the rest of it is not decoded."""
-        if isinstance(self._detail, dict):
-            step, duration = self._detail.get("step"), self._detail.get("duration_s")
-            return step if isinstance(step, str) else "", duration if isinstance(duration, int | float) else None
-        if self._detail is None:
-            return "", None
+    def told(self) -> StepTold:
+        """The step that was done, the seconds it took and whether some were inserted; the rest is not decoded."""
+        detail = self._detail
+        if isinstance(detail, dict):
+            step, duration = detail.get("step"), detail.get("duration_s")
+            return StepTold(
+                step=step if isinstance(step, str) else "",
+                duration_s=duration if isinstance(duration, int | float) else None,
+                inserted=_SOMETHING if "inserted" in detail else _NOTHING.inserted,
+            )
+        if detail is None or len(detail) <= len(b"null"):
+            return _NOTHING
         try:
-            told = _decode_step(self._detail)
+            return _decode_told(detail)
         except (msgspec.MsgspecError, ValueError, RecursionError):
-            return "", None
-        return told.step, told.duration_s
+            # What cannot be read may have inserted some.
+            return StepTold(inserted=_SOMETHING) if b'"inserted"' in bytes(detail) else _NOTHING
 
     @property
     def message(self) -> PaigeantMessage | None:

@@ -27,7 +27,7 @@ from paigeant_core.routing import RoutingSlip, SlipWire
 from paigeant_core.secret import Secret
 
 
-class Headers(msgspec.Struct, frozen=True, kw_only=True):
+class Headers(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What routing and display need; never an authority. On the wire all are strings."""
 
     spec_version: int = SPEC_VERSION

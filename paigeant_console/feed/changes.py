@@ -37,13 +37,15 @@ class Changes:
 
     def note(self, changed: set[str]) -> None:
         """Count the states of these workflows anew, and remember them for all who subscribed."""
+        rows, counts = self._rows, self._counts
         for key in changed:
-            row = self._rows[key]
+            row = rows[key]
             state = row.state
-            if row.counted != state:
-                self._counts[str(state)] += 1
-                if row.counted:
-                    self._counts[str(row.counted)] -= 1
+            counted = row.counted
+            if counted != state:
+                counts[str(state)] += 1
+                if counted:
+                    counts[str(counted)] -= 1
                 row.counted = state
         for subscription in self._subscriptions:
             subscription.changed |= changed

@@ -32,7 +32,7 @@ from paigeant_console.model.rates import Rates
 from paigeant_console.model.traffic import without_body
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError, TransportError
-from paigeant_core.journal import Record
+from paigeant_core.journal import Kind, Record
 from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
@@ -48,7 +48,8 @@ logger = logging.getLogger("paigeant.console")
 
 _T = TypeVar("_T")
 
-SLICE: Final = 200
+_OPERATED: Final = Kind.OPERATED
+SLICE: Final = 250
 """Records folded before the lock is let go, so that painting never waits long."""
 FIRST_DELAY: Final = 0.5
 MOST_DELAY: Final = 15.0
@@ -298,13 +299,15 @@ class Feed:
             self._bump()
 
     def _take(self, records: Sequence[Record]) -> None:
-        light = [without_body(record) for record in records]
+        light = list(map(without_body, records))
         with self.lock:
             to_fold = self._head_start.rest(records)
             self.bodies.take(to_fold)
             self._note(self.fold.apply(to_fold))
             self.rates.note(records, self.now())
-            if erased := {record.headers.correlation_id for record in light if is_marker(record)}:
+            if erased := {
+                record.headers.correlation_id for record in light if record.kind == _OPERATED and is_marker(record)
+            }:
                 self._ring.forget(erased)
             self._ring.extend(light)
             self._bump()

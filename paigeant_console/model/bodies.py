@@ -11,6 +11,8 @@ from paigeant_core.journal import Kind, Record
 
 __all__ = ["KEPT_BYTES", "BodyCache"]
 
+_QUARANTINED = Kind.QUARANTINED
+
 KEPT_BYTES: Final = 32 * 1024 * 1024
 """Bytes of messages that are kept; those that changed longest ago go first."""
 
@@ -38,20 +40,20 @@ class BodyCache:
 
     def take(self, records: Iterable[Record]) -> None:
         """Keep the messages that records publish; nothing is decoded."""
-        bodies, quarantined = self._bodies, Kind.QUARANTINED
+        bodies = self._bodies
         for record in records:
             body = record.body
-            if body is None and is_marker(record):
-                self._used -= len(bodies.pop(record.headers.correlation_id, b""))
-            if body is None or not record.state or record.kind == quarantined:
+            if body is None:
+                if is_marker(record):
+                    self._used -= len(bodies.pop(record.headers.correlation_id, b""))
+                continue
+            if not record.state or record.kind == _QUARANTINED:
                 continue
             key = record.headers.correlation_id
-            old = bodies.get(key)
+            # Taken out, so that it comes to the end.
+            old = bodies.pop(key, None)
             bodies[key] = body
-            self._used += len(body)
-            if old is not None:
-                bodies.move_to_end(key)
-                self._used -= len(old)
+            self._used += len(body) if old is None else len(body) - len(old)
         while self._used > self._size and len(self._bodies) > 1:
             _, gone = self._bodies.popitem(last=False)
             self._used -= len(gone)

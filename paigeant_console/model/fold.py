@@ -17,7 +17,7 @@ from paigeant_console.model.row import CALM, Row, trust_of
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError
-from paigeant_core.journal import ENDED, Kind, Record, State
+from paigeant_core.journal import ENDED, Kind, Record, State, StepTold
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
 from paigeant_core.pauses import Pause
 from paigeant_core.transports.types import Holding, WorkerStatus
@@ -105,11 +105,11 @@ class Fold:
             if record.kind == Kind.WORKER:
                 self._told(record)
             elif record.state:
-                self._time(record)
+                self._time(record, record.told())
 
     def before(self, record: Record) -> None:
         """Take from a record that comes after newer ones of its workflow what they did not tell."""
-        self._time(record)
+        self._time(record, record.told())
         row = self.rows.get(record.headers.correlation_id)
         if row is not None and not row.names and record.body is not None and record.kind != _QUARANTINED:
             row.names = self._names(row, record)
@@ -136,6 +136,7 @@ class Fold:
     def _apply(self, record: Record) -> bool:
         headers = record.headers
         shared = self._texts.setdefault
+        told = record.told()
         row = self.rows.get(headers.correlation_id)
         if row is None:
             row = self.rows[headers.correlation_id] = Row(headers.correlation_id)
@@ -146,7 +147,10 @@ class Fold:
         else:
             # As many steps may be others: some were inserted where the rest was left out.
             reshaped = (
-                not row.names or headers.steps_total != row.steps_total or headers.run != row.run or record.inserts
+                not row.names
+                or headers.steps_total != row.steps_total
+                or headers.run != row.run
+                or len(told.inserted) > 0
             )
         if reshaped:
             # These are a workflow's from its dispatch to its end, or to its next run.
@@ -180,7 +184,7 @@ class Fold:
                 row.name = row.labels = ""
                 row.own_trouble().erased_at = record.at
         if record.worker:
-            self._time(record)
+            self._time(record, told)
         if reshaped and record.body is not None and kind != _QUARANTINED:
             row.names = self._names(row, record)
         row.revision += 1
@@ -244,9 +248,9 @@ class Fold:
                 self._shapes[slip] = names
         return names
 
-    def _time(self, record: Record) -> None:
+    def _time(self, record: Record, told: StepTold) -> None:
         """Learn how long a step took, and who serves it."""
-        step, duration = record.step_told()
+        step, duration = told.step, told.duration_s
         activity = step or (record.headers.activity if record.kind == _RETRYING else "")
         if activity and record.worker:
             self._seen(activity, record.worker, record.at)

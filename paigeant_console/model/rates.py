@@ -36,7 +36,7 @@ class Rates:
         """
         since = now - 2 * CELLS * SPAN
         for record in records:
-            if record.at >= since and record.kind in _DONE and (step := record.step_told()[0]):
+            if record.at >= since and record.kind in _DONE and (step := record.told().step):
                 counts = self._done.setdefault(step, {})
                 span = int(record.at // SPAN)
                 counts[span] = counts.get(span, 0) + 1

@@ -24,8 +24,9 @@ from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
 
 _POSITION = re.compile(r"(\d{1,20})-(\d{1,20})\Z")
 _LAST_OF_MS = 2**64 - 1
-_BATCH_BYTES = 2 * 1024 * 1024
-_BATCH_MAX = 1000
+_BATCH_BYTES = 512 * 1024
+_BATCH_MAX = 250
+"""A batch that the processor's cache holds is folded half as fast again as one of a thousand records."""
 _SCAN = 1000
 _PATIENCE = 2.0
 
@@ -67,6 +68,8 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
                 count = max(1, min(_BATCH_MAX, _BATCH_BYTES // size))
                 # While these are looked at, the server makes ready the next.
                 reading = asyncio.create_task(_read(line, keys, position, count, caught_up))
+                # A task that nothing is awaited behind has not begun, and its command has not gone out.
+                await asyncio.sleep(0)
                 found = [record for record in map(record_of, entries) if record is not None]
                 # Whoever wrote something else into the journal does not stop those who read it.
                 lines.skipped += len(entries) - len(found)
