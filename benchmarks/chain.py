@@ -77,6 +77,8 @@ class Brokers:
     """Where contenders run: Redis anew for each, RabbitMQ as one node with a virtual host for each."""
 
     kind: str
+    stream_port: int = 0
+    """Where RabbitMQ speaks its stream protocol; 0: nowhere."""
     _rabbit: RabbitServer | None = None
     _fresh: list[str] = field(default_factory=list)
     _made: int = 0
@@ -91,7 +93,7 @@ class Brokers:
                 yield server.url, server.pid or 0
             return
         if self._rabbit is None:
-            self._rabbit = RabbitServer().start()
+            self._rabbit = self._rabbit_server().start()
         if not self._fresh:
             # One call of the tool, which takes a second or two, makes many.
             self._fresh = [f"bench-{self._made + number}" for number in range(20)]
@@ -102,6 +104,16 @@ class Brokers:
             yield self._rabbit.url_for(name), self._rabbit.pid or 0
         finally:
             self._rabbit.ctl("delete_vhost", name)
+
+    def _rabbit_server(self) -> RabbitServer:
+        if not self.stream_port:
+            return RabbitServer()
+        conf = {
+            "stream.listeners.tcp.1": f"127.0.0.1:{self.stream_port}",
+            "stream.advertised_host": "127.0.0.1",
+            "stream.advertised_port": str(self.stream_port),
+        }
+        return RabbitServer(plugins=("rabbitmq_stream",), conf=conf)
 
     def close(self) -> None:
         """Stop what still runs."""

@@ -47,10 +47,11 @@ def _cpu(stat: str) -> float:
 class Terminal:
     """A program under a pseudo terminal; all it writes is counted, and nothing of it is drawn."""
 
-    def __init__(self, *arguments: str, url: str = "", module: str = "paigeant_console") -> None:
+    def __init__(self, *arguments: str, url: str = "", module: str = "paigeant_console", history: bool = True) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PAIGEANT_", "COLOR"))}
         environment |= {"TERM": "xterm-256color", "PAIGEANT_URL": url, "PAIGEANT_TOPIC": TOPIC}
         environment |= {"PAIGEANT_CONFIG": os.devnull} if url else {}
+        environment |= {} if history else {"PAIGEANT_HISTORY": "0"}
         self._master, slave = os.openpty()
         os.set_inheritable(slave, True)
         self.raw = bytearray()

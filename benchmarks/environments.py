@@ -19,7 +19,7 @@ PINNED = {
     "celery": ("celery[redis]==5.7.0", "kombu==5.7.0", "redis==8.1.0", "hiredis==3.5.0"),
     "arq": ("arq==0.28.0", "redis==5.3.1", "hiredis==3.5.0"),
     "rq": ("rq==3.0.0", "redis==8.1.0", "hiredis==3.5.0"),
-    "rstream": ("rstream==1.1.1",),
+    "rstream": ("rstream==1.1.1", "msgspec==0.22.0"),
     "plot": ("matplotlib==3.11.2",),
 }
 """What is installed, by environment. A peer's figure in RESULTS.md is that of these versions."""

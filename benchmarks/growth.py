@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import time
 from typing import Any
 
+from benchmarks import growth_broker
 from benchmarks.chain import Brokers, environment
 from benchmarks.environments import root
 from benchmarks.fold import ask
@@ -17,12 +17,10 @@ from benchmarks.journal_data import payload_of
 from benchmarks.peers.floor_redis import Bare
 from benchmarks.peers.paigeant import TOPIC
 from benchmarks.report import Noise, Options, Plot, Section, Series, Table, Target
-from paigeant_core import WorkflowDispatcher, get_transport
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.transition import Span
-from paigeant_core.transports import Transport
 
 SLIPS = (1, 3, 10, 30, 100)
 IDLE_CPU = 0.01
@@ -34,21 +32,23 @@ def run(options: Options) -> Section:
     section = Section("growth", "Growth")
     section.how = (
         "Workflows of five steps folded in a fresh process each; a hop without its broker (decode, mark the step done,"
-        " encode) by the steps in its slip; the queue figures of Redis by activities and by what waits; a worker with"
-        " nothing to do for eight seconds."
+        " encode) by the steps in its slip; on a Redis with more and more workflows waiting: 2 000 hops of another"
+        " activity in one process, the figures of all queues, and a key in the console, once it has read it all; a"
+        " worker with nothing to do for eight seconds."
     )
     noise = Noise()
     noise.sample()
     sizes = [1_000, 10_000] if options.quick else [1_000, 10_000, 100_000, 1_000_000]
-    folded = []
-    for size in sizes:
-        print(f"  folding {size:,} workflows", file=sys.stderr)
-        folded.append(ask("benchmarks.probe", "fold", str(size), "5"))
-        noise.sample()
+    folded: dict[int, list[dict[str, Any]]] = {10: [], 200: []}
+    for activities, items in folded.items():
+        for size in sizes:
+            print(f"  folding {size:,} workflows, {activities} activities", file=sys.stderr)
+            items.append(ask("benchmarks.probe", "fold", str(size), "5", str(activities)))
+            noise.sample()
     _fold(section, sizes, folded)
     _slip(section, 200 if options.quick else 2000)
     noise.sample()
-    _queues(section, options.quick)
+    growth_broker.measure(section, noise, quick=options.quick)
     noise.sample()
     _idle(section)
     noise.sample()
@@ -56,16 +56,23 @@ def run(options: Options) -> Section:
     return section
 
 
-def _fold(section: Section, sizes: list[int], folded: list[dict[str, Any]]) -> None:
-    each = [(item["fold_s"] + item["decode_s"]) / item["records"] * 1e6 for item in folded]
-    total = [item["fold_s"] + item["decode_s"] for item in folded]
-    size = [item["bytes"] for item in folded]
-    rows = [
-        [f"{count:,}", f"{seconds:.2f} s", f"{one:.1f} µs", f"{bytes_:,.0f}"]
-        for count, seconds, one, bytes_ in zip(sizes, total, each, size, strict=True)
-    ]
-    section.tables.append(Table("Workflows", ["workflows", "decoded and folded in", "a record", "bytes each"], rows))
-    xs = [float(count) for count in sizes]
+def _fold(section: Section, sizes: list[int], folded: dict[int, list[dict[str, Any]]]) -> None:
+    rows, lines, xs = [], [], [float(count) for count in sizes]
+    for activities, items in folded.items():
+        each = [(item["fold_s"] + item["decode_s"]) / item["records"] * 1e6 for item in items]
+        total = [item["fold_s"] + item["decode_s"] for item in items]
+        size = [item["bytes"] for item in items]
+        rows += [
+            [f"{count:,}", f"{activities}", f"{seconds:.2f} s", f"{one:.1f} µs", f"{bytes_:,.0f}"]
+            for count, seconds, one, bytes_ in zip(sizes, total, each, size, strict=True)
+        ]
+        lines += [
+            Series(name=f"seconds for all, {activities} activities", x=xs, y=total),
+            Series(name=f"µs a record, {activities} activities", x=xs, y=each),
+            Series(name=f"bytes a workflow, {activities} activities", x=xs, y=size),
+        ]
+    columns = ["workflows", "activities", "decoded and folded in", "a record", "bytes each"]
+    section.tables.append(Table("Workflows", columns, rows))
     section.plots.append(
         Plot(
             name="growth-fold",
@@ -73,13 +80,11 @@ def _fold(section: Section, sizes: list[int], folded: list[dict[str, Any]]) -> N
             kind="lines",
             x_label="workflows",
             y_label="",
-            series=[
-                Series(name="seconds for all", x=xs, y=total),
-                Series(name="µs a record", x=xs, y=each),
-                Series(name="bytes a workflow", x=xs, y=size),
-            ],
+            series=lines,
         )
     )
+    each = [(item["fold_s"] + item["decode_s"]) / item["records"] * 1e6 for item in folded[10]]
+    size = [max(items) for items in zip(*([item["bytes"] for item in items] for items in folded.values()), strict=True)]
     section.targets.append(
         Target(
             "at most 700 bytes in memory for a workflow of five hops, at 1 million",
@@ -128,44 +133,6 @@ def _slip(section: Section, times: int) -> None:
             "a hop grows at most as its slip does",
             f"{took[0]:.0f} µs with 1 step, {took[-1]:.0f} µs with 100",
             took[-1] <= 100 * took[0],
-        )
-    )
-
-
-def _queues(section: Section, quick: bool) -> None:
-    async def measure(transport: Transport) -> float:
-        runs = []
-        for _ in range(20):
-            begun = time.perf_counter()
-            await transport.queues(TOPIC)
-            runs.append(time.perf_counter() - begun)
-        return statistics.median(runs) * 1000
-
-    async def wait(url: str, activities: int, waiting: int) -> float:
-        async with get_transport(url) as transport:
-            dispatcher = WorkflowDispatcher(transport)
-            for number in range(activities):
-                await dispatcher.dispatch_workflow([f"activity-{number}"], {}, topic=TOPIC)
-            first = f"{{paigeant:{TOPIC}}}:work:activity-0"
-            line = await Bare(url).open()
-            for start in range(0, waiting, 1000):
-                some = min(1000, waiting - start)
-                await line.call(*[("XADD", first, "*", "m", "{}") for _ in range(some)])
-            await line.close()
-            return await measure(transport)
-
-    rows, took = [], {}
-    most = 10_000 if quick else 100_000
-    for activities, waiting in ((10, 0), (200, 0), (10, most)):
-        with Brokers("redis").one() as (url, _):
-            took[activities, waiting] = asyncio.run(wait(url, activities, waiting))
-        rows.append([f"{activities}", f"{waiting:,}", f"{took[activities, waiting]:.1f} ms"])
-    section.tables.append(Table("Queue figures, Redis", ["activities", "messages waiting", "asked for in"], rows))
-    section.targets.append(
-        Target(
-            "queue figures cost the same however much waits (within 2 ×)",
-            f"{took[10, 0]:.1f} ms empty, {took[10, most]:.1f} ms with {most:,} waiting",
-            took[10, most] <= 2 * took[10, 0] + 1.0,
         )
     )
 
