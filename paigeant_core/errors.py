@@ -14,7 +14,7 @@
     │   ├── ConnectError            no broker there
     │   │   └── AuthenticationError the broker refused user or password
     │   ├── PublishError            refused by the broker: nothing was published
-    │   ├── PublishUnknown          the broker did not answer: published or not
+    │   ├── PublishUnknown          published or not: no answer, or not all of it was taken
     │   └── Unsupported             this broker cannot do that
     ├── OperationError
     │   ├── DuplicateWorkflow       that correlation ID exists
@@ -121,7 +121,10 @@ class PublishError(TransportError):
 
 
 class PublishUnknown(TransportError):
-    """The broker did not answer: whether it was published is not known."""
+    """Whether it was published is not known.
+
+    The broker did not answer, or one of the queues that it was for refused it and another may have it.
+    """
 
     code = "publish_unknown"
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
+import aiormq
 import pytest
+from aiormq.exceptions import DeliveryError
+from pamqp.commands import Basic
+from pamqp.common import FieldTable
 
+from paigeant_core.message import decode_headers
 from paigeant_core.transports.rabbitmq import surplus
 from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
+from tests.chaos.ledger import handed_on_twice
 from tests.transports import on_rabbitmq
 from tests.transports.contract import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
@@ -169,3 +177,74 @@ async def test_a_worker_of_several_activities_holds_no_more_than_it_has_slots(
         assert await ready() == 9 - len(held)
         for delivery in held:
             await worker.finish(delivery)
+
+
+# -- publishes that one of their queues refused -----------------------------------------------
+
+
+async def test_a_hop_that_the_work_queue_refused_is_journalled_once_and_goes_on_one_epoch_up(
+    connect: Any, topic: str, channel: Channel, rabbit_url: str
+) -> None:
+    """The journal is a queue of its own: it has what the work queue refused."""
+    transport, names = await connect(), Names(topic)
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a") as worker, await aiormq.connect(rabbit_url) as driver:
+        delivery = await worker.take_one()
+        # As a policy of somebody's may cap it; a cluster refuses so what is for a queue without a leader.
+        full: FieldTable = {"x-queue-type": "quorum", "x-max-length": 1, "x-overflow": "reject-publish"}
+        await channel.queue_declare(names.work("b"), durable=True, arguments=full)
+        await channel.queue_bind(names.work("b"), names.exchange, "work.b")
+        consumer_of(worker)._desk.topology._known.add((topic, "work.b"))
+        filling = await driver.channel(publisher_confirms=True)
+        with suppress(DeliveryError):
+            while True:
+                await filling.basic_publish(b"", routing_key=names.work("b"))
+        settling = asyncio.create_task(worker.finish(delivery))
+
+        async def refused() -> bool:
+            return "operated" in await kinds(transport, topic, workflow)
+
+        await until(refused, "not tried again")
+        assert not settling.done()
+        await channel.queue_purge(names.work("b"))
+        assert await settling is Settled.DONE
+        held = await channel.queue_declare(names.work("b"), passive=True)
+        message = await channel.basic_get(names.work("b"), no_ack=True)
+    records = await transport.history(topic, workflow)
+    assert [record.kind for record in records[:2]] == ["dispatched", "advanced"]
+    assert {record.kind for record in records[2:]} == {"operated"}
+    assert handed_on_twice(records) == {}
+    assert held.message_count == 1
+    headers = decode_headers(message.body)
+    assert (headers.hop, headers.epoch, headers.idempotency_key) == (2, len(records) - 1, f"{workflow}/1/2")
+    assert records[-1].headers.epoch == headers.epoch
+
+
+@pytest.mark.parametrize("steps", [("a", "b"), ("a",)])
+async def test_a_hop_that_both_queues_took_though_the_broker_refused_it_is_handed_on_once(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch, steps: tuple[str, ...]
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, *steps)
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        lane = consumer_of(worker)._desk.publisher._lane
+        assert lane is not None
+        confirm = lane._confirm
+
+        def refuse(tag: int, multiple: bool, error: Exception | None) -> None:
+            del error
+            monkeypatch.setattr(lane, "_confirm", confirm)
+            confirm(tag, multiple, DeliveryError(None, Basic.Nack()))
+
+        monkeypatch.setattr(lane, "_confirm", refuse)
+        assert await worker.finish(delivery) is Settled.DONE
+        for _ in steps[1:]:
+            following = await worker.take_one()
+            assert following.message is not None
+            assert following.message.headers.epoch == 2
+            assert await worker.finish(following) is Settled.DONE
+        await worker.nothing()
+    records = await transport.history(topic, workflow)
+    assert handed_on_twice(records) == {}
+    assert [record.kind for record in records].count("finished") == 1

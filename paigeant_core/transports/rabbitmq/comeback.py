@@ -12,7 +12,9 @@ is kept for a while: that worker may die too.
 
 Where the broker itself went down, what it had not confirmed can be in the journal and
 not in the work queue, or the other way round. Then the journal's word is not enough:
-the workflow goes on one epoch up, and the fence sees to it that it does so once.
+the workflow goes on one epoch up, and the fence sees to it that it does so once. The same
+holds for a publish that one queue refused, say one whose leader was just lost: another
+one that it was for may have it.
 """
 
 from __future__ import annotations
@@ -125,6 +127,8 @@ class Comeback:
                     wait = GATHER if batch else min(2 * wait, LONGEST_WAIT)
                     found = await self._find(batch)
                     for copy in batch:
+                        if copy.refused:
+                            continue  # its settle is under way, and sees to it
                         if (record := found.get(copy.key)) is not None:
                             await self._make_sure(record)
                         else:
@@ -158,7 +162,7 @@ class Comeback:
             return
         if copy.delivery is not None:
             # Its step ran on here: whoever settles it decides.
-            copy.verdict = record
+            copy.verdict = None if copy.refused else record
             copy.astray = False
             copy.back.set()
         elif record is not None:
@@ -179,11 +183,12 @@ class Comeback:
             self._keep(copy, result)
             return Settled.SUPERSEDED
         if copy.verdict is None and copy.unsure:
-            copy.verdict = (await self._find([copy])).get(copy.key)
-            if copy.verdict is not None:
-                await self._make_sure(copy.verdict)
+            if (found := (await self._find([copy])).get(copy.key)) is not None:
+                ours = copy.refused and found.worker == desk.worker
+                await (self._complete(copy, found, result) if ours else self._make_sure(found))
             else:
-                copy.doubtful = self._older_than_broker(copy)
+                copy.doubtful = copy.refused or self._older_than_broker(copy)
+            copy.verdict = found
         if copy.verdict is None:
             copy.unsure = False
             return None
@@ -232,7 +237,7 @@ class Comeback:
         with ignoring_loss():
             await self._desk.publisher.send([wire.plain(self._desk.names, late)])
 
-    # -- after the broker went down -------------------------------------------------------
+    # -- after the broker went down, or took a publish in part ----------------------------
 
     async def _make_sure(self, record: Record) -> None:
         """See to it that what the journal has was not lost on its way to the work queue."""
@@ -245,6 +250,24 @@ class Comeback:
                 return
             if (transition := published_anew(record, desk.clock.now())) is not None:
                 await self.publish(transition, fence=transition.record is not record)
+
+    async def _complete(self, copy: Copy, record: Record, result: Result) -> None:
+        """Publish anew what the journal has of a result, and another queue refused."""
+        desk = self._desk
+        if not record.state or record.state in ENDED:
+            return
+        async with desk.locks.hold(desk.names.lock("operate")):
+            await desk.fence.catch_up()
+            # This may be refused as well, and is then tried again one more epoch up.
+            last = (copy.anew or [record])[-1].headers
+            if desk.fence.passed(last) or await moved_on(desk.line, desk.names, record, copy.anew):
+                return
+            if (transition := published_anew(record, desk.clock.now(), REFUSED, last.epoch)) is None:
+                return
+            copy.anew.append(transition.record)
+            # A hold's deadline goes with it: without one it would stay.
+            transition.deadline = result.transition.deadline if record.state in PARKED else None
+            await self.publish(transition, fence=transition.record is not record, queue=result.queue)
 
     async def _begin_again(self, copy: Copy) -> None:
         """Run a copy one epoch up: an unknown successor of it may be in a work queue."""
@@ -289,11 +312,13 @@ class Comeback:
                 return False
             if message is not None:
                 raise_epoch(transition.record, message)
-            await self.publish(transition, fence=message is not None, prev=copy.key, result=result)
+            await self.publish(
+                transition, fence=message is not None, prev=copy.key, copy=result.copy, queue=result.queue
+            )
         return True
 
     async def publish(
-        self, transition: Transition, *, fence: bool, prev: str = "", result: Result | None = None
+        self, transition: Transition, *, fence: bool, prev: str = "", copy: str = "", queue: str = ""
     ) -> None:
         """Publish what goes on one epoch up; the lock of operators must be held.
 
@@ -301,13 +326,13 @@ class Comeback:
             transition: what to publish.
             fence: tell the fence of it.
             prev: the copy that it settles.
-            result: where it is a step's, and goes where that says.
+            copy: the ID of the new copy; else the record's own.
+            queue: the activity whose queue gets it; else its own.
 
         Raises:
             TransportError: it could not be published, or that is not known.
         """
         desk = self._desk
-        queue, copy = (result.queue, result.copy) if result is not None else ("", "")
         also = ("fence",) if fence else ()
         await desk.topology.stream(desk.names, "fence")
         await desk.topology.lead(desk.names, transition, queue)
@@ -319,15 +344,17 @@ class Comeback:
 
 
 RESTARTED = "the broker was restarted before it confirmed this hop"
+REFUSED = "the broker took this hop in part: the journal has it, and a queue refused it"
 
 
-def published_anew(record: Record, now: float, reason: str = RESTARTED) -> Transition | None:
+def published_anew(record: Record, now: float, reason: str = RESTARTED, epoch: int = 0) -> Transition | None:
     """The transition that publishes the message of a journal record anew; None: it has none.
 
     Args:
         record: the last word on a workflow.
         now: for the new message.
         reason: for the journal.
+        epoch: that it must be beyond, where that is more than the record's own.
     """
     if record.state in PARKED:
         # In its store it does no harm to stand twice.
@@ -339,7 +366,7 @@ def published_anew(record: Record, now: float, reason: str = RESTARTED) -> Trans
         return None
     if message is None:
         return None
-    transition = _epoch_up(message, record.state, now, reason)
+    transition = _epoch_up(message, record.state, now, reason, epoch)
     with suppress(ValueError):
         transition.delay = max(0.0, parse_rfc3339(str(record.detail.get("due_at", ""))) - now)
     if transition.delay:
@@ -347,10 +374,10 @@ def published_anew(record: Record, now: float, reason: str = RESTARTED) -> Trans
     return transition
 
 
-def _epoch_up(message: PaigeantMessage, state: str, now: float, reason: str = RESTARTED) -> Transition:
+def _epoch_up(message: PaigeantMessage, state: str, now: float, reason: str = RESTARTED, epoch: int = 0) -> Transition:
     headers = message.headers
     following = message.replaced(
-        message.routing_slip, timestamp=rfc3339(now), attempt=headers.attempt, epoch=headers.epoch + 1
+        message.routing_slip, timestamp=rfc3339(now), attempt=headers.attempt, epoch=max(headers.epoch, epoch) + 1
     )
     detail = {"action": "recover", "reason": reason}
     return Transition(place=Place.WORK, record=moves.operated(following, now, detail, state=state, body=True))

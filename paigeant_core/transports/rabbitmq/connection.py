@@ -70,6 +70,10 @@ class Missing(TransportError):
     """That queue or exchange does not exist."""
 
 
+class TakenInPart(PublishUnknown):
+    """One queue refused a publish, say one whose leader was just lost: another one that it led to may have it."""
+
+
 class Locked(TransportError):
     """Another connection has that exclusive queue."""
 
@@ -87,7 +91,7 @@ class Waits:
         Args:
             error: why.
         """
-        if isinstance(error, PublishError | AuthenticationError) and not self._told:
+        if isinstance(error, PublishError | TakenInPart | AuthenticationError) and not self._told:
             self._told = True
             logger.warning("%s; trying again", error)
         await asyncio.sleep(self._wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, protects nothing
@@ -320,7 +324,7 @@ class _Errors:
         """What ``error`` is among ours; None: not the driver's."""
         where = self._where
         if isinstance(error, driver.DeliveryError):
-            return PublishError(f"RabbitMQ at {where} refused a publish")
+            return TakenInPart(f"RabbitMQ at {where} refused a publish")
         if isinstance(error, driver.ChannelNotFoundEntity):
             return Missing(f"RabbitMQ at {where}: {_reply(error)}")
         if isinstance(error, driver.ChannelLockedResource):

@@ -22,7 +22,6 @@ from paigeant_core.errors import (
     ConnectError,
     DecodeError,
     InvalidMessage,
-    PublishError,
     PublishUnknown,
     TransportError,
     Unsupported,
@@ -35,7 +34,7 @@ from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.clocks import ClockCheck
 from paigeant_core.transports.rabbitmq.comeback import REGAIN, Comeback, Result
-from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits
+from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, TakenInPart, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
 from paigeant_core.transports.rabbitmq.intake import Intake
 from paigeant_core.transports.rabbitmq.later import delay_on, ring
@@ -287,11 +286,14 @@ class RabbitConsumer(Consumer):
             except Refused:
                 # Whoever asked for it may settle with something smaller.
                 raise
-            except (PublishUnknown, Missing):
+            except TakenInPart as error:
+                copy.unsure = copy.refused = True
+                await waits.next(error)
+            except (PublishUnknown, Missing, AuthenticationError) as error:
                 copy.unsure = True
                 desk.topology.forget()
-                await waits.next()
-            except (PublishError, ConnectError, Conflict) as error:
+                await waits.next(error)
+            except (ConnectError, Conflict) as error:
                 await waits.next(error)
             else:
                 break

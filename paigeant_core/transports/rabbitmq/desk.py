@@ -48,11 +48,13 @@ class Copy:
         delivery: once it was handed out.
         settling: the settle that is under way.
         unsure: a publish that settles it may have been made.
-        doubtful: it may have been handed on without the journal's knowing: the broker was restarted.
+        refused: one of the queues that such a publish was for refused it.
+        doubtful: it may have been handed on without the journal's knowing: the broker was restarted, or ``refused``.
         guarded: the lock is ours that only one worker can have who runs this copy, or another of the same ID.
         astray: it was lost with the line, and has not come back and been looked up.
         back: set when it has, see ``astray``.
         verdict: the record by which it turned out to be handed on already.
+        anew: what was published of that record's message anew, since a queue had refused it.
     """
 
     message: Message
@@ -63,11 +65,13 @@ class Copy:
     delivery: Delivery | None = None
     settling: asyncio.Task[Settled] | None = None
     unsure: bool = False
+    refused: bool = False
     doubtful: bool = False
     guarded: bool = False
     astray: bool = False
     back: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: Record | None = None
+    anew: list[Record] = field(default_factory=list)
 
     @property
     def held(self) -> bool:

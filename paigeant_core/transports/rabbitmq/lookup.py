@@ -119,14 +119,16 @@ async def is_held(line: Line, names: Names, fence: Fence, timer: wire.Timer) -> 
     return False
 
 
-async def moved_on(line: Line, names: Names, record: Record) -> bool:
+async def moved_on(line: Line, names: Names, record: Record, but: Sequence[Record] = ()) -> bool:
     """Whether the journal says anything later of where a workflow stands.
 
     Args:
         line: over which.
         names: of the topic.
         record: of the workflow, with its position.
+        but: records that do not count.
     """
+    ours = {each.id for each in but}
     headers = record.headers
     async for batch in up_to_now(line, names.journal, int(record.position) + 1):
         for message in batch:
@@ -134,6 +136,7 @@ async def moved_on(line: Line, names: Names, record: Record) -> bool:
             if (
                 later is not None
                 and later.state
+                and later.id not in ours
                 and later.headers.correlation_id == headers.correlation_id
                 and later.headers.epoch >= headers.epoch
             ):

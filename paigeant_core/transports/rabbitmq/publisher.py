@@ -59,9 +59,10 @@ class Publisher:
 
         Raises:
             ConnectError: there is no line; nothing was published.
-            PublishError: the broker refused; some of it may have been published.
-            Refused: it is larger than the broker takes.
+            Refused: it is larger than the broker takes; nothing was published.
+            TakenInPart: the broker refused; some of it may have been published.
             PublishUnknown: the line broke before the confirm.
+            AuthenticationError: this user may not; what was under way beside it is as unknown.
         """
         self._check_size(items)
         lane = await self._open()

@@ -10,17 +10,16 @@ from typing import ClassVar
 from urllib.parse import parse_qs
 
 from paigeant_core.clock import Clock
-from paigeant_core.errors import ConfigError, DuplicateWorkflow, PublishError, PublishUnknown
+from paigeant_core.errors import ConfigError, DuplicateWorkflow, PublishUnknown
 from paigeant_core.names import is_own_id
 from paigeant_core.transition import Transition
-from paigeant_core.transports.rabbitmq.connection import version_of
+from paigeant_core.transports.rabbitmq.connection import TakenInPart, version_of
 from paigeant_core.transports.rabbitmq.consumer import RabbitConsumer
 from paigeant_core.transports.rabbitmq.index import Index
 from paigeant_core.transports.rabbitmq.mirror import ChosenIds, Mirror
 from paigeant_core.transports.rabbitmq.observing import ELSEWHERE
 from paigeant_core.transports.rabbitmq.operating import Operating
 from paigeant_core.transports.rabbitmq.presence import Presence
-from paigeant_core.transports.rabbitmq.publisher import Refused
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import (
     BrokerInfo,
@@ -169,18 +168,15 @@ class RabbitTransport(Operating):
     async def _start(self, names: Names, transition: Transition, also: tuple[str, ...] = ()) -> None:
         try:
             await self._publish(names, transition, also)
+        except TakenInPart as error:
+            raise PublishUnknown(
+                f"{error}: workflow {transition.record.headers.correlation_id} may run all the same, "
+                "and dispatched again it may run twice"
+            ) from None
         except PublishUnknown:
             raise PublishUnknown(
                 f"the connection to RabbitMQ at {self._line.where} was lost before it confirmed workflow "
                 f"{transition.record.headers.correlation_id}: it may run, and dispatched again it may run twice"
-            ) from None
-        except Refused:
-            raise
-        except PublishError as error:
-            # One queue refused, say one that has just lost its leader; the other may have it.
-            raise PublishUnknown(
-                f"{error}: workflow {transition.record.headers.correlation_id} may run all the same, "
-                "and dispatched again it may run twice"
             ) from None
 
     def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> RabbitConsumer:
