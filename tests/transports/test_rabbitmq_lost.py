@@ -17,7 +17,8 @@ from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import PublishUnknown
 from paigeant_core.journal import Record, State
 from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout, publisher
-from paigeant_core.transports.rabbitmq.lookout import Lookout
+from paigeant_core.transports.rabbitmq.lookout import Lookout, pause
+from paigeant_core.transports.rabbitmq.streams import Reading, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import holding
 from tests.chaos.proxy import Proxy, port_of
@@ -186,6 +187,55 @@ async def test_one_of_the_workers_looks_and_another_one_when_it_is_gone(
     await until(lambda: seen(2), "nobody took over")
     assert set(looks) == {second.name}
     await stopped(second, tasks[workers.index(second)])
+
+
+# -- a journal that grows fast ------------------------------------------------------------
+
+
+def test_the_journal_is_read_as_fast_as_it_grows_and_a_share_of_the_time_is_left_to_steps() -> None:
+    quick = 0.001
+    assert pause(500, 0.0, quick) == pytest.approx(1.0)
+    assert pause(500, 10.0, quick) == pytest.approx(1.0)
+    # Where 2 500 are written a second, reading is 50 s behind and gets no later.
+    assert pause(500, 50.0, quick) == pytest.approx(0.2)
+    # What takes 0.1 s may not be done more often than twice a second.
+    assert pause(500, 1e6, 0.1) == pytest.approx(0.4)
+
+
+async def test_reading_up_to_now_ends_while_more_and_more_is_written(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [await dispatch(transport, topic, "a") for _ in range(3)]
+
+    async def never_quiet(self: Reading) -> bool:
+        return False
+
+    monkeypatch.setattr(Reading, "quiet", never_quiet)
+    read: list[str | None] = []
+    async with asyncio.timeout(20):
+        async for batch in up_to_now(transport._line, Names(topic).journal, "first"):
+            read += [message.header.properties.correlation_id for message in batch]
+            await dispatch(transport, topic, "a")
+    assert read[:3] == there
+
+
+async def test_a_look_that_takes_long_is_told_once_and_so_is_its_end(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lookout, "LATE", 0.0)
+    async with looking(transport, topic, "a") as (hands, looks):
+        for _ in range(3):
+            await dispatch(transport, topic, "a")
+        running = await hands.take_one()
+        with caplog.at_level(logging.WARNING):
+            await looks.look()
+            assert f"the journal of topic {topic} is read beside the steps that run" in caplog.text
+            assert f"the journal of topic {topic} is read up to now again" in caplog.text
+            caplog.clear()
+            monkeypatch.setattr(lookout, "LATE", 60.0)
+            await looks.look()
+            assert not caplog.records
+        await hands.finish(running)
 
 
 # -- confirms that never come -------------------------------------------------------------

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -39,7 +40,16 @@ GRACE = 60.0
 """Seconds that a message may be on its way to a worker before it can be missing."""
 
 RATE = 500
-"""Records of the journal that are read a second at most while steps run: reading takes a share of the worker."""
+"""Records of the journal that are read a second while steps run, and little is behind: it takes of the worker."""
+
+LAG = 10.0
+"""Seconds behind the journal's end for which RATE is added again: reading keeps up with writing, a little late."""
+
+SHARE = 0.2
+"""The share of the worker's time that reading takes at most while steps run."""
+
+LATE = 60.0
+"""Seconds that one look may read; then it is said that what is lost is found late."""
 
 _AT_ONCE = 100
 """Messages that one look finds missing at most; the rest are found by the next."""
@@ -88,6 +98,8 @@ class Lookout:
         self._comeback = comeback
         self._up = up
         self._next = 0
+        self._at = 0.0
+        self._late = False
         self._missed: dict[str, int] = {}
         """What was missing at the last look: the offsets of their records."""
         self.waiting: dict[str, Waiting] = {}
@@ -117,22 +129,43 @@ class Lookout:
         missing = await self._missing()
         again = [workflow for workflow, offset in missing.items() if self._missed.get(workflow) == offset]
         self._missed = missing
+        if again:
+            # Else all that was written meanwhile would be read while operators wait.
+            await self._read_on()
         for workflow in again:
             await self._recover(workflow)
 
     # -- reading ------------------------------------------------------------------------
 
     async def _read_on(self, *, sparing: bool = False) -> None:
-        desk = self._desk
+        desk, started = self._desk, time.monotonic()
         try:
             async with aclosing(up_to_now(desk.line, desk.names.journal, self._next or "first")) as batches:
                 async for batch in batches:
+                    began = time.perf_counter()
                     for message in batch:
                         self.take(message)
                     if sparing and desk.out:
-                        await asyncio.sleep(len(batch) / RATE)
+                        behind = desk.clock.now() - self._at
+                        if time.monotonic() - started > LATE:
+                            self._say_late(behind)
+                        await asyncio.sleep(pause(len(batch), behind, time.perf_counter() - began))
         except Missing:
             self.forget()
+        else:
+            if self._late:
+                self._late = False
+                logger.warning("the journal of topic %s is read up to now again", desk.names.topic)
+
+    def _say_late(self, behind: float) -> None:
+        if not self._late:
+            self._late = True
+            logger.warning(
+                "the journal of topic %s is read beside the steps that run, and that is %g s behind: "
+                "messages that the broker loses are found late",
+                self._desk.names.topic,
+                round(behind),
+            )
 
     def forget(self) -> None:
         """Read the journal from its start again: it may have been deleted, and be another one."""
@@ -148,6 +181,7 @@ class Lookout:
         record = wire.record_of(message)
         if record is None:
             return
+        self._at = record.at
         workflow = record.headers.correlation_id
         known = self.waiting.get(workflow)
         previous = wire.headers_of(message).get(wire.PREVIOUS)
@@ -227,6 +261,18 @@ class Lookout:
             headers.correlation_id,
             headers.activity,
         )
+
+
+def pause(records: int, behind: float, spent: float) -> float:
+    """Seconds to wait before more of the journal is read.
+
+    Args:
+        records: how many were just read.
+        behind: seconds, of the last one.
+        spent: seconds that it took to read them.
+    """
+    rate = RATE * max(1.0, behind / LAG)
+    return max(records / rate, spent * (1 / SHARE - 1))
 
 
 def _held(workers: Sequence[WorkerStatus]) -> set[str]:

@@ -10,6 +10,7 @@ it has everything that was there when it asked.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
@@ -170,7 +171,7 @@ async def last_chunk(line: Line, queue: str) -> int | None:
 async def up_to_now(
     line: Line, queue: str, start: int | str | float, *, keep: list[Reading] | None = None
 ) -> AsyncGenerator[list[Message], None]:
-    """Everything from ``start`` up to what is there now, in batches.
+    """Everything from ``start`` up to what is there now, in batches; it ends also while more and more is written.
 
     Args:
         line: over which.
@@ -190,8 +191,12 @@ async def up_to_now(
     reading = await Reading.attach(line, queue, max(0, after) if isinstance(start, int) else start)
     try:
         reading.after = -1
-        seen = -1
-        while seen < end or not await reading.quiet():
+        seen, last = -1, sys.maxsize
+        while seen < end or (seen < last and not await reading.quiet()):
+            if seen >= end and last == sys.maxsize and (newer := await last_chunk(line, queue) or 0) > end:
+                # It is never quiet. What was there is in the chunks before a newer one.
+                last = newer - 1
+                continue
             batch = await reading.batch(_EMPTY_AFTER)
             if not batch:
                 if seen >= 0:
