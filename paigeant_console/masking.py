@@ -21,12 +21,11 @@ def mask_text(text: str, url: str = "") -> str:
     if "://" in text:
         text = _USER_IN_URL.sub(r"\1:***", text)
     if "@" in url:
-        from urllib.parse import unquote, urlsplit
+        from urllib.parse import unquote
 
-        try:
-            password = urlsplit(url).password or ""
-        except ValueError:
-            password = ""
+        from paigeant_core.urls import password_in
+
+        password = password_in(url)
         for form in {password, unquote(password)}:
             # Not a short one: it would make stars of ordinary words.
             if len(form) > 3:

@@ -1,4 +1,7 @@
-"""Broker URLs: read once, and never shown with their password."""
+"""Broker URLs: read once, and never shown with their password.
+
+One that names several servers lists them: ``amqp://ann:secret@one:5672,two:5672/prod``.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,48 @@ from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from paigeant_core.errors import ConfigError
 
-SCHEMES = ("memory", "redis", "rediss", "amqp", "amqps")
+SENTINEL = "+sentinel"
+SCHEMES = ("memory", "redis", "rediss", f"redis{SENTINEL}", f"rediss{SENTINEL}", "amqp", "amqps")
 _SECRET_OPTION = re.compile(r"pass|secret|token|key", re.IGNORECASE)
+_SEVERAL = re.compile(r"((?!memory:)[^:/?#]*://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)((?:[/?#].*)?)", re.DOTALL)
+
+
+def each_address(url: str) -> list[str]:
+    """``url`` once for each server that it names, with that one's address alone."""
+    several = _SEVERAL.fullmatch(url)
+    if several is None:
+        return [url]
+    before, hosts, after = several.groups()
+    return [f"{before}{host}{after}" for host in hosts.split(",")]
 
 
 def parse_url(url: str) -> SplitResult:
-    """``url`` in its parts.
+    """``url`` in its parts; of several servers it has the first one's address.
 
     Raises:
-        ConfigError: no such scheme, a port that is no number, or control characters.
+        ConfigError: no such scheme, a port that is no number, an empty address among several, or control characters.
     """
     if not isinstance(url, str) or any(ord(character) < 33 or ord(character) == 127 for character in url):
         raise ConfigError("the broker URL holds spaces or control characters")
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        each = _split(url)
     except ValueError:
         raise ConfigError("the broker URL cannot be read; write e.g. redis://host:6379/0") from None
+    parts = each[0]
     if parts.scheme not in SCHEMES or "://" not in url:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ConfigError(f"unknown broker URL scheme {ascii(parts.scheme)[:40]}; use one of {known}")
+    if len(each) > 1 and not all(one.hostname for one in each):
+        raise ConfigError("one of the addresses in the broker URL is empty; write e.g. redis://one:6379,two:6379/0")
     return parts
+
+
+def _split(url: str) -> list[SplitResult]:
+    """``url`` in its parts, once for each server; a ValueError where it cannot be read."""
+    each = [urlsplit(one) for one in each_address(url)]
+    for parts in each:
+        _ = parts.port
+    return each
 
 
 def mask_url(url: str) -> str:
@@ -36,21 +60,21 @@ def mask_url(url: str) -> str:
     Where it cannot be said what of it is the password, nothing of it is shown.
     """
     try:
-        parts = urlsplit(url)
-        _ = parts.port
+        each = _split(url)
         url.encode()
     except ValueError:
         return "***"
+    parts = each[0]
     if parts.scheme not in (*SCHEMES, "http", "https") or not url[len(parts.scheme) :].startswith("://"):
         return "***"  # user:password@host is a URL too, of the scheme `user`
     if "@" in parts.path + parts.query + parts.fragment:
         # A password with a bare / ? or # in it ends the host's part early: the rest of it stands behind.
         return f"{parts.scheme}://***"
-    netloc = parts.netloc
-    if "@" in netloc:
-        user, _, host = netloc.rpartition("@")
+    user, at, _ = parts.netloc.rpartition("@")
+    netloc = ",".join(one.netloc.rpartition("@")[2] for one in each)
+    if at:
         name, colon, _ = user.partition(":")
-        netloc = f"{name}{':***' if colon else ''}@{host}"
+        netloc = f"{name}{':***' if colon else ''}@{netloc}"
     query = parts.query
     if query:
         pairs = [
@@ -64,7 +88,12 @@ def mask_url(url: str) -> str:
 
 def has_password(url: str) -> bool:
     """Whether ``url`` carries a password."""
+    return bool(password_in(url))
+
+
+def password_in(url: str) -> str:
+    """The password that ``url`` carries, as it stands there; empty: none."""
     try:
-        return bool(urlsplit(url).password)
+        return urlsplit(each_address(url)[0]).password or ""
     except ValueError:
-        return False
+        return ""

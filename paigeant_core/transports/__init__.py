@@ -6,7 +6,7 @@ import os
 
 from paigeant_core.clock import Clock
 from paigeant_core.transports.base import Transport
-from paigeant_core.urls import parse_url
+from paigeant_core.urls import SENTINEL, parse_url
 
 DEFAULT_URL = "memory://"
 
@@ -15,7 +15,8 @@ def get_transport(url: str | None = None, *, clock: Clock | None = None) -> Tran
     """The transport for ``url``; nothing is connected yet.
 
     Args:
-        url: ``memory://``, ``redis://``, ``rediss://``, ``amqp://`` or ``amqps://``; None:
+        url: ``memory://``, ``redis://``, ``rediss://``, ``redis+sentinel://``, ``rediss+sentinel://``, ``amqp://`` or
+            ``amqps://``, with several addresses where there are several servers (``redis://one,two/0``); None:
             PAIGEANT_URL from the environment, then ``memory://``.
         clock: where the time comes from, in place of the machine's.
 
@@ -25,7 +26,7 @@ def get_transport(url: str | None = None, *, clock: Clock | None = None) -> Tran
     url = url or os.environ.get("PAIGEANT_URL") or DEFAULT_URL
     scheme = parse_url(url).scheme
     # Imported when asked for: a driver costs up to 0.2 s at start.
-    if scheme in ("redis", "rediss"):
+    if scheme.removesuffix(SENTINEL) in ("redis", "rediss"):
         from paigeant_core.transports.redis import RedisTransport
 
         return RedisTransport(url, clock=clock)

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from paigeant_core.errors import ConfigError
 from paigeant_core.transports import get_transport
 from paigeant_core.transports.memory import MemoryTransport
-from paigeant_core.urls import SCHEMES, has_password, mask_url, parse_url
+from paigeant_core.urls import SCHEMES, each_address, has_password, mask_url, parse_url, password_in
 
 SECRET = "Ω019"
 """Stands in passwords alone: no other part of a URL made here has one of these."""
-passwords = st.text(f"{SECRET}:/?#@[]%&=;.~ \\", min_size=1, max_size=20).filter(lambda text: set(text) & set(SECRET))
+passwords = st.text(f"{SECRET}:/?#@[]%&=;.~, \\", min_size=1, max_size=20).filter(lambda text: set(text) & set(SECRET))
 schemes = st.sampled_from([scheme for scheme in SCHEMES if scheme != "memory"])
 users = st.sampled_from(["", "ann"])
+hosts = st.sampled_from(["broker.example", "a.example:6666,b.example,[::2]:77", "[::2],b.example"])
 rests = st.sampled_from(["", "/", "/db", "/%2f", "/db?client_name=x", "?name=x&heartbeat=y", "#fragment"])
 
 
@@ -26,15 +27,17 @@ def leaks(shown: str) -> bool:
     return bool(set(shown) & set(SECRET))
 
 
-@given(schemes, users, passwords, rests)
-@example("redis", "ann", "0/Ω", "")
-@example("redis", "ann", "0#Ω", "")
-@example("redis", "ann", "0?Ω", "")
-@example("amqp", "", "Ω@Ω", "/%2f")
-@example("redis", "ann", "[Ω", "")
-def test_a_password_is_never_shown(scheme: str, user: str, password: str, rest: str) -> None:
-    assert not leaks(mask_url(f"{scheme}://{user}:{quote(password, safe='')}@broker.example{rest}"))
-    assert not leaks(mask_url(f"{scheme}://{user}:{password}@broker.example{rest}"))
+@given(schemes, users, passwords, hosts, rests)
+@example("redis", "ann", "0/Ω", "broker.example", "")
+@example("redis", "ann", "0#Ω", "broker.example", "")
+@example("redis", "ann", "0?Ω", "broker.example", "")
+@example("amqp", "", "Ω@Ω", "broker.example", "/%2f")
+@example("redis", "ann", "[Ω", "broker.example", "")
+@example("redis", "ann", "0,Ω/", "broker.example", "")
+@example("redis", "ann", "Ω,0:0?0", "broker.example,b.example", "")
+def test_a_password_is_never_shown(scheme: str, user: str, password: str, host: str, rest: str) -> None:
+    assert not leaks(mask_url(f"{scheme}://{user}:{quote(password, safe='')}@{host}{rest}"))
+    assert not leaks(mask_url(f"{scheme}://{user}:{password}@{host}{rest}"))
 
 
 @given(
@@ -69,6 +72,12 @@ def test_masking_never_fails(text: str) -> None:
         ("redis://:secret@localhost", "redis://:***@localhost"),
         ("amqps://ann@broker/%2f?heartbeat=10", "amqps://ann@broker/%2f?heartbeat=10"),
         ("redis://ann:@localhost", "redis://ann:***@localhost"),
+        ("amqp://ann:secret@one:5672,two/prod", "amqp://ann:***@one:5672,two/prod"),
+        ("redis://[::1]:6379,[::2]/0", "redis://[::1]:6379,[::2]/0"),
+        (
+            "redis+sentinel://one,two/main/0?sentinel_password=x",
+            "redis+sentinel://one,two/main/0?sentinel_password=***",
+        ),
     ],
 )
 def test_the_rest_of_a_url_is_shown(url: str, shown: str) -> None:
@@ -76,7 +85,12 @@ def test_the_rest_of_a_url_is_shown(url: str, shown: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost", "http://x", "redis:x", "redis:/x", "redis://h:port", "redis://[x", "a b://"]
+    "url",
+    [
+        *("", "localhost", "http://x", "redis:x", "redis:/x", "redis://h:port", "redis://[x", "a b://"),
+        *("redis://h,", "redis://,h", "amqp://h,,i", "amqp://ann:secret@,", "amqp://h:1,i:port", "redis://h,[::1"),
+        *("amqp+sentinel://h", "redis+sentinels://h"),
+    ],
 )
 def test_what_is_no_broker_is_refused(url: str) -> None:
     with pytest.raises(ConfigError):
@@ -97,7 +111,35 @@ def test_a_refusal_does_not_quote_the_url(password: str) -> None:
         assert not leaks(str(refused.value).replace("redis://host:6379/0", ""))  # its example of a URL
 
 
+@st.composite
+def addresses(draw: st.DrawFn) -> str:
+    host = draw(st.sampled_from(["a", "b.example", "10.0.0.7", "[::1]", "[fe80::2]"]))
+    return host + draw(st.just("") | st.integers(1, 65535).map(":{}".format))
+
+
+@given(schemes, st.sampled_from(["", "ann@", "ann:secret@", "ann:a,b@"]), st.lists(addresses(), min_size=1), rests)
+def test_several_addresses_are_read_each_with_all_the_rest(scheme: str, login: str, each: list[str], rest: str) -> None:
+    url = f"{scheme}://{login}{','.join(each)}{rest}"
+    found = each_address(url)
+    assert found == [f"{scheme}://{login}{address}{rest}" for address in each]
+    assert [each_address(one) for one in found] == [[one] for one in found]
+    assert parse_url(url) == parse_url(found[0])
+    assert password_in(url) == password_in(found[-1])
+    assert ",".join(each) in mask_url(url)
+
+
+@given(st.text(max_size=60) | st.text("redis+amqp:/@?#[]&=%,\udc80 ", max_size=40))
+def test_any_text_has_an_address(text: str) -> None:
+    assert each_address(text)
+    assert isinstance(password_in(text), str)
+
+
+def test_a_memory_brokers_name_is_one_name() -> None:
+    assert each_address("memory://one,two") == ["memory://one,two"]
+
+
 def test_whether_there_is_a_password() -> None:
+    assert has_password("redis://ann:secret@[::1]:1,[::2]/0")
     assert has_password("redis://ann:secret@h")
     assert not has_password("redis://ann@h")
     assert not has_password("redis://[x")

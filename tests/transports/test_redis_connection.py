@@ -14,7 +14,8 @@ from paigeant_core.names import new_id
 from paigeant_core.transports import get_transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import scripts as scripts_module
-from paigeant_core.transports.redis.connection import Line, LineLost, Lines
+from paigeant_core.transports.redis.connection import Line, Lines
+from paigeant_core.transports.redis.endpoint import LineLost
 from paigeant_core.transports.types import WorkerInfo
 from tests.servers import RedisServer, free_port
 from tests.transports import on_redis

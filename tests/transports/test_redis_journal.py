@@ -14,7 +14,8 @@ from paigeant_core.journal import Kind, State
 from paigeant_core.transition import Outcome, Place
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import lease as lease_module
-from paigeant_core.transports.redis.connection import Endpoint, ThreadLine
+from paigeant_core.transports.redis.connection import ThreadLine
+from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import trim
 from paigeant_core.transports.types import Settled

@@ -13,7 +13,8 @@ from paigeant_core.clock import SystemClock
 from paigeant_core.journal import Kind
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import lease as lease_module
-from paigeant_core.transports.redis.connection import Endpoint, ThreadLine
+from paigeant_core.transports.redis.connection import ThreadLine
+from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.types import Settled
 from tests.transports import on_redis

@@ -17,7 +17,7 @@ import random
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import aiormq
 from aiormq import exceptions as driver
@@ -36,6 +36,7 @@ from paigeant_core.errors import (
     Unsupported,
 )
 from paigeant_core.transports.rabbitmq.lanes import Lane, Tap
+from paigeant_core.urls import each_address
 
 logger = logging.getLogger("paigeant")
 
@@ -52,6 +53,9 @@ HEARTBEAT = 60
 """Seconds; a handler may block the loop for twice as long before the broker hangs up."""
 
 CONNECT_TIMEOUT = 10.0
+SHORTEST_TIMEOUT = 3.0
+"""Seconds that each of several servers has at least to answer in."""
+
 LONGEST_WAIT = 5.0
 _SPARE = 4
 _FRAME_MAX = 128 * 1024
@@ -66,12 +70,12 @@ class NotReady(ConnectError):
     """The broker cannot do that just now."""
 
 
-class Missing(TransportError):
-    """That queue or exchange does not exist."""
-
-
 class TakenInPart(PublishUnknown):
     """One queue refused a publish, say one whose leader was just lost: another one that it led to may have it."""
+
+
+class Missing(TransportError):
+    """That queue or exchange does not exist."""
 
 
 class Locked(TransportError):
@@ -102,22 +106,21 @@ class Line:
     """One connection to the broker.
 
     Args:
-        url: of the broker.
+        url: of the broker. Of several servers any will do, and another one when that does not answer.
         purpose: what it is for; RabbitMQ shows it as the connection's name.
 
     Attributes:
-        where: host and port, for people.
         serial: how many times it was made; what was built on an older one is gone.
     """
 
     def __init__(self, url: str, purpose: str) -> None:
         try:
-            parts = URL(url)
-            self._url = parts.update_query({"heartbeat": str(HEARTBEAT), **parts.query, "name": f"paigeant {purpose}"})
-            self.vhost = parts.path[1:] or "/"
+            self._addresses = [_Address(each, _called(URL(each), purpose)) for each in each_address(url)]
         except (ValueError, TypeError):
             raise ConfigError("the broker URL cannot be read; write e.g. amqp://host:5672/") from None
-        self.where = f"{parts.host}:{parts.port or (5671 if parts.scheme == 'amqps' else 5672)}"
+        # So that connections spread over the servers of a cluster.
+        random.shuffle(self._addresses)
+        self.vhost = self._addresses[0].url.path[1:] or "/"
         self.serial = 0
         self._connection: aiormq.Connection | None = None
         self._tap: Tap | None = None
@@ -125,6 +128,17 @@ class Line:
         self._spare: list[Channel] = []
         self._lock = asyncio.Lock()
         self._closed = False
+
+    @property
+    def url(self) -> str:
+        """The URL with the one address that it is connected to, or was tried last."""
+        return self._addresses[0].text
+
+    @property
+    def where(self) -> str:
+        """Host and port of :attr:`url`, for people."""
+        url = self._addresses[0].url
+        return f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
 
     @property
     def alive(self) -> bool:
@@ -245,14 +259,28 @@ class Line:
         return _Errors(self.where)
 
     async def _open(self) -> aiormq.Connection:
-        factory = _Sockets(TLSTransportFactory() if self._url.scheme == "amqps" else TCPTransportFactory())
+        refused: list[str] = []
+        for _ in self._addresses:
+            try:
+                return await self._open_first()
+            except (AuthenticationError, Unsupported):
+                raise
+            except ConnectError as error:
+                refused.append(str(error))
+                self._addresses.append(self._addresses.pop(0))
+        raise ConnectError("; ".join(refused))
+
+    async def _open_first(self) -> aiormq.Connection:
+        url = self._addresses[0].url
+        within = max(CONNECT_TIMEOUT / len(self._addresses), SHORTEST_TIMEOUT)
+        factory = _Sockets(TLSTransportFactory() if url.scheme == "amqps" else TCPTransportFactory())
         self._sockets = factory.writers
-        connection = aiormq.Connection(self._url, transport_factory=factory, limit=1024 * 1024)
+        connection = aiormq.Connection(url, transport_factory=factory, limit=1024 * 1024)
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
+            async with asyncio.timeout(within):
                 await connection.connect()
         except TimeoutError:
-            raise ConnectError(f"no RabbitMQ answers at {self.where}: no answer in {CONNECT_TIMEOUT:g} s") from None
+            raise ConnectError(f"no RabbitMQ answers at {self.where}: no answer in {within:g} s") from None
         except (driver.AMQPError, OSError, EOFError) as error:
             raise self._refusal(error) from None
         finally:
@@ -279,6 +307,22 @@ class Line:
             return ConnectError(f"what answers at {self.where} is no RabbitMQ")
         reason = str(error.args[-1]) if error.args else type(error).__name__
         return ConnectError(f"no RabbitMQ answers at {self.where}: {reason[:200]}")
+
+
+class _Address(NamedTuple):
+    """One of the servers.
+
+    Attributes:
+        text: the URL as it was given, with this address alone.
+        url: for the driver.
+    """
+
+    text: str
+    url: URL
+
+
+def _called(url: URL, purpose: str) -> URL:
+    return url.update_query({"heartbeat": str(HEARTBEAT), **url.query, "name": f"paigeant {purpose}"})
 
 
 class _Sockets(TransportFactory):

@@ -14,12 +14,11 @@ from paigeant_core.transports.rabbitmq.management import Management
 from paigeant_core.transports.rabbitmq.topology import RUNGS, STREAMS, Names
 
 
-async def remove(line: Line, url: str, names: Names, activities: Iterable[str]) -> None:
+async def remove(line: Line, names: Names, activities: Iterable[str]) -> None:
     """Delete queues, streams and exchanges of a topic.
 
     Args:
         line: over which.
-        url: of the broker, for its management API.
         names: of the topic.
         activities: that its streams name.
 
@@ -27,7 +26,7 @@ async def remove(line: Line, url: str, names: Names, activities: Iterable[str]) 
         TransportError: the broker cannot be asked, or does not let this user do it.
     """
     queues = {names.work(activity) for activity in activities}
-    async with Management(url) as api:
+    async with Management(line.url) as api:
         listed = await api.rows("queues", line.vhost)
     # Between dots `work` names no topic, so none of another one begins like that.
     queues |= {str(row.get("name")) for row in listed or () if str(row.get("name")).startswith(names.work(""))}

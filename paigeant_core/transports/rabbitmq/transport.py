@@ -94,7 +94,7 @@ class RabbitTransport(Operating):
         from paigeant_core.transports.rabbitmq.examine import examine
 
         await self._line.connect()
-        return await examine(self._url, Names(topic), str(self._line.server.get("version", "")), self._line.vhost)
+        return await examine(self._line.url, Names(topic), str(self._line.server.get("version", "")), self._line.vhost)
 
     def check_timeouts(self, timeouts: Mapping[str, float | None]) -> None:
         """See :meth:`Transport.check_timeouts`. From 3.12 on our queues themselves say how long a step may take."""
@@ -127,7 +127,7 @@ class RabbitTransport(Operating):
         await self._catch_up_elsewhere(names)
         indexes = [self.journal_index(names), *(self._index(names.stream(stream)) for stream in ELSEWHERE)]
         await indexes[0].catch_up()
-        await remove(self._line, self._url, names, {name for index in indexes for name in index.activities})
+        await remove(self._line, names, {name for index in indexes for name in index.activities})
         self._topology.forget()
         following: list[Mirror | Index] = [
             *(mirrors.pop(topic) for mirrors in (self._fences, self._ids) if topic in mirrors),

@@ -1,193 +1,23 @@
-"""The one seam to redis-py: lines to the server, and its errors as ours.
+"""Lines to the server: one conversation at a time each, and who repeats what when one breaks.
 
 A :class:`Line` is one connection with one conversation at a time: several commands go
 out in one write, their answers come back in order. It repeats nothing by itself, so
 whoever uses it knows what may have been done twice; :class:`Lines` repeats for callers
-whose commands are idempotent. redis-py does the connecting: URL, TLS, AUTH, SELECT.
+whose commands are idempotent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
-import os
 import random
-import re
 import time
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 from redis import exceptions as driver
-from redis.asyncio.connection import Connection as TCPConnection
-from redis.asyncio.connection import parse_url
-from redis.connection import Connection as ThreadTCPConnection
-from redis.connection import parse_url as parse_url_for_threads
 
-from paigeant_core.errors import (
-    AuthenticationError,
-    ConfigError,
-    ConnectError,
-    PublishError,
-    TransportError,
-    Unsupported,
-)
+from paigeant_core.transports.redis.endpoint import Endpoint, LineLost, pack
 from paigeant_core.transports.redis.scripts import Command, text_of
-
-try:
-    import hiredis
-except ImportError:  # pragma: no cover - it is a dependency, but there may be no wheel for a machine
-    pack_command: Any = None
-else:
-    pack_command = hiredis.pack_command
-
-TIMEOUT = 5.0
-"""Seconds without an answer after which a line counts as broken."""
-
-_POOL_ONLY = ("max_connections", "timeout")
-_TRANSIENT = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
-)
-"""What a server says that cannot take a write just now; it may later."""
-_IN_SCRIPT = re.compile(r"-([A-Z]{3,}) ")
-
-
-class LineLost(ConnectError):
-    """The line broke, or nobody answered in time.
-
-    Attributes:
-        sent: whether the commands had gone out, so that they may have been done.
-    """
-
-    def __init__(self, text: str, *, sent: bool) -> None:
-        super().__init__(text)
-        self.sent = sent
-
-
-class Endpoint:
-    """Where the server is and how to log in there, read from a URL once.
-
-    Args:
-        url: ``redis://`` or ``rediss://``, with any option that redis-py knows.
-
-    Raises:
-        ConfigError: redis-py cannot read it.
-    """
-
-    def __init__(self, url: str) -> None:
-        try:
-            self._options: dict[str, Any] = dict(parse_url(url))
-            self._thread_options: dict[str, Any] = dict(cast("Any", parse_url_for_threads)(url))
-            timeout = self._options.pop("socket_timeout", TIMEOUT)
-            self.timeout = float(timeout or TIMEOUT)
-            for options in (self._options, self._thread_options):
-                for name in _POOL_ONLY:
-                    options.pop(name, None)
-                # No CLIENT SETINFO, no RESP3 handshake: a new line costs one round trip.
-                options.update(protocol=2, driver_info=None)
-            # Here the time-out is one for the whole round trip, see Line.
-            self._options["socket_timeout"] = None
-            self._thread_options["socket_timeout"] = self.timeout
-            sample = self.connection()
-        except (ValueError, TypeError) as error:
-            reason = str(error).rpartition("() ")[2]
-            raise ConfigError(f"the broker URL has an option that cannot be used: {reason}") from None
-        if isinstance(sample, TCPConnection):
-            self.address = f"{sample.host}:{sample.port}"
-        else:
-            self.address = "the server"
-
-    def connection(self) -> Any:
-        """A new connection for an event loop, not connected yet.
-
-        Untyped, as redis-py is in many places; this module alone touches it.
-        """
-        options = dict(self._options)
-        return options.pop("connection_class", TCPConnection)(**options)
-
-    def thread_connection(self) -> Any:
-        """A new connection for a thread, not connected yet."""
-        options = dict(self._thread_options)
-        return options.pop("connection_class", ThreadTCPConnection)(**options)
-
-    def lost(self, error: BaseException, *, sent: bool) -> TransportError:
-        """What ``error``, raised by a connection, is among ours."""
-        if isinstance(error, driver.AuthenticationError | driver.AuthorizationError):
-            return AuthenticationError(f"Redis at {self.address} refused the user name or the password")
-        if isinstance(error, driver.InvalidResponse):
-            return ConnectError(f"what answers at {self.address} is no Redis server")
-        if isinstance(error, driver.ResponseError):
-            return self.refused(error)
-        if isinstance(error, driver.BusyLoadingError):
-            return LineLost(f"Redis at {self.address} is still loading its data", sent=False)
-        if sent:
-            reason = "no answer in time" if _is_timeout(error) else "the line broke"
-            return LineLost(f"Redis at {self.address}: {reason}", sent=True)
-        return LineLost(f"no Redis answers at {self.address}: {_reason(error)}", sent=False)
-
-    def refused(self, error: driver.ResponseError) -> TransportError:
-        """What an error that the server answered is among ours."""
-        code = code_of(error)
-        text = str(error)[:200]
-        if code in ("NOAUTH", "WRONGPASS"):
-            return AuthenticationError(f"Redis at {self.address} refused the user name or the password")
-        if code == "OOM":
-            return PublishError(f"Redis at {self.address} is out of memory and takes no writes")
-        if code in ("MOVED", "ASK"):
-            return Unsupported(f"Redis at {self.address} is one node of a cluster; name the node that owns the topic")
-        return PublishError(f"Redis at {self.address} refused: {text}")
-
-    def check(self, answer: object) -> None:
-        """Raise where ``answer`` is an error: as a lost line where it may pass.
-
-        Raises:
-            LineLost: the server cannot do it now.
-            TransportError: it will not do it.
-        """
-        if isinstance(answer, driver.ResponseError):
-            refused = self.refused(answer)
-            raise LineLost(str(refused), sent=False) if is_transient(answer) else refused
-
-
-def code_of(error: driver.ResponseError) -> str:
-    """The upper-case word that a server's error begins with, also out of a script."""
-    text = str(error)
-    if error.status_code and error.status_code != "ERR":
-        return str(error.status_code)
-    word = text.partition(" ")[0]
-    if word.isupper() and word != "ERR":
-        return word
-    # Redis 6.2 wraps what a command in a script answered into a sentence.
-    inner = _IN_SCRIPT.search(text)
-    return inner.group(1) if inner else "ERR"
-
-
-def is_transient(error: driver.ResponseError) -> bool:
-    """Whether to try the same later is worth it."""
-    return code_of(error) in _TRANSIENT
-
-
-def _is_timeout(error: BaseException) -> bool:
-    return isinstance(error, TimeoutError | driver.TimeoutError)
-
-
-def _reason(error: BaseException) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ConnectionRefusedError) or getattr(cause, "errno", None) == errno.ECONNREFUSED:
-            return "connection refused"
-        if _is_timeout(cause):
-            return "no answer in time"
-        if isinstance(cause, OSError) and cause.errno:
-            return str(cause.strerror or os.strerror(cause.errno)).lower()
-        cause = cause.__cause__ or cause.__context__
-    return "the connection could not be made"
-
-
-def pack(connection: Any, commands: Sequence[Command]) -> bytes:
-    """``commands`` as they go over the line."""
-    if pack_command is None:
-        return b"".join(b"".join(connection.pack_command(*command)) for command in commands)
-    return b"".join([pack_command(command) for command in commands])
 
 
 class Backoff:
@@ -225,6 +55,7 @@ class Line:
         self._reading = asyncio.Lock()
         self._under_way = 0
         self._opened = 0
+        self._serial = 0
         self._unknown: set[str] = set()
         """Scripts that the server did not know, to be given to it on the next connection."""
 
@@ -278,8 +109,12 @@ class Line:
 
     async def _open(self) -> None:
         if self._connection.is_connected:
-            return
-        await self._connection.connect()
+            if self._serial == self._endpoint.serial:
+                return
+            async with self._reading:  # whoever was here before has his answers first
+                await self._connection.disconnect(nowait=True)
+        self._serial = self._endpoint.serial
+        await self._endpoint.open(self._connection)
         self._opened += 1
         while self._unknown:
             loading = (("SCRIPT", "LOAD", self._unknown.pop()),)
@@ -403,14 +238,16 @@ class ThreadLine:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
         self._connection = endpoint.thread_connection()
+        self._serial = 0
 
     def call(self, *commands: Command) -> list[Any]:
         """See :meth:`Line.call`."""
         connection = self._connection
         sent = False
         try:
-            if not connection.is_connected:
-                connection.connect()
+            if not connection.is_connected or self._serial != self._endpoint.serial:
+                self._serial = self._endpoint.serial
+                self._endpoint.open_in_thread(connection)
             sent = True
             answers = self._exchange(commands)
             for index, answer in enumerate(answers):

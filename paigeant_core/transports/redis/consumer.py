@@ -11,8 +11,8 @@ from paigeant_core.errors import DecodeError, TransportError
 from paigeant_core.journal import Record
 from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transition import Place, Transition
-from paigeant_core.transports.redis.connection import Endpoint
 from paigeant_core.transports.redis.encoding import Mode, Move
+from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat
 from paigeant_core.transports.redis.pump import Pump

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from redis.exceptions import ResponseError
 
 from paigeant_core.errors import TransportError
-from paigeant_core.transports.redis.connection import Endpoint, is_transient
 from paigeant_core.transports.redis.encoding import Token, back, witness
+from paigeant_core.transports.redis.endpoint import Endpoint, is_transient
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import Command
 from paigeant_core.transports.redis.settling import Answer

@@ -17,8 +17,9 @@ import msgspec
 
 from paigeant_core.errors import TransportError
 from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES, PARKED_AGE, PRESENCE_EVERY, RENEW_EVERY
-from paigeant_core.transports.redis.connection import Backoff, Endpoint, ThreadLine
+from paigeant_core.transports.redis.connection import Backoff, ThreadLine
 from paigeant_core.transports.redis.encoding import Token
+from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import LOST, PRESENT, RENEW, Argument, Command
 from paigeant_core.transports.types import Holding, WorkerInfo, worker_record

@@ -15,8 +15,9 @@ from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.message import Headers, decode_headers
 from paigeant_core.pauses import Pause, pause_of
 from paigeant_core.transition import Place
-from paigeant_core.transports.redis.connection import Backoff, Line, LineLost, Lines
+from paigeant_core.transports.redis.connection import Backoff, Line, Lines
 from paigeant_core.transports.redis.encoding import at_of, body_of, record_of
+from paigeant_core.transports.redis.endpoint import LineLost
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import read_presence
 from paigeant_core.transports.redis.scripts import HISTORY, Command

@@ -21,7 +21,7 @@ from paigeant_core.clock import Clock
 from paigeant_core.errors import TransportError
 from paigeant_core.names import is_name
 from paigeant_core.transition import Place, Transition
-from paigeant_core.transports.redis.connection import Backoff, Endpoint, Line, LineLost, code_of, is_transient
+from paigeant_core.transports.redis.connection import Backoff, Line
 from paigeant_core.transports.redis.encoding import (
     Found,
     Token,
@@ -32,6 +32,7 @@ from paigeant_core.transports.redis.encoding import (
     takeover,
     waiting_read,
 )
+from paigeant_core.transports.redis.endpoint import Endpoint, LineLost, code_of, is_transient
 from paigeant_core.transports.redis.errands import Errands, Taken
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat, presence

@@ -13,8 +13,8 @@ from paigeant_core.errors import TransportError
 from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
 from paigeant_core.transition import Transition, superseded
-from paigeant_core.transports.redis.connection import Endpoint, is_transient
 from paigeant_core.transports.redis.encoding import Move, Token, late, move
+from paigeant_core.transports.redis.endpoint import Endpoint, is_transient
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import Command
 from paigeant_core.transports.types import Delivery, Settled

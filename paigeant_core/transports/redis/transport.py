@@ -19,9 +19,10 @@ from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.redis import observe
-from paigeant_core.transports.redis.connection import Endpoint, LineLost, Lines
+from paigeant_core.transports.redis.connection import Lines
 from paigeant_core.transports.redis.consumer import RedisConsumer
 from paigeant_core.transports.redis.encoding import Move, ask, erase, move
+from paigeant_core.transports.redis.endpoint import Endpoint, LineLost
 from paigeant_core.transports.redis.examine import examine
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import AUDIT, SWITCH, Command

@@ -6,7 +6,8 @@ import logging
 from typing import Any
 
 from paigeant_core.clock import Clock, SystemClock
-from paigeant_core.transports.redis.connection import Line, LineLost
+from paigeant_core.transports.redis.connection import Line
+from paigeant_core.transports.redis.endpoint import LineLost
 from paigeant_core.transports.redis.scripts import Command
 
 logger = logging.getLogger("paigeant")
