@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
+from paigeant_core import capsule as capsules
 from paigeant_core.capsule import Capsule
 from paigeant_core.errors import DecodeError, InvalidMessage, MessageError
 from paigeant_core.journal import Record
@@ -38,6 +40,7 @@ SLIPS: Sequence[bytes] = [body.split(b"\n")[1] for body in MESSAGES]
 WORDS: Sequence[bytes] = (
     *(b'"%b"' % name.encode() for name in (*Headers.__struct_fields__, *SlipWire.__struct_fields__)),
     *(b'"name"', b'"arguments"', b'"retry"', b'"timeout"', b'"scopes"', b'"max_attempts"', b'"attempt"', b'"skipped"'),
+    *(f'"{capsules.KIND}"'.encode(), b'"records"', b'"meta"', b'"body"', b'"body_base64"', b'"position"'),
     *(b'"kind"', b'"detail"', b'"state"', b'"at"', b'"compensate"', b"\xed\xa0\x80", b"\\ud800", b"q-1"),
 )
 _META: Sequence[bytes] = (
@@ -56,13 +59,16 @@ ENTRIES: Sequence[bytes] = (
 CAPSULES: Sequence[bytes] = [
     json.dumps(
         {
-            "kind": "paigeant-capsule",
+            "kind": capsules.KIND,
             "schema": 1,
             "exported_at": "2026-11-28T12:00:00Z",
             "topic": "workflows",
             "correlation_id": "order-1",
             "broker": {"broker": "redis"},
-            "records": [{"meta": _META[0].decode(), "body": MESSAGES[0].decode(), "position": "1-0", "at": 1.0}],
+            "records": [
+                {"meta": _META[0].decode(), "body": MESSAGES[0].decode(), "position": "1-0", "at": 1.0},
+                {"meta": _META[0].decode(), "body_base64": b64encode(MESSAGES[0]).decode(), "position": "1", "at": 2},
+            ],
             "redacted": ["payload.card"],
         }
     ).encode()

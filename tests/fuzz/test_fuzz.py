@@ -8,6 +8,10 @@ from itertools import islice
 
 import pytest
 
+from paigeant_core.capsule import Capsule
+from paigeant_core.message import PaigeantMessage
+from paigeant_core.transports.redis import encoding
+from tests.fuzz import codecs
 from tests.fuzz.mutate import inputs
 from tests.fuzz.targets import all_targets
 
@@ -25,6 +29,16 @@ def test_nothing_that_is_read_breaks_its_reader(name: str) -> None:
     target = TARGETS[name]
     for data in [*FINDINGS.get(name, ()), *islice(inputs(target.seeds, target.words, seed=0), 400)]:
         target.check(data)
+
+
+def test_a_run_begins_with_what_readers_take() -> None:
+    """Of seeds that are refused at the door nothing behind it is ever reached."""
+    for body in codecs.MESSAGES[:2]:
+        assert PaigeantMessage.decode(body).records is not None
+    for data in codecs.CAPSULES:
+        assert len(Capsule.decode(data).records) == 2
+    for data in codecs.ENTRIES[2:5]:
+        assert encoding.record_of([b"1000-0", data.split(b"\0")], parked=False) is not None
 
 
 def test_a_finding_is_told_and_kept() -> None:
