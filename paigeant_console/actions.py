@@ -296,7 +296,7 @@ ACTIONS: Final[Sequence[Action]] = (
     _action("table.page_up", "pageup ctrl+u", "page up", "Page before.", where=TABLES | {"help"}, owner="table"),
     _action("table.first", "home g", "first", "First row.", where=TABLES | {"help"}, owner="table"),
     _action(
-        "table.last", "end G shift+g", "last", "Last row; in the traffic, follow it again.", where=TABLES | {"help"},
+        "table.last", "G end shift+g", "last", "Last row; in the traffic, follow it again.", where=TABLES | {"help"},
         owner="table",
     ),
     # While something is asked.

@@ -11,7 +11,7 @@ import msgspec
 
 from paigeant_console.actions import key_of
 from paigeant_console.model.looks import ARROW, DONE, look
-from paigeant_console.model.text import Span, plural, shown
+from paigeant_console.model.text import Span, brief_id, plural, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_core.operations import Action, Insert, Line, OperationStatus, Pace, Plan, Release, Replay, Report, Undo
 from paigeant_core.routing import Step
@@ -266,7 +266,7 @@ def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
     mark = DONE if line.eligible else look("dead")
     spans: list[Span] = [
         (joined((mark.mark(ascii_only), literal(" "))), mark.style),
-        (joined((shown(line.correlation_id, ID_CELLS, ascii_only=ascii_only), literal(" "))), "strong"),
+        (joined((brief_id(line.correlation_id, ID_CELLS, ascii_only=ascii_only), literal(" "))), "strong"),
     ]
     if line.standing is not None:
         headers = line.standing.headers
@@ -387,7 +387,7 @@ def report_spans(
     elif first is not None:
         spans.append((literal(": "), ""))
         if len(report.results) > 1:
-            which = shown(first.correlation_id, ID_CELLS, ascii_only=ascii_only)
+            which = brief_id(first.correlation_id, ID_CELLS, ascii_only=ascii_only)
             spans.append((joined((which, literal(" "))), "strong"))
         spans.append((shown(first.reason, 300, ascii_only=ascii_only), ""))
     elif len(report.results) == 1:

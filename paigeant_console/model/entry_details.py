@@ -149,7 +149,8 @@ def operation_lines(
     through, total = status.done + status.skipped + status.failed, len(status.targets)
     counts = [f"{through:,} of {total:,}", f"{status.done:,} done", f"{status.skipped:,} skipped"]
     counts += [f"{status.failed:,} failed"] + ([f"{status.again:,} failed again"] if status.again else [])
-    page.say("came to", literal("; ".join((counts[0], ", ".join(counts[1:])))), "error" if status.failed else "")
+    if through or status.state not in (OperationState.WAITING, OperationState.ARMED):
+        page.say("came to", literal("; ".join((counts[0], ", ".join(counts[1:])))), "error" if status.failed else "")
     page.say("last word", page.text(status.said), "warn" if status.said else "")
     page.say("same as", page.text(operation_command(status, target)), "dim")
     results = _results(status.operation_id, entries)
@@ -257,11 +258,8 @@ def audit_lines(
         page.say("its bytes", page.text(entry.decode("utf-8", "backslashreplace")))
         return page.lines
     allowed = document.get("allowed") is not False
-    page.head(
-        (joined((literal("audit entry "), page.text(document.get("n"), 20))), "strong"),
-        (literal("  "), ""),
-        (literal("done" if allowed else "refused"), "ok" if allowed else "error"),
-    )
+    refused: list[Span] = [] if allowed else [(literal("  "), ""), (literal("refused"), "error")]
+    page.head((joined((literal("audit entry "), page.text(document.get("n"), 20))), "strong"), *refused)
     at = parsed(document.get("at"))
     page.say("who", page.text(document.get("operator")), "strong")
     page.say("when", page.text(document.get("at")) if at is None else _when(at, now))
@@ -277,8 +275,9 @@ def audit_lines(
     page.say("before", page.text(_words(document.get("before"))))
     page.say("after", page.text(_words(document.get("after"))))
     page.say("operation", page.text(document.get("operation_id")))
+    key, verify = page.text(document.get("key"), 100), literal("; `audit --verify` tells whether that counts")
     page.say(
-        "signed", page.text(document["key"]) if document.get("key") else literal("not signed: who did it is a claim")
+        "signed", joined((literal("by key "), key, verify)) if key else literal("by nobody: who did it is a claim")
     )
     command = entry_command(document, target, status)
     page.say(

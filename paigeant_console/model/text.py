@@ -14,6 +14,7 @@ __all__ = [
     "GAP",
     "Piece",
     "Span",
+    "brief_id",
     "clip",
     "count",
     "fit_line",
@@ -73,6 +74,13 @@ def short_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:
     if len(value) <= room or room < 4 or not value.isascii() or _BY_CHANCE.fullmatch(value):
         return shown(value, room + 1, ascii_only=ascii_only)
     return joined((literal("~" if ascii_only else "…"), safe(value[1 - room :], room - 1)))
+
+
+def brief_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:
+    """An ID in a sentence: like :func:`short_id`, and never more than ``room`` cells."""
+    if len(value) > room and _BY_CHANCE.fullmatch(value):
+        return shown(value, room, ascii_only=ascii_only)
+    return short_id(value, room, ascii_only=ascii_only)
 
 
 def clip(spans: Sequence[Span], width: int, *, ascii_only: bool = False) -> list[Span]:

@@ -13,7 +13,7 @@ from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import Confirmation, confirmation_of, effect_of
 from paigeant_console.model.dispatch_line import parse_pace, parse_words
 from paigeant_console.model.hop_log import last_operation
-from paigeant_console.model.text import plural, shown
+from paigeant_console.model.text import brief_id, plural, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -259,7 +259,7 @@ class ActingScreen(ConsoleScreen):
             return None
         stands_at = row.headers.hop if row.step is not None and not row.undoing else None
         title = joined(
-            (shown(row.headers.name, 20), literal(" " if row.headers.name else ""), shown(row.correlation_id, 12))
+            (shown(row.headers.name, 20), literal(" " if row.headers.name else ""), brief_id(row.correlation_id, 12))
         )
         return ReplaySource(title, page.names(), reached, stands_at, page.payload_bytes_at)
 
@@ -337,7 +337,9 @@ class ActingScreen(ConsoleScreen):
         self.update_hints()
 
     def _which(self, ids: list[str]) -> SafeText:
-        return plural(len(ids), "workflow") if len(ids) != 1 else shown(ids[0], 12)
+        return (
+            plural(len(ids), "workflow") if len(ids) != 1 else brief_id(ids[0], 12, ascii_only=self.shared.ascii_only)
+        )
 
     async def confirmed(self, confirmation: Confirmation) -> bool:
         """Ask whether to do it.

@@ -39,15 +39,15 @@ _OPERATIONS: Final = (
     Column(literal("PROGRESS"), 10, priority=4),
     Column(literal("DONE"), 9, align="right", min_width=7, priority=8),
     Column(literal("FAILED"), 6, align="right", priority=7),
-    Column(literal("WHY"), 40, min_width=10, priority=5),
+    Column(literal("WHY"), 40, min_width=20, priority=5),
 )
 _AUDIT: Final = (
     Column(literal("AT"), 8, priority=9),
     Column(literal("OPERATOR"), 18, min_width=10, priority=5),
-    Column(literal("ACTION"), 11, priority=10),
+    Column(literal("ACTION"), 13, min_width=11, priority=10),
     Column(literal("N"), 4, align="right", min_width=2, priority=6),
-    Column(literal("OUTCOME"), 24, min_width=16, priority=8),
-    Column(literal("REASON"), 40, min_width=10, priority=7),
+    Column(literal("OUTCOME"), 44, min_width=20, priority=7),
+    Column(literal("REASON"), 40, min_width=10, priority=8),
 )
 
 

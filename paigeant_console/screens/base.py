@@ -13,7 +13,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from paigeant_console.actions import VIEWS, Situation, by_id, key_of, refusal
-from paigeant_console.feed import Feed, FeedStatus
+from paigeant_console.feed import Feed, FeedStatus, Phase
 from paigeant_console.model.confirmation import Target, command_line
 from paigeant_console.model.deeds import deed_spans, progress_spans
 from paigeant_console.model.status import Place, feed_sentence
@@ -189,7 +189,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self._status = self.feed.status()
         now = self.feed.now()
         self.status_bar.show(self._status, self._status.counts, now, paused=self.paused)
-        self.prompt.trouble(feed_sentence(self._status, now))
+        self.prompt.trouble(feed_sentence(self._status, now), over=self._status.phase is Phase.LIVE)
         self._tell_deeds(now)
         if not self.paused:
             self.look(changed)

@@ -18,7 +18,8 @@ from paigeant_console.model.entry_details import (
     operation_lines,
 )
 from paigeant_console.model.tables import operation_of
-from paigeant_console.safe_text import SafeText, literal
+from paigeant_console.model.text import plural
+from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.screens.base import Shared
 from paigeant_console.screens.operations import OperationsScreen
 from paigeant_console.widgets.payload_view import TextView
@@ -132,7 +133,7 @@ class EntryScreen(OperationsScreen):
             lines = [[(literal("this operation is on no record any more"), "warn")]]
         self.text.show(lines)
         below = self.text.hidden_below
-        self.prompt.stand(*([(literal(f"{below:,} more lines below"), "dim")] if below else []))
+        self.prompt.stand(*([(joined((plural(below, "more line"), literal(" below"))), "dim")] if below else []))
 
     # -- acting -------------------------------------------------------------------------
 

@@ -17,6 +17,13 @@ __all__ = ["HelpScreen"]
 
 WIDEST: Final = 100
 """Cells after which a line is long to read."""
+_TITLES: Final = {
+    "workflow": literal("one workflow"),
+    "older": literal("older workflows"),
+    "entry": literal("one operation, or one entry of the audit"),
+    "help": literal("help"),
+}
+"""Of the views without a number."""
 
 
 class HelpScreen(ConsoleScreen):
@@ -55,7 +62,7 @@ class HelpScreen(ConsoleScreen):
         width = self.text.size.width
         if width and width != self._width:
             self._width = width
-            title = VIEWS.get(self._of.view, literal("one workflow"))
+            title = VIEWS.get(self._of.view) or _TITLES.get(self._of.view, literal("this view"))
             self.text.show(help_lines(self._of, title, min(width, WIDEST), ascii_only=self.shared.ascii_only))
 
     def on_resize(self) -> None:

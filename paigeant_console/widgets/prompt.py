@@ -64,6 +64,7 @@ class Prompt(SpanLines):
         self._progress: Line = ()
         self._hushed = False
         self._trouble: SafeText | None = None
+        self._over = False
         self._question: _Question | None = None
         self._history: dict[str, list[str]] = {}
 
@@ -108,14 +109,15 @@ class Prompt(SpanLines):
             self._hushed = on
             self.update_lines()
 
-    def trouble(self, sentence: SafeText | None) -> None:
+    def trouble(self, sentence: SafeText | None, *, over: bool = False) -> None:
         """Say what is wrong with the feed, before all else.
 
         Args:
             sentence: it; None: nothing is.
+            over: it is over, so what is said of something else comes before it.
         """
-        if sentence != self._trouble:
-            self._trouble = sentence
+        if (sentence, over) != (self._trouble, self._over):
+            self._trouble, self._over = sentence, over
             self.update_lines()
 
     @property
@@ -319,7 +321,9 @@ class Prompt(SpanLines):
         """See :class:`SpanLines`."""
         question = self._question
         if question is None:
-            spans: Line = [(self._trouble, "warn")] if self._trouble is not None else self._said
+            spans = self._said
+            if self._trouble is not None and not (self._over and spans):
+                spans = [(self._trouble, "warn")]
             if not spans and not self._hushed:
                 spans = self._progress or self._standing
             return (clip(spans, width, ascii_only=self.ascii_only),)

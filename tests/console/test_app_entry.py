@@ -35,7 +35,7 @@ async def test_an_entry_of_the_audit_tells_everything(tmp_path: Path) -> None:
         await opened.press("enter")
         assert isinstance(opened.screen, EntryScreen)
         text = opened.text()
-        for said in ("ann@desk", "2026-01-01 ", "because      the bank is down", "2 workflows", "not signed"):
+        for said in ("ann@desk", "2026-01-01 ", "because      the bank is down", "2 workflows", "by nobody"):
             assert said in text, said
         assert f"✓ {told.QUEUED}  done  it was queued → held" in text
         assert f"✗ {told.DEAD}  skipped  it was dead" in text

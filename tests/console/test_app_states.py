@@ -11,6 +11,7 @@ import pytest
 from paigeant_console.actions import Situation, by_id
 from paigeant_console.app import ConsoleApp, run
 from paigeant_console.feed import Feed
+from paigeant_console.history import Gap
 from paigeant_console.terminal import TerminalError
 from paigeant_core.errors import ConfigError
 from tests.console.appkit import console
@@ -68,6 +69,17 @@ async def test_a_lost_line_is_a_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         await opened.shows("not connected: no such scheme")
         feed._set_phase(Phase.LIVE)
         await opened.until(lambda: "not connected" not in opened.text())
+
+
+async def test_what_nobody_saw_is_said_but_not_over_what_an_act_came_to(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
+        past = opened.app.feed._past
+        past._gap, past._gap_until = Gap(1.0, 2.0), float("inf")
+        await opened.shows("nothing was seen from 01-01 00:00 to 01-01 00:00")
+        await opened.press("2", "r")
+        assert "retry: not in this view" in opened.text()
+        await opened.press("escape")
+        assert "nothing was seen from" in opened.text()
 
 
 @pytest.mark.parametrize("size", [(59, 24), (80, 14), (10, 3), (1, 1)])

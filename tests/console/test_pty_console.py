@@ -90,6 +90,12 @@ def test_nothing_forbidden_reaches_the_terminal(
         pty.send("/worker:", "\t", "x", ESCAPE, ESCAPE)
         pty.send("5", "g", "jjj", "Y", "w", "y")
         pty.wait_until_quiet(0.15)
+        # What operations and entries of the audit have within.
+        for keys in ("j", "jj", "\t", "j", "jjj"):
+            pty.send("5", keys, ENTER)
+            pty.wait_until_quiet(0.15)
+            pty.send("G", "?", "q", "q")
+            pty.wait_until_quiet(0.15)
         for theme in ("dark", "light", "high-contrast", "ansi"):
             pty.send(f":theme {theme}", ENTER)
             pty.wait_until_quiet(0.15)
