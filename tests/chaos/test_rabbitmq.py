@@ -120,8 +120,13 @@ async def test_nothing_is_lost_when_workers_and_rabbitmq_are_killed(tmp_path: Pa
 @pytest.mark.rabbitmq
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-async def test_while_the_broker_is_out_of_memory_all_say_that_they_wait_and_looking_goes_on(
-    topic: str, tmp_path: Path
+@pytest.mark.parametrize(
+    ("alarm", "raised", "lifted"),
+    [("set_vm_memory_high_watermark", ("absolute", "1MB"), "0.9"), ("set_disk_free_limit", ("1000000GB",), "1MB")],
+    ids=["memory", "disk"],
+)
+async def test_while_the_broker_is_out_of_something_all_say_that_they_wait_and_looking_goes_on(
+    topic: str, tmp_path: Path, alarm: str, raised: tuple[str, ...], lifted: str
 ) -> None:
     async def command(*arguments: str) -> asyncio.subprocess.Process:
         environment = {**os.environ, "PAIGEANT_URL": server.url, "PAIGEANT_TOPIC": topic, "PAIGEANT_CONFIG": os.devnull}
@@ -150,7 +155,7 @@ async def test_while_the_broker_is_out_of_memory_all_say_that_they_wait_and_look
             await scene.dispatch("one")
             await scene.reach(Kind.FINISHED, 1)
             (running,) = await scene.dispatch("one", "two")
-            await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
+            await asyncio.to_thread(server.ctl, alarm, *raised)
             dispatching = await command("dispatch", "one")
             try:
                 assert dispatching.stderr is not None
@@ -166,7 +171,7 @@ async def test_while_the_broker_is_out_of_memory_all_say_that_they_wait_and_look
                         await asyncio.sleep(0.1)
                 assert scene.crew.living() == 1
             finally:
-                await asyncio.to_thread(server.ctl, "set_vm_memory_high_watermark", "0.9")
+                await asyncio.to_thread(server.ctl, alarm, lifted)
             async with asyncio.timeout(PATIENCE):
                 assert await dispatching.wait() == 0
             await scene.reach(Kind.FINISHED, 3)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -142,21 +144,57 @@ async def test_a_close_without_a_server_does_not_hang(
     await transport.disconnect()
 
 
-async def test_a_full_server_takes_nothing_and_loses_nothing(topic: str) -> None:
-    with RedisServer(options={"maxmemory-policy": "noeviction"}) as server:
+def out_of_memory(server: RedisServer) -> Callable[[], object]:
+    server.cli("CONFIG", "SET", "maxmemory", "1")
+    return lambda: server.cli("CONFIG", "SET", "maxmemory", "0")
+
+
+def cannot_save(server: RedisServer) -> Callable[[], object]:
+    """What stands where the snapshot should be keeps it from being written, as a full disk does."""
+    in_the_way = server.directory / "dump.rdb"
+    (in_the_way / "x").mkdir(parents=True)
+
+    def saved(status: str) -> None:
+        server.cli("BGSAVE")
+        while f"rdb_last_bgsave_status:{status}" not in server.cli("INFO", "persistence"):
+            time.sleep(0.05)
+
+    def lift() -> None:
+        shutil.rmtree(in_the_way)
+        saved("ok")
+
+    saved("err")
+    return lift
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"), [(out_of_memory, "is out of memory"), (cannot_save, "MISCONF")], ids=["memory", "disk"]
+)
+async def test_a_full_server_takes_nothing_and_loses_nothing(
+    topic: str, fault: Callable[[RedisServer], Callable[[], object]], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RedisServer(options={"maxmemory-policy": "noeviction", "save": "3600 1"}) as server:
         async with RedisTransport(server.url) as transport:
             workflow = await dispatch(transport, topic, "a", "b")
             hands = Hands(transport, topic, "a", "b")
             delivery = await hands.take_one()
-            server.cli("CONFIG", "SET", "maxmemory", "1")
-            with pytest.raises(PublishError, match="out of memory"):
+            lift = await asyncio.to_thread(fault, server)
+            with pytest.raises(PublishError, match=said):
                 await dispatch(transport, topic, "a")
             settling = asyncio.create_task(hands.finish(delivery))
-            await asyncio.sleep(0.3)
+            asking = asyncio.create_task(hands.take_one())
+            with caplog.at_level(logging.WARNING, "paigeant"):
+                async with asyncio.timeout(20):
+                    while said not in caplog.text:  # noqa: ASYNC110 - a log
+                        await asyncio.sleep(0.05)
+            assert "trying again" in caplog.text
             assert not settling.done()
             assert server.cli("XLEN", Keys(topic).work("a")) == "1"
-            server.cli("CONFIG", "SET", "maxmemory", "0")
+            # Whoever only looks is not kept from it.
+            assert await states(transport, topic, workflow) == [State.QUEUED]
+            assert [queue.in_flight for queue in await transport.queues(topic) if queue.activity == "a"] == [1]
+            await asyncio.to_thread(lift)
             assert await settling is Settled.DONE
-            assert await states(transport, topic, workflow) == [State.QUEUED, State.QUEUED]
-            await hands.finish(await hands.take_one())
+            assert await hands.finish(await asking) is Settled.DONE
+            assert await states(transport, topic, workflow) == [State.QUEUED, State.QUEUED, State.COMPLETED]
             await hands.consumer.close()
