@@ -36,9 +36,9 @@ def _entries(count: int) -> itertools.islice[Entry]:
 async def fill_redis(url: str, count: int) -> None:
     """So many records into the journal, as our scripts write them."""
     line, source = await Bare(url).open(), _entries(count)
-    key = f"{{paigeant:{TOPIC}}}:journal"
+    key, before = f"{{paigeant:{TOPIC}}}:journal", "1790000000000-0"
     while batch := list(itertools.islice(source, 500)):
-        await line.call(*[("XADD", key, "*", "r", meta, "m", body) for meta, body in batch])
+        before = (await line.call(*[("XADD", key, "*", "r", meta, "m", body, "b", before) for meta, body in batch]))[0]
     await line.close()
 
 

@@ -232,7 +232,8 @@ def record_of(entry: list[Any], *, parked: bool = False) -> Record | None:
     fields: list[bytes] = entry[1]
     at = at_of(position)
     try:
-        if not parked and len(fields) == 4 and fields[0] == b"r" and fields[2] == b"m":
+        whole = len(fields) == 4 or (len(fields) == 6 and fields[4] == b"b")
+        if whole and not parked and fields[0] == b"r" and fields[2] == b"m":
             # As our scripts write it, which is nearly always.
             return Record.decode(fields[1], fields[3], position=position, at=at)
         named = dict(zip(fields[::2], fields[1::2], strict=False))
