@@ -182,6 +182,19 @@ def crossed(events: Sequence[Event]) -> set[tuple[str, int, int]]:
     }
 
 
+def forks(events: Sequence[Event]) -> dict[tuple[str, int], int]:
+    """By workflow and run: the first hop that a crash of the broker crossed and that came to its end more than once.
+
+    Two copies of what follows may be under way from there on, and no later crash is needed for any hop of theirs.
+    """
+    across = crossed(events)
+    found: dict[tuple[str, int], int] = {}
+    for _, ends in _by_hop(events):
+        if len(ends) > 1 and (hop := (ends[0].workflow, ends[0].run, ends[0].hop)) in across:
+            found[hop[:2]] = min(hop[2], found.get(hop[:2], hop[2]))
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Again:
     """A handler that was started again for the same hop and attempt.
@@ -284,7 +297,11 @@ def outages(events: Iterable[Event], what: str) -> list[tuple[float, float]]:
 
 
 def takeovers(events: Sequence[Event]) -> list[float]:
-    """Seconds from each worker's death to the next start of what it ran; not where the broker was down meanwhile."""
+    """Seconds from each worker's death to the next start of what it ran.
+
+    Not where the broker was down meanwhile, nor where it had just come back and the step was published anew, one epoch
+    up: that one stands at the end of its queue, and waits for its turn.
+    """
     deaths = {event.worker: event.at for event in events if event.what == KILLED and event.worker}
     down = outages(events, BROKER)
     found = []
@@ -295,7 +312,8 @@ def takeovers(events: Sequence[Event]) -> list[float]:
                 continue
             if any(first.at <= e.at <= died for e in ends if e.worker == first.worker):
                 continue  # it had run to its end
-            if not any(since <= second.at and died <= until for since, until in down):
+            anew = RECOVERING if second.epoch > first.epoch else 0.0
+            if not any(since <= second.at and died <= until + anew for since, until in down):
                 found.append(second.at - died)
     return found
 

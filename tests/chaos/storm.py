@@ -10,8 +10,8 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from paigeant_core import transition as moves
@@ -380,14 +380,22 @@ class Storm:
         since = ledger.confirmed(events)
         excused = self._excused(events)
         known = {record.headers.correlation_id for record in records}
-        again = ledger.started_again(events)
+        forks = ledger.forks(events) if self.ground.eventual else {}
+        again = [
+            replace(item, cause=ledger.BROKER) if not item.cause and _behind(item.second, forks) else item
+            for item in ledger.started_again(events)
+        ]
         faults = [e.at for e in events if e.what in (ledger.KILLED, ledger.DOWN)]
         struck, ended = min(faults, default=last), max(faults, default=last)
         crossed = {
             (item.second.workflow, item.second.run, item.second.hop) for item in again if item.cause == ledger.BROKER
         } | ledger.crossed(events)
         twice = ledger.handed_on_twice(records)
-        by_crash = {hop for hop in twice if self.ground.eventual and hop[:3] in crossed}
+        by_crash = {
+            hop
+            for hop in twice
+            if self.ground.eventual and (hop[:3] in crossed or forks.get(hop[:2], hop[2] + 1) <= hop[2])
+        }
         recoveries = ledger.pauses(events) if self.ground.goes_on else ledger.recoveries(events)
         states = _states(records)
         for workflow in since.keys() - states.keys() - excused:
@@ -422,6 +430,11 @@ class Storm:
                 record.kind == Kind.DEAD_LETTERED and record.detail.get("reason") == "poison" for record in records
             ),
         )
+
+
+def _behind(event: ledger.Event, forks: Mapping[tuple[str, int], int]) -> bool:
+    """Whether a hop comes after one at which a crash of the broker made two copies."""
+    return forks.get((event.workflow, event.run), event.hop) < event.hop
 
 
 def _states(records: list[Record]) -> dict[str, str]:

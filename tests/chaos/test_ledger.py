@@ -91,6 +91,17 @@ def test_a_second_start_is_put_down_to_what_was_lost_in_between() -> None:
     assert causes(first, step(ledger.STARTED, 40, "b", attempt=2)) == []
 
 
+def test_a_workflow_forks_at_the_first_hop_that_ran_twice_across_an_outage() -> None:
+    down = [Event(what=ledger.DOWN, at=10, note="broker"), Event(what=ledger.UP, at=12, note="broker")]
+    across = [*ran(9, 11, "a", "w/1/2"), *ran(13, 14, "b", "w/1/2")]
+    later = [*ran(30, 31, "a", "w/1/3"), *ran(30, 31, "b", "w/1/3")]
+    assert ledger.forks(events(down, across, later)) == {("w", 1): 2}
+    assert ledger.forks(events(across, later)) == {}
+    assert ledger.forks(events(down, later)) == {}
+    # It ran across the outage, and only once.
+    assert ledger.forks(events(down, ran(9, 11, "a", "w/1/2"), later)) == {}
+
+
 def test_a_takeover_is_timed_from_the_death_and_not_across_an_outage() -> None:
     dead = Event(what=ledger.KILLED, at=12, worker="a")
     taken = events(step(ledger.STARTED, 10, "a"), dead, step(ledger.STARTED, 15, "b"))
@@ -98,6 +109,12 @@ def test_a_takeover_is_timed_from_the_death_and_not_across_an_outage() -> None:
     down = [Event(what=ledger.DOWN, at=13, note="broker"), Event(what=ledger.UP, at=14, note="broker")]
     assert ledger.takeovers(events(taken, down)) == []
     assert ledger.recoveries(events(taken, down)) == [1]
+    # Published anew behind its queue's backlog, since the broker had just come back: no takeover.
+    back = [Event(what=ledger.DOWN, at=1, note="broker"), Event(what=ledger.UP, at=3, note="broker")]
+    anew = step(ledger.STARTED, 25, "b", epoch=2)
+    assert ledger.takeovers(events(step(ledger.STARTED, 10, "a"), dead, back, anew)) == []
+    assert ledger.takeovers(events(step(ledger.STARTED, 10, "a"), dead, anew)) == [13]
+    assert ledger.takeovers(events(taken, back)) == [3]
     # It had run to its end: nothing was taken over.
     assert ledger.takeovers(events(ran(10, 11, "a"), dead, step(ledger.STARTED, 15, "b"))) == []
 
