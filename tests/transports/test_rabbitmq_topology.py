@@ -41,7 +41,10 @@ async def test_names_and_arguments_of_what_a_topic_has(connect: Any, topic: str,
             }
     base = f"paigeant.{topic}"
     mine = {name.removeprefix(base + ".") for name in queues if name.startswith(base + ".")}
-    assert mine == {"work.a", "work.b", "journal", "dead", "fence", "ids", "audit", "workers", "delay.100"}
+    marks = {name for name in mine if name.startswith("boot.")}
+    # They tell of a node's death by going with it.
+    assert [queues[f"{base}.{name}"]["durable"] for name in marks] == [False, False]
+    assert mine - marks == {"work.a", "work.b", "journal", "dead", "fence", "ids", "audit", "workers", "delay.100"}
     for name in mine & STREAMS.keys():
         assert queues[f"{base}.{name}"]["type"] == "stream"
         assert queues[f"{base}.{name}"]["arguments"] == STREAMS[name]

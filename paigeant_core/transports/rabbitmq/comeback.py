@@ -125,6 +125,8 @@ class Comeback:
                 try:
                     batch = [copy for copy in [*self._suspects] if copy.held and await self._desk.guard(copy)]
                     wait = GATHER if batch else min(2 * wait, LONGEST_WAIT)
+                    if batch:
+                        await self._look_for_restart()
                     found = await self._find(batch)
                     for copy in batch:
                         if copy.refused:
@@ -183,6 +185,7 @@ class Comeback:
             self._keep(copy, result)
             return Settled.SUPERSEDED
         if copy.verdict is None and copy.unsure:
+            await self._look_for_restart()
             if (found := (await self._find([copy])).get(copy.key)) is not None:
                 ours = copy.refused and found.worker == desk.worker
                 await (self._complete(copy, found, result) if ours else self._make_sure(found))
@@ -199,6 +202,14 @@ class Comeback:
         await desk.insist(copy, [wire.plain(desk.names, late, prev=copy.key)])
         await desk.done(copy)
         return Settled.SUPERSEDED
+
+    async def _look_for_restart(self) -> None:
+        fence, publisher, now = self._desk.fence, self._desk.publisher, self._desk.clock.now()
+        if publisher.forgot:
+            await fence.note_restart(now)
+            publisher.forgot = False
+        else:
+            await fence.look_for_restart(now)
 
     async def _regained(self, copy: Copy) -> bool:
         """Wait until a copy that was lost with the line has come back here; False: it went elsewhere."""

@@ -39,6 +39,7 @@ from paigeant_core.transports.rabbitmq.desk import Copy, Desk
 from paigeant_core.transports.rabbitmq.intake import Intake
 from paigeant_core.transports.rabbitmq.later import delay_on, ring
 from paigeant_core.transports.rabbitmq.lookout import Lookout
+from paigeant_core.transports.rabbitmq.nodes import Marks
 from paigeant_core.transports.rabbitmq.presence import Speaker
 from paigeant_core.transports.rabbitmq.publisher import Refused
 from paigeant_core.transports.rabbitmq.surplus import Surplus
@@ -88,7 +89,8 @@ class RabbitConsumer(Consumer):
         )
         self._up = asyncio.Event()
         self._comeback = Comeback(self._desk, self._up, offer=self._offer, settle=self._settle_kept, ask=self._ask)
-        self._lookout = Lookout(self._desk, self._comeback, self._up)
+        self._marks = Marks(line, self._desk.publisher, names, info.worker)
+        self._lookout = Lookout(self._desk, self._comeback, self._up, self._marks)
         self._clocks = ClockCheck(line, self._desk.publisher, names.stream("fence"), transport.clock)
         self._activities: set[str] = set(info.activities)
         self._surplus = Surplus(
@@ -371,7 +373,7 @@ class RabbitConsumer(Consumer):
         for activity in sorted(self._activities):
             await desk.topology.work(names, activity)
         await desk.fence.look_for_restart(desk.clock.now())
-        await desk.fence.catch_up()
+        await self._marks.renew()
         if self._speaker is None:
             await desk.publisher.send([wire.plain(names, self._own_record("started"))])
             self._speaker = self._transport.presence.start(names.stream("workers"), self._info)
@@ -467,6 +469,7 @@ class RabbitConsumer(Consumer):
                 copy.delivery.settled = True
             await desk.put_back(copy)
         await self._comeback.give_up_all()
+        await self._marks.close()
         await desk.publisher.send([wire.plain(self._names, self._own_record("stopped"))])
 
     async def _end(self) -> None:

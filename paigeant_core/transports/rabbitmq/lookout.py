@@ -27,6 +27,7 @@ from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
 from paigeant_core.transports.rabbitmq.connection import Message, Missing
 from paigeant_core.transports.rabbitmq.desk import Desk
 from paigeant_core.transports.rabbitmq.lookup import SKEW
+from paigeant_core.transports.rabbitmq.nodes import Marks
 from paigeant_core.transports.rabbitmq.presence import heard
 from paigeant_core.transports.rabbitmq.streams import fetch, up_to_now
 from paigeant_core.transports.types import WorkerStatus
@@ -91,12 +92,14 @@ class Lookout:
         desk: the worker's.
         comeback: publishes anew.
         up: set while the worker's line stands.
+        marks: the worker's; who looks takes away those of workers that are gone.
     """
 
-    def __init__(self, desk: Desk, comeback: Comeback, up: asyncio.Event) -> None:
+    def __init__(self, desk: Desk, comeback: Comeback, up: asyncio.Event, marks: Marks) -> None:
         self._desk = desk
         self._comeback = comeback
         self._up = up
+        self._marks = marks
         self._next = 0
         self._at = 0.0
         self._late = False
@@ -114,9 +117,16 @@ class Lookout:
             try:
                 if await self._desk.locks.take(self._desk.names.lock("lookout")):
                     await self.look()
+                    await self._sweep()
             except (TransportError, Conflict) as error:
                 # The broker is busy with something else; what is missing stays missing.
                 logger.debug("no look for lost messages: %s", error)
+
+    async def _sweep(self) -> None:
+        desk = self._desk
+        await desk.fence.catch_up()
+        workers = await heard(desk.line, desk.names, desk.clock.now(), HEARD)
+        await self._marks.sweep(desk.fence, [status.info.worker for status in workers])
 
     async def look(self) -> None:
         """Read what is new, and publish anew what was missing at the last look and is so now.

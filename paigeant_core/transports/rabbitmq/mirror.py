@@ -167,7 +167,8 @@ class Fence(Mirror):
     What payloads activities take stands in it too: it is kept as long, and looked up as seldom.
 
     Attributes:
-        booted_at: when it was last found that the broker had been restarted.
+        booted_at: when it was last found that the broker, or a node of it, had been restarted.
+        nodes: the queues that tell of a node's death, each with the worker that left it.
         paused: the activities that are paused.
         schemas: what was announced last of the payloads of activities; may be empty.
         erased: the workflows that were erased, each with the ID of the record that says so.
@@ -179,6 +180,7 @@ class Fence(Mirror):
         self._last: dict[str, Intervention] = {}
         self._asked: dict[str, Record] = {}
         self.booted_at = 0.0
+        self.nodes: dict[str, str] = {}
         self.paused: dict[str, Pause] = {}
         self.schemas: dict[str, bytes] = {}
         self.erased: dict[str, str] = {}
@@ -188,11 +190,42 @@ class Fence(Mirror):
         """Find out whether the broker was restarted since anybody looked, and let all know.
 
         An exchange that is not durable tells: a restart takes it away. The mark comes
-        before the new exchange, so whoever finds that finds the mark too.
+        before the new exchange, so whoever finds that finds the mark too. Of a cluster of which
+        one node died the workers' marks tell, see :mod:`nodes`.
 
         Args:
             now: by the looker's clock.
+
+        Raises:
+            TransportError: the broker cannot be asked.
         """
+        await self._look_for_exchange(now)
+        await self.catch_up()
+        if gone := [queue for queue in list(self.nodes) if not await self._is_there(queue)]:
+            # Somebody may have taken them away, or have found out before, and has told the fence so.
+            await self.catch_up()
+            if gone := [queue for queue in gone if queue in self.nodes]:
+                await self._publisher.send([wire.boot(self._queue, now, queue) for queue in gone])
+                await self.catch_up()
+
+    async def note_restart(self, now: float) -> None:
+        """Let all know that a node of the broker lost what it had not confirmed.
+
+        Raises:
+            TransportError: the broker cannot be asked.
+        """
+        await self._publisher.send([wire.boot(self._queue, now)])
+        await self.catch_up()
+
+    async def _is_there(self, queue: str) -> bool:
+        try:
+            async with self._line.borrowed() as channel:
+                await channel.queue_declare(queue, passive=True)
+        except Missing:
+            return False
+        return True
+
+    async def _look_for_exchange(self, now: float) -> None:
         try:
             async with self._line.borrowed() as channel:
                 await channel.exchange_declare(self._names.boot, passive=True)
@@ -211,9 +244,17 @@ class Fence(Mirror):
 
     def take(self, message: Message) -> None:
         """See :meth:`Mirror.take`."""
-        booted = wire.headers_of(message).get(wire.BOOT)
+        headers = wire.headers_of(message)
+        node, booted = headers.get(wire.NODE), headers.get(wire.BOOT)
         if isinstance(booted, int):
             self.booted_at = max(self.booted_at, booted / 1000)
+            self.nodes.pop(str(node), None)
+            return
+        if isinstance(node, str):
+            if headers.get(wire.OVER) is True:
+                self.nodes.pop(node, None)
+            elif node.startswith(f"{self._names.boot}."):
+                self.nodes[node] = str(headers.get(wire.WORKER, ""))
             return
         activity = wire.headers_of(message).get(wire.SCHEMA)
         if isinstance(activity, str):
@@ -228,6 +269,7 @@ class Fence(Mirror):
         """See :meth:`Mirror.reset`."""
         self._last.clear()
         self._asked.clear()
+        self.nodes.clear()
         self.paused.clear()
         self.schemas.clear()
         self.erased.clear()

@@ -53,6 +53,8 @@ class Publisher:
         self._serial = 0
         self._probing: asyncio.Task[None] | None = None
         self._largest = sys.maxsize
+        self.forgot = False
+        """Set when the broker forgot a confirm, which only the death of a node makes it do."""
 
     async def send(self, items: Sequence[Outgoing]) -> None:
         """Publish in this order; return when the broker has confirmed all.
@@ -160,6 +162,7 @@ class Publisher:
                 await probe.publish(_NOWHERE)
             if stuck is not None and serial in self._since:
                 logger.warning("RabbitMQ at %s lost the confirm of a publish; looking for it", self._line.where)
+                self.forgot = True
                 stuck.abandon()
                 async with asyncio.timeout(_PROBE):
                     await quietly_close(stuck)

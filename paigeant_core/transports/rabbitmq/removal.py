@@ -14,22 +14,24 @@ from paigeant_core.transports.rabbitmq.management import Management
 from paigeant_core.transports.rabbitmq.topology import RUNGS, STREAMS, Names
 
 
-async def remove(line: Line, names: Names, activities: Iterable[str]) -> None:
+async def remove(line: Line, names: Names, activities: Iterable[str], marks: Iterable[str]) -> None:
     """Delete queues, streams and exchanges of a topic.
 
     Args:
         line: over which.
         names: of the topic.
         activities: that its streams name.
+        marks: queues of it that tell of a node's death.
 
     Raises:
         TransportError: the broker cannot be asked, or does not let this user do it.
     """
-    queues = {names.work(activity) for activity in activities}
+    queues = {*marks, *(names.work(activity) for activity in activities)}
     async with Management(line.url) as api:
         listed = await api.rows("queues", line.vhost)
-    # Between dots `work` names no topic, so none of another one begins like that.
-    queues |= {str(row.get("name")) for row in listed or () if str(row.get("name")).startswith(names.work(""))}
+    # Between dots `work` and `boot` name no topic, so none of another one begins like that.
+    ours = (names.work(""), names.mark(""))
+    queues |= {str(row.get("name")) for row in listed or () if str(row.get("name")).startswith(ours)}
     queues |= {names.rung(millis) for millis in RUNGS}
     streams = [names.stream(name) for name in STREAMS]
     # The exchanges first: whoever publishes now is told so, and nothing comes behind.

@@ -9,6 +9,7 @@
     paigeant.T.delay          topic exchange: enters the ladder without a journal record
     paigeant.T.due            direct exchange: what comes due, and what is handed back
     paigeant.T.boot           exchange that no restart survives, which tells of one
+    paigeant.T.boot.<id>      queues that do not survive the node that they are on, which tell of its death
     paigeant.T.lock.<name>    exclusive queues, each for as long as a lock is held
 
 Declarations are idempotent and remembered for as long as the line stands. They come
@@ -129,6 +130,10 @@ class Names:
     def work(self, activity: str) -> str:
         """The work queue of an activity."""
         return f"{self.exchange}.work.{activity}"
+
+    def mark(self, identity: str) -> str:
+        """A queue that tells of a node's death, see :mod:`nodes`."""
+        return f"{self.boot}.{identity}"
 
     def rung(self, millis: int) -> str:
         """The queue in which a message waits for so long."""

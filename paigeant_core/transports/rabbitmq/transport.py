@@ -127,7 +127,10 @@ class RabbitTransport(Operating):
         await self._catch_up_elsewhere(names)
         indexes = [self.journal_index(names), *(self._index(names.stream(stream)) for stream in ELSEWHERE)]
         await indexes[0].catch_up()
-        await remove(self._line, names, {name for index in indexes for name in index.activities})
+        fence = self.fence(names)
+        await fence.look()
+        activities = {name for index in indexes for name in index.activities}
+        await remove(self._line, names, activities, list(fence.nodes))
         self._topology.forget()
         following: list[Mirror | Index] = [
             *(mirrors.pop(topic) for mirrors in (self._fences, self._ids) if topic in mirrors),

@@ -46,8 +46,13 @@ SINCE = "since"
 MARK = "mark"
 """A mark in a stream, by which its writer knows that it has read up to now."""
 BOOT = "boot"
+"""A mark in the fence: a node of the broker was restarted before this time, milliseconds since the epoch."""
+NODE = "node"
+"""A queue that a worker left on a node, and that tells of its death by being gone."""
+OVER = "over"
+"""It was taken away, and tells nothing."""
+WORKER = "worker"
 SCHEMA = "schema"
-"""A mark in the fence: the broker was restarted before this time, milliseconds since the epoch."""
 _BARE = "bare"
 """The record has no body, which is not the same as an empty one."""
 _SPLIT = "split"
@@ -235,10 +240,24 @@ def mark(queue: str, identity: str) -> Outgoing:
     return Outgoing("", queue, b"", properties)
 
 
-def boot(queue: str, now: float) -> Outgoing:
-    """A mark that the broker was restarted."""
+def boot(queue: str, now: float, lost: str = "") -> Outgoing:
+    """A mark that a node of the broker was restarted; ``lost`` is the queue that told of it."""
+    headers: FieldTable = {BOOT: int(now * 1000)}
+    if lost:
+        headers[NODE] = lost
     properties = Properties(
-        delivery_mode=2, headers={BOOT: int(now * 1000)}, app_id="paigeant", message_id=new_id(), message_type="boot"
+        delivery_mode=2, headers=headers, app_id="paigeant", message_id=new_id(), message_type="boot"
+    )
+    return Outgoing("", queue, b"", properties)
+
+
+def node_mark(queue: str, name: str, worker: str, *, over: bool = False) -> Outgoing:
+    """What the fence is told of a queue that tells of a node's death."""
+    headers: FieldTable = {NODE: name, WORKER: worker}
+    if over:
+        headers[OVER] = True
+    properties = Properties(
+        delivery_mode=2, headers=headers, app_id="paigeant", message_id=new_id(), message_type="node"
     )
     return Outgoing("", queue, b"", properties)
 

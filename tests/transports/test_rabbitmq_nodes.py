@@ -1,0 +1,119 @@
+"""RabbitMQ: a node that dies while the others go on is noticed by the marks that it took with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from paigeant_core.transports.rabbitmq import RabbitTransport
+from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq.mirror import Fence
+from paigeant_core.transports.rabbitmq.topology import Names
+from tests.transports import on_rabbitmq
+from tests.transports.contract import Hands, until
+from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds
+from tests.transports.test_rabbitmq_broken_lines import cut_line
+
+pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+channel = on_rabbitmq.channel
+connect = on_rabbitmq.connect
+
+
+async def started(worker: Hands) -> None:
+    """Wait until a worker is there; whoever asks the fence before makes it look as if there had been one."""
+    await worker.nothing(0.1)
+
+    async def up() -> bool:
+        return consumer_of(worker)._up.is_set()
+
+    await until(up, "it does not come up")
+
+
+async def fence_with(transport: RabbitTransport, topic: str, marks: int) -> Fence:
+    """The fence, once it knows of so many marks."""
+    fence = transport.fence(Names(topic))
+
+    async def there() -> bool:
+        await fence.catch_up()
+        return len(fence.nodes) == marks
+
+    await until(there, f"there are no {marks} marks")
+    return fence
+
+
+async def test_a_copy_that_comes_again_after_a_node_died_goes_on_one_epoch_up(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(other, topic, "c") as bystander:
+        await started(bystander)
+        dying = Hands(transport, topic, "a")
+        await dying.take_one()
+        fence = await fence_with(other, topic, 4)
+        (lost, *_) = [mark for mark, worker in fence.nodes.items() if worker == dying.name]
+        # What a node's death does; no line breaks but that of a worker that dies as well.
+        await channel.queue_delete(lost)
+        await consumer_of(dying)._crash()
+        async with hands(other, topic, "a", "b") as heir:
+            again = await heir.take_one()
+            assert again.message is not None
+            assert (again.activity, again.message.headers.epoch) == ("a", 2)
+            assert again.message.headers.idempotency_key == f"{workflow}/1/1"
+            # Found once is enough: what is made later is not doubted for ever.
+            booted_at = fence.booted_at
+            await fence.look_for_restart(booted_at + 1000)
+            assert fence.booted_at == booted_at > 0
+            await heir.finish(again)
+            await heir.finish(await heir.take_one())
+    assert await kinds(other, topic, workflow) == ["dispatched", "operated", "advanced", "finished"]
+
+
+async def test_a_line_that_breaks_and_a_worker_that_dies_are_no_dead_node(connect: Any, topic: str) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a")
+    async with hands(other, topic, "c") as living:
+        await started(living)
+        fence = await fence_with(other, topic, 2)
+        before = set(fence.nodes)
+        cut_line(living)
+
+        async def renewed() -> bool:
+            await fence.catch_up()
+            return len(fence.nodes) == 2 and not before & set(fence.nodes)
+
+        await until(renewed, "it left no new marks")
+        dying = Hands(transport, topic, "a")
+        await dying.take_one()
+        await consumer_of(dying)._crash()
+        async with hands(other, topic, "a") as heir:
+            again = await heir.take_one()
+            assert again.message is not None
+            assert (again.message.headers.epoch, again.deaths) == (1, 1)
+            await heir.finish(again)
+        assert fence.booted_at == 0
+    assert await kinds(other, topic, workflow) == ["dispatched", "finished"]
+
+
+async def test_marks_go_with_their_worker_and_those_of_a_dead_one_are_swept(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport, other = await connect(), await connect()
+    dead = Hands(transport, topic, "a")
+    await started(dead)
+    async with hands(other, topic, "a") as living:
+        await started(living)
+        fence = await fence_with(other, topic, 4)
+        marks = consumer_of(living)._marks
+        await marks.sweep(fence, [dead.name])
+        await consumer_of(dead)._crash()
+        for left in (4, 2, 2):
+            # Once is no proof: it may not have spoken yet.
+            await marks.sweep(fence, [])
+            await fence.catch_up()
+            assert len(fence.nodes) == left
+        assert set(fence.nodes.values()) == {living.name}
+    await fence.look_for_restart(other.clock.now())
+    assert (fence.nodes, fence.booted_at) == ({}, 0)
