@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from paigeant_core.transports.rabbitmq import RabbitTransport
-from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, consumer
+from paigeant_core.transports.rabbitmq.connection import Channel, Waits
+from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.mirror import Fence
 from paigeant_core.transports.rabbitmq.topology import Names
 from tests.transports import on_rabbitmq
@@ -117,3 +119,60 @@ async def test_marks_go_with_their_worker_and_those_of_a_dead_one_are_swept(
         assert set(fence.nodes.values()) == {living.name}
     await fence.look_for_restart(other.clock.now())
     assert (fence.nodes, fence.booted_at) == ({}, 0)
+
+
+async def test_what_comes_back_after_the_own_line_was_lost_counts_no_death(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comeback, "GATHER", 0.0)
+    transport = await connect()
+    await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        line = consumer_of(worker)._line
+        for _ in range(3):
+            copy = delivery.token
+            cut_line(worker)
+            await asyncio.wait_for(line.lost(), 10)
+
+            async def back(copy: Copy = copy, serial: int = line.serial) -> bool:
+                return line.serial > serial and copy.held and not copy.astray
+
+            await until(back, "it did not come back")
+        assert delivery.token.deaths == 0
+        await worker.consumer.hand_back(delivery)
+        again = await worker.take_one()
+        assert again.deaths == 0
+        await worker.finish(again)
+
+
+async def test_after_a_line_that_stood_only_for_a_moment_the_next_waits_longer(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    class Noted(Waits):
+        async def next(self, error: Exception | None = None) -> None:
+            if error is None:
+                waited.append(self._wait)
+            await super().next(error)
+
+    monkeypatch.setattr(consumer, "Waits", Noted)
+    monkeypatch.setattr(consumer, "STEADY", 1e6)
+    transport = await connect()
+    async with hands(transport, topic, "a") as worker:
+
+        async def break_line(times: int) -> None:
+            for _ in range(times):
+                await started(worker)
+                cut_line(worker)
+                await asyncio.wait_for(consumer_of(worker)._line.lost(), 10)
+                await asyncio.sleep(0.01)
+
+        await break_line(3)
+        await started(worker)
+        assert waited == [0.05, 0.1, 0.2]
+        monkeypatch.setattr(consumer, "STEADY", 0.0)
+        await break_line(2)
+        await started(worker)
+        assert len(waited) == 3

@@ -58,6 +58,9 @@ EARLY = 0.05
 FAREWELL = 10.0
 """Seconds that a closing consumer gives its unfinished settles."""
 
+STEADY = 5.0
+"""Seconds that a line must have stood before the next one is tried for at once: each loss takes what came over it."""
+
 REFRESH = 2.0
 """Seconds between two looks for new activities, where all are served."""
 
@@ -180,6 +183,7 @@ class RabbitConsumer(Consumer):
     def _arrived(self, message: Message, activity: str) -> None:
         loop = asyncio.get_running_loop()
         copy = Copy(message, message.channel, activity, wire.copy_of(message), loop.time())
+        copy.spared = self._desk.strayed.get(copy.key, 0)
         left = wire.remaining(wire.headers_of(message), self._desk.clock.now())
         if left > EARLY:
             self._desk.spawn(delay_on(self._desk, copy, left))
@@ -209,7 +213,7 @@ class RabbitConsumer(Consumer):
             return
         if known is not None:
             # It was lost with the line, and its step is still running here.
-            known.message, known.channel = copy.message, copy.channel
+            known.message, known.channel, known.spared = copy.message, copy.channel, copy.spared
             self._comeback.suspect(known)
             return
         desk.copies[copy.key] = copy
@@ -349,10 +353,10 @@ class RabbitConsumer(Consumer):
                 self._desk.topology.forget()
                 await waits.next(error)
                 continue
-            waits = Waits()
+            since = asyncio.get_running_loop().time()
             if told:
                 logger.warning("connected to RabbitMQ at %s again", self._line.where)
-                self._regain_until = asyncio.get_running_loop().time() + REGAIN
+                self._regain_until = since + REGAIN
             self._up.set()
             self._ask()
             try:
@@ -366,6 +370,10 @@ class RabbitConsumer(Consumer):
             if not self._closing:
                 logger.warning("%s; connecting again", reason)
                 told = True
+                if asyncio.get_running_loop().time() - since > STEADY:
+                    waits = Waits()
+                else:
+                    await waits.next()
 
     async def _set_up(self) -> Channel:
         desk, names = self._desk, self._names

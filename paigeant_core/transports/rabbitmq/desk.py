@@ -32,7 +32,7 @@ from paigeant_core.transports.types import Delivery, Settled
 logger = logging.getLogger("paigeant")
 
 _REMEMBERED = 10_000
-"""Settled copies whose IDs are remembered."""
+"""Copies that were settled, or lost with the line, whose IDs are remembered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +55,7 @@ class Copy:
         back: set when it has, see ``astray``.
         verdict: the record by which it turned out to be handed on already.
         anew: what was published of that record's message anew, since a queue had refused it.
+        spared: times that it was lost with this worker's line, which the broker counts as deaths.
     """
 
     message: Message
@@ -72,6 +73,12 @@ class Copy:
     back: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: Record | None = None
     anew: list[Record] = field(default_factory=list)
+    spared: int = 0
+
+    @property
+    def deaths(self) -> int:
+        """Workers that died with it in their hands, as far as is known here."""
+        return max(0, wire.deaths_of(self.message) - self.spared)
 
     @property
     def held(self) -> bool:
@@ -86,9 +93,7 @@ class Copy:
     def hand_out(self) -> Delivery:
         """Make the delivery that a worker gets."""
         self.came = asyncio.get_running_loop().time()
-        self.delivery = Delivery(
-            body=self.body, activity=self.activity, deaths=wire.deaths_of(self.message), token=self
-        )
+        self.delivery = Delivery(body=self.body, activity=self.activity, deaths=self.deaths, token=self)
         return self.delivery
 
 
@@ -127,6 +132,7 @@ class Desk:
         self.copies: dict[str, Copy] = {}
         self.twins: dict[str, list[Copy]] = {}
         self.settled: OrderedDict[str, None] = OrderedDict()
+        self.strayed: OrderedDict[str, int] = OrderedDict()
         self.out = 0
         self._free = free
         self._consider = consider
@@ -224,7 +230,7 @@ class Desk:
     async def put_back(self, copy: Copy, deaths: int | None = None) -> None:
         """Give a copy to any worker, at once; published, since a nack would count as a death."""
         headers: FieldTable = {wire.AGAIN: True}
-        if count := wire.deaths_of(copy.message) if deaths is None else deaths:
+        if count := copy.deaths if deaths is None else deaths:
             headers[wire.DEATHS] = count
         item = wire.again(copy.message, self.names.due, f"work.{copy.activity}", headers)
         if await self.insist(copy, [item]):
@@ -246,11 +252,14 @@ class Desk:
         """The channel is gone: the broker gives what was on it to somebody, perhaps to us."""
         self.twins.clear()
         for copy in list(self.copies.values()):
+            self.strayed[copy.key] = self.strayed.pop(copy.key, 0) + 1
             copy.back.clear()
             copy.astray = True
             copy.guarded = False
             if copy.delivery is None:
                 del self.copies[copy.key]
+        while len(self.strayed) > _REMEMBERED:
+            self.strayed.popitem(last=False)
 
     # -- tasks --------------------------------------------------------------------------
 
