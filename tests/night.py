@@ -304,13 +304,14 @@ def as_html(screen: str) -> str:
     """A screen with its colours, as a page."""
     import io
 
+    from rich.ansi import AnsiDecoder
     from rich.console import Console
     from rich.terminal_theme import MONOKAI
-    from rich.text import Text
 
     console = Console(record=True, width=80, file=io.StringIO(), color_system="truecolor", force_terminal=True)
-    for line in screen.splitlines():
-        console.print(Text.from_ansi(line), soft_wrap=True)
+    # One decoder for all lines: tmux does not say again what a line goes on with.
+    for line in AnsiDecoder().decode(screen):
+        console.print(line, soft_wrap=True)
     style = (
         "<style>body{margin:12px;background:#0c0c0c}pre{font:16px/20px 'DejaVu Sans Mono',monospace !important}</style>"
     )

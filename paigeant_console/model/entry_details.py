@@ -151,7 +151,7 @@ def operation_lines(
     counts += [f"{status.failed:,} failed"] + ([f"{status.again:,} failed again"] if status.again else [])
     if through or status.state not in (OperationState.WAITING, OperationState.ARMED):
         page.say("came to", literal("; ".join((counts[0], ", ".join(counts[1:])))), "error" if status.failed else "")
-    page.say("last word", page.text(status.said), "warn" if status.said else "")
+    page.say("last word", page.text(status.said), "" if status.state is OperationState.FINISHED else "warn")
     page.say("same as", page.text(operation_command(status, target)), "dim")
     results = _results(status.operation_id, entries)
     page.head((plural(total, "workflow"), "strong"))

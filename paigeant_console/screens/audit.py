@@ -36,7 +36,7 @@ _OPERATIONS: Final = (
     Column(literal("OPERATOR"), 18, min_width=8, priority=3),
     Column(literal("OPERATION"), 11, priority=10),
     Column(literal("STATE"), 10, priority=9),
-    Column(literal("PROGRESS"), 10, priority=4),
+    Column(literal("PROGRESS"), 10, priority=2),
     Column(literal("DONE"), 9, align="right", min_width=7, priority=8),
     Column(literal("FAILED"), 6, align="right", priority=7),
     Column(literal("WHY"), 40, min_width=20, priority=5),

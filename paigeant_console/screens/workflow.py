@@ -272,6 +272,8 @@ class WorkflowScreen(ActingScreen):
         if self._problem is not None:
             self.hops.set_empty(self._problem)
             self.records.set_empty(self._problem)
+        elif self.page.history and not hops:
+            self.hops.set_empty(literal("nobody can read its message, so there is no hop to be told of"))
         self._fit_hops()
         self.hops.stands_at = stands_at
         self.hops.sync()

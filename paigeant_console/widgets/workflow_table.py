@@ -35,7 +35,12 @@ def _layout(
         "hop": Column(literal("DONE"), 6, align="right", priority=3),
         "worker": Column(literal("WORKER"), 18, priority=1),
         "step": Column(literal("STEP"), 22 if roomy else 18, min_width=10, priority=4),
-        "slip": Column(literal("SLIP"), 72 if width >= 180 else 56 if wide else 24, min_width=20, priority=10),
+        "slip": Column(
+            literal("SLIP"),
+            72 if width >= 215 else 58 if width >= 180 else 56 if wide else 24,
+            min_width=20,
+            priority=10,
+        ),
         "why": Column(literal("WHY"), 30, min_width=10, priority=7),
     }
     if dead:

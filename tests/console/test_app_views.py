@@ -133,6 +133,14 @@ async def test_a_workflow_that_is_gone_says_so(tmp_path: Path) -> None:
         await opened.shows("the journal has no step of it")
 
 
+async def test_what_nobody_can_read_has_no_hops_and_says_so(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
+        await opened.press(":")
+        await opened.type("open q-0bad")
+        await opened.press("enter")
+        await opened.shows("nobody can read its message, so there is no hop to be told of")
+
+
 async def test_the_traffic_follows_and_keeps_its_place(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path, size=(100, 20)) as opened:
