@@ -176,6 +176,6 @@ async def _queues(transport: Transport) -> float:
 def _key_to_paint(url: str) -> float:
     """Milliseconds from a key to the cursor that it moves, once the console has read the whole journal."""
     with Terminal(url=url, history=False) as terminal:
-        terminal.wait("queued")
+        terminal.wait("completed")
         terminal.settle()
         return statistics.median(latency(terminal, "j", "k", CURSOR, KEYS))
