@@ -181,6 +181,24 @@ def test_any_object_as_meta_is_a_record_or_refused(meta: dict[str, Any]) -> None
     assert isinstance(record.detail, dict)
 
 
+@pytest.mark.parametrize(
+    ("detail", "step", "duration", "inserted"),
+    [
+        ({"step": "a", "duration_s": 0.5, "inserted": ["b"]}, "a", 0.5, True),
+        ({"step": "a", "duration_s": 2, "reason": "x"}, "a", 2.0, False),
+        ({}, "", None, False),
+        ({"step": 1, "inserted": ["b"]}, "", None, True),
+    ],
+)
+@pytest.mark.parametrize("from_broker", [False, True])
+def test_what_a_fold_wants_of_a_detail_is_told_alike_by_all_brokers(
+    detail: dict[str, Any], step: str, duration: float | None, inserted: bool, from_broker: bool
+) -> None:
+    record = Record(Kind.ADVANCED, message().headers, detail=detail)
+    told = (travel(record) if from_broker else record).told()
+    assert (told.step, told.duration_s, len(told.inserted) > 0) == (step, duration, inserted)
+
+
 def test_a_body_that_is_no_message_is_told_when_it_is_asked_for() -> None:
     record = Record(Kind.QUARANTINED, Headers(), body=b"nonsense")
     with pytest.raises(DecodeError):
