@@ -27,7 +27,7 @@ __all__ = ["clean", "here"]  # fixtures
 
 READS = frozenset(
     {"connect", "disconnect", "broker_info", "examine", "records", "newest", "find", "history"}
-) | frozenset({"queues", "workers", "silent", "parked", "pauses", "schemas", "operation_entries", "audit"})
+) | frozenset({"queues", "workers", "silent", "refusal", "parked", "pauses", "schemas", "operation_entries", "audit"})
 WRITES = frozenset({"dispatch", "consumer", "operate", "request", "switch", "erase", "delete_topic"}) | frozenset(
     {"append_audit", "append_operation", "announce"}
 )

@@ -59,6 +59,10 @@ def list_(
             bodies = policy is not None or (wanted is not None and wanted.needs_payload)
             snapshot = await read_rows(transport, topic, payloads=bodies)
         snapshot.policy = policy
+        if snapshot.refusal:
+            from paigeant_console.model.status import no_writes
+
+            note(no_writes(snapshot.refusal))
         rows: list[Row] = []
         for row in snapshot.select(wanted):
             if most is not None and len(rows) >= most:
@@ -143,6 +147,7 @@ def show(
     from paigeant_console.commands._wait import outcome, wait_until_over
     from paigeant_console.model.documents import workflow_document
     from paigeant_console.model.fold import Fold
+    from paigeant_console.model.snapshot import WAITING
     from paigeant_console.model.trust import examine, last_body
     from paigeant_console.runner import run
 
@@ -161,7 +166,12 @@ def show(
             workers = await transport.workers(topic)
             now = transport.clock.now()
             fold.paused = await transport.pauses(topic)
-            fold.observe(workers, now, await transport.silent(topic))
+            silent = await transport.silent(topic)
+            # While nobody can write, nobody can say that he lives.
+            lives = whole in fold.rows and fold.rows[whole].base in WAITING
+            refusal = await transport.refusal(topic) if lives else ""
+            if not refusal:
+                fold.observe(workers, now, silent)
             if whole in fold.rows and fold.needs_others(fold.rows[whole], now):
                 async for batch in transport.records(topic):
                     fold.learn(batch)
@@ -176,6 +186,10 @@ def show(
             call.out.document(document)
         else:
             _print_workflow(call, fold, document, now, _unread(history))
+        if refusal:
+            from paigeant_console.model.status import no_writes
+
+            note(no_writes(refusal))
         return code
 
     return run(main())

@@ -110,14 +110,14 @@ class Feed:
         self.info: BrokerInfo | None = None
         self.queues: Sequence[QueueStatus] | None = None
         """Figures of the queues, while somebody wants them; None: not known yet."""
-        self.rounds = Rounds(topic, self._observe, self._show_queues)
+        self.rounds = Rounds(topic, self._observe, self._show_queues, self._refuse)
         """What is asked beside the journal."""
         self._connect = connect or (lambda: get_transport(url))
         self._ring = Ring(ring)
         self._changed = threading.Condition(self.lock)
         self._changes = Changes(self.fold.rows)
         self._phase = Phase.CONNECTING
-        self._reason = ""
+        self._reason = self._refusal = ""
         self._retry_at: float | None = None
         self._heard = time.monotonic()
         self._caught_up = False
@@ -336,6 +336,12 @@ class Feed:
                 self.queues = list(queues)
                 self._bump()
 
+    def _refuse(self, refusal: str) -> None:
+        with self.lock:
+            if refusal != self._refusal:
+                self._refusal = refusal
+                self._bump()
+
     def _set_phase(self, phase: Phase, reason: str = "") -> None:
         with self.lock:
             if phase is Phase.CATCHING_UP and self._caught_up:
@@ -374,6 +380,7 @@ class Feed:
                 retry_in=retry_in,
                 quiet_s=time.monotonic() - self._heard,
                 gap=self._past.gap,
+                refusal=self._refusal,
                 policy="" if self.trust is None else self.trust.problem,
                 rate=self._ring.rate(now),
                 workflows=len(self.fold.rows),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from paigeant_core.errors import PaigeantError
+from paigeant_core.limits import RENEW_EVERY
 from paigeant_core.pauses import Pause
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
@@ -16,6 +18,8 @@ __all__ = ["POLL_EVERY", "Rounds"]
 
 POLL_EVERY: Final = 1.0
 ASK_WITHIN: Final = 10.0
+HEARD_AGAIN: Final = 2 * RENEW_EVERY
+"""Seconds in which every worker has spoken again, once the broker takes writes again."""
 
 
 class Rounds:
@@ -25,6 +29,7 @@ class Rounds:
         topic: whose.
         observe: told of the living workers, of what is paused, and of the workers that died before anybody looked.
         show_queues: told of the queues' figures.
+        refused: told why the broker takes no writes; empty: it does.
     """
 
     def __init__(
@@ -32,12 +37,15 @@ class Rounds:
         topic: str,
         observe: Callable[[Sequence[WorkerStatus], Mapping[str, Pause], Sequence[WorkerStatus]], None],
         show_queues: Callable[[Sequence[QueueStatus]], None],
+        refused: Callable[[str], None],
     ) -> None:
         self.wants_queues = False
         """Whether a view is on the screen that shows them."""
         self._topic = topic
         self._observe = observe
         self._show_queues = show_queues
+        self._refused = refused
+        self._refused_at = float("-inf")
         self._knows_silent = False
         self._poke: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,13 +75,22 @@ class Rounds:
             poke.clear()
 
     async def _ask(self, transport: Transport, all_known: bool) -> None:
+        refusal = await transport.refusal(self._topic)
+        self._refused(refusal)
+        if refusal:
+            self._refused_at = time.monotonic()
+        if time.monotonic() - self._refused_at >= HEARD_AGAIN:
+            # While nobody can write, nobody can say that he lives.
+            await self._look_at_workers(transport, all_known)
+        if self.wants_queues:
+            self._show_queues(await transport.queues(self._topic))
+
+    async def _look_at_workers(self, transport: Transport, all_known: bool) -> None:
         workers = await transport.workers(self._topic)
         silent = () if self._knows_silent else await transport.silent(self._topic)
         self._observe(workers, await transport.pauses(self._topic), silent)
         # What they held is laid over the workflows that are known by then.
         self._knows_silent = all_known
-        if self.wants_queues:
-            self._show_queues(await transport.queues(self._topic))
 
     def watch_queues(self, on: bool) -> None:
         """Ask for the queues' figures too, at once and from now on, or no more; from any thread."""

@@ -35,6 +35,7 @@ class FeedStatus:
         workflows: how many there are.
         counts: by state.
         gap: what nobody saw between the last console's end and this one's start, while it is to be said; None: nothing.
+        refusal: why the broker takes no writes, in the transport's words; empty: it does, or nobody knows.
         policy: why the trust policy, or a set of keys that it names, is not the newest; not yet safe to show.
     """
 
@@ -48,6 +49,7 @@ class FeedStatus:
     workflows: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
     gap: Gap | None = None
+    refusal: str = ""
     policy: str = ""
 
     @property

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from paigeant_console.model.query import Query
     from paigeant_core.security.trust import Trust
 
-__all__ = ["Snapshot", "read_rows"]
+__all__ = ["WAITING", "Snapshot", "read_rows"]
 
 PARKED_LIMIT: Final = 100_000
 """Parked messages of each kind that are looked at."""
-_WAITING: Final = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
+WAITING: Final = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
+"""States, by the journal, in which a worker runs the step, or some worker will."""
 
 
 class Snapshot:
@@ -36,15 +37,17 @@ class Snapshot:
         now: When, by the transport's clock.
         bodies: Their last messages by ID, where they were asked for.
         policy: Whose signatures count; None: nobody can tell here.
+        refusal: Why the broker takes no writes, where that is to be known; empty: it does.
     """
 
-    __slots__ = ("_found", "bodies", "fold", "now", "policy")
+    __slots__ = ("_found", "bodies", "fold", "now", "policy", "refusal")
 
     def __init__(self) -> None:
         self.fold = Fold()
         self.now = 0.0
         self.bodies: dict[str, bytes] = {}
         self.policy: Trust | None = None
+        self.refusal = ""
         self._found: dict[str, str] = {}
 
     def select(self, query: Query | None) -> Iterator[Row]:
@@ -109,11 +112,15 @@ async def read_rows(transport: Transport, topic: str, *, payloads: bool = False)
         _take(snapshot, forgotten, payloads)
     workers = await transport.workers(topic)
     # Those that died matter to what waits alone.
-    waits = any(row.base in _WAITING for row in snapshot.fold.rows.values())
+    waits = any(row.base in WAITING for row in snapshot.fold.rows.values())
     silent = await transport.silent(topic) if waits else ()
     snapshot.fold.paused = await transport.pauses(topic)
     snapshot.now = transport.clock.now()
-    snapshot.fold.observe(workers, snapshot.now, silent)
+    if waits:
+        snapshot.refusal = await transport.refusal(topic)
+    if not snapshot.refusal:
+        # While nobody can write, nobody can say that he lives.
+        snapshot.fold.observe(workers, snapshot.now, silent)
     return snapshot
 
 

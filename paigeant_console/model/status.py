@@ -11,9 +11,10 @@ from paigeant_console.model.text import GAP, Piece, Span, clip, count, spans_wid
 from paigeant_console.model.times import age, day_and_time
 from paigeant_console.safe_text import SafeText, cells, joined, literal, safe
 
-__all__ = ["Place", "Status", "context_pieces", "feed_sentence", "tabs_line"]
+__all__ = ["Place", "Status", "context_pieces", "feed_sentence", "no_writes", "tabs_line"]
 
 _SPACE: Final = literal(" ")
+_NO_WRITES: Final = literal(", and takes no writes; `doctor` tells more")
 LAG_FROM: Final = 2.0
 """Seconds behind the journal that are worth a word."""
 _URL_RANK: Final = 3
@@ -57,6 +58,11 @@ class Status(Protocol):
     @property
     def policy(self) -> str:
         """Why the trust policy is not the newest."""
+        ...
+
+    @property
+    def refusal(self) -> str:
+        """Why the broker takes no writes; empty: it does."""
         ...
 
     @property
@@ -133,6 +139,8 @@ def _beside_url(
 
 
 def _freshness(status: Status, now: float) -> tuple[Span, ...]:
+    if status.phase == "live" and status.refusal:
+        return ((literal("no writes"), "error"),)
     if status.phase == "live":
         behind = now - status.last_at if status.last_at is not None else 0.0
         if status.rate and behind > LAG_FROM * 5:
@@ -151,6 +159,8 @@ def _freshness(status: Status, now: float) -> tuple[Span, ...]:
 
 def feed_sentence(status: Status, now: float) -> SafeText | None:
     """What is to be said of the feed in a sentence; None where it is simply live."""
+    if status.phase == "live" and status.refusal:
+        return no_writes(status.refusal)
     if status.phase == "live" and status.gap is not None:
         after, until = (day_and_time(at, now) for at in status.gap)
         said = literal("; the journal had been trimmed past it when this console started")
@@ -173,6 +183,15 @@ def feed_sentence(status: Status, now: float) -> SafeText | None:
     if status.phase == "failed":
         return joined((literal("not connected: "), reason))
     return None
+
+
+def no_writes(refusal: str) -> SafeText:
+    """That nothing moves, as the broker takes no writes.
+
+    Args:
+        refusal: why not, in the transport's words.
+    """
+    return joined((literal("no workflow moves: "), safe(refusal, 100), _NO_WRITES))
 
 
 def tabs_line(

@@ -172,6 +172,19 @@ class Transport(LowLevel):
         """
 
     @abstractmethod
+    async def refusal(self, topic: str) -> str:
+        """Why the broker takes no writes just now, in words; empty: it does, as far as this user can tell.
+
+        While it takes none, no workflow moves, and workers cannot say that they live. Nothing is written to find out.
+
+        Args:
+            topic: which one a write would be for.
+
+        Raises:
+            TransportError: the broker does not answer.
+        """
+
+    @abstractmethod
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """Dead, held or quarantined messages, newest first, the still valid ones only."""
 

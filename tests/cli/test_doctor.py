@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from paigeant_core.transports.rabbitmq import RabbitTransport
 from tests.cli.conftest import Cli
+from tests.console.no_writes import no_writes
 from tests.servers import RabbitServer, RedisServer
 
 Findings = dict[str, list[dict[str, Any]]]
@@ -106,6 +109,33 @@ def test_in_memory_nothing_lasts(cli: Cli, environment: dict[str, str]) -> None:
 def own_rabbitmq() -> Iterator[RabbitServer]:
     with RabbitServer(management=True) as server:
         yield server
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+async def test_an_alarm_is_on_the_screen_too_and_nobody_is_taken_for_lost(
+    own_rabbitmq: RabbitServer, topic: str, tmp_path: Path
+) -> None:
+    await no_writes(
+        own_rabbitmq.url,
+        topic,
+        tmp_path,
+        refuse=lambda: own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.0000001"),
+        accept=lambda: own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.9"),
+        why="RabbitMQ is low on memory",
+    )
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+async def test_a_user_who_may_not_publish_is_told_of_no_alarm_and_asks_no_more(
+    own_rabbitmq: RabbitServer, topic: str
+) -> None:
+    own_rabbitmq.ctl("add_user", "eve", "x")
+    own_rabbitmq.ctl("set_permissions", "eve", "^paigeant", "^paigeant", ".*")
+    async with RabbitTransport(own_rabbitmq.url.replace("guest:guest", "eve:x")) as transport:
+        assert [await transport.refusal(topic) for _ in range(3)] == ["", "", ""]
+        assert transport._alarm._forbidden
 
 
 @pytest.mark.rabbitmq

@@ -186,6 +186,10 @@ class MemoryTransport(Transport):
                 for dead in sorted(state.buried, key=lambda dead: dead.info.worker)
             ]
 
+    async def refusal(self, topic: str) -> str:
+        """See :meth:`Transport.refusal`."""
+        return ""
+
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""
         with self.broker.topic(topic) as state:

@@ -146,6 +146,11 @@ class Line:
         return self._connection is not None and self._connection.is_opened
 
     @property
+    def blocked(self) -> str:
+        """Why the broker takes no publishes over this connection, in its words; empty: it does, or was not tried."""
+        return self._tap.blocked if self.alive and self._tap is not None else ""
+
+    @property
     def server(self) -> dict[str, Any]:
         """What the broker said of itself when it was last connected."""
         return dict(self._connection.server_properties or {}) if self._connection is not None else {}

@@ -23,6 +23,8 @@ DELIVER, GOT, CONFIRMED, REFUSED, CLOSE, CLOSED = (
     struct.pack(">HH", *method) for method in ((60, 60), (60, 71), (60, 80), (60, 120), (20, 40), (20, 41))
 )
 """Methods, as their frames begin."""
+BLOCKED, UNBLOCKED = (struct.pack(">HH", 10, method) for method in (60, 61))
+"""What the broker says on channel 0 when it takes no more publishes, with the reason, and when it does again."""
 
 FRAME = struct.Struct(">BHI")
 """How a frame begins: kind, channel, size. One byte ends it."""

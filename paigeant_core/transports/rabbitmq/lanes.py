@@ -228,10 +228,12 @@ class Tap:
 
     Attributes:
         lanes: by channel number.
+        blocked: why the broker takes no publishes, in its words; empty: it does.
     """
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.lanes: dict[int, Lane] = {}
+        self.blocked = ""
         self._reader = reader
         self._writer = writer
         self._loop = asyncio.get_running_loop()
@@ -262,6 +264,14 @@ class Tap:
         del passed[:count]
         return data
 
+    def _note(self, frame: bytes) -> None:
+        """Whether the broker takes publishes, where it says so; the driver heeds it too."""
+        if frame.startswith(frames.BLOCKED):
+            # A short string: its length, and its bytes.
+            self.blocked = frame[5:].decode("utf-8", "replace") or "for a reason that it does not tell"
+        elif frame.startswith(frames.UNBLOCKED):
+            self.blocked = ""
+
     def _sort(self, data: bytes) -> None:
         """Give the lanes their frames, and the driver the others."""
         at, end = 0, len(data)
@@ -284,6 +294,8 @@ class Tap:
                 passed += frames.readable(data[at:after])
             else:
                 passed += data[at:after]
+                if number == 0 and kind == frames.METHOD:
+                    self._note(data[at + 7 : after - 1])
             at = after
         self._rest = data[at:]
         if taken and (now := self._loop.time()) - self._told > _ALIVE_EVERY:

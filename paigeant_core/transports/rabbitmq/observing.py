@@ -15,6 +15,7 @@ from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.rabbitmq import wire
+from paigeant_core.transports.rabbitmq.alarm import Alarm
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
 from paigeant_core.transports.rabbitmq.erasing import shown
 from paigeant_core.transports.rabbitmq.index import Index, Known
@@ -51,6 +52,7 @@ class Observing(Transport):
     def _begin(self) -> None:
         """Start over: what is called from now on connects anew."""
         self._line = Line(self._url, "transport")
+        self._alarm = Alarm(self._url)
         self._publisher = Publisher(self._line)
         self._topology = Topology(self._line)
         self._fences: dict[str, Fence] = {}
@@ -222,6 +224,11 @@ class Observing(Transport):
     async def silent(self, topic: str) -> list[WorkerStatus]:
         """See :meth:`Transport.silent`."""
         return await silent(self._line, Names(topic), self.clock.now())
+
+    async def refusal(self, topic: str) -> str:
+        """See :meth:`Transport.refusal`."""
+        alarm = await self._alarm.look()
+        return f"RabbitMQ is {alarm}" if alarm else ""
 
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""

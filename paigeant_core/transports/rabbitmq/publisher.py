@@ -24,7 +24,7 @@ STUCK = 30.0
 """Seconds without its confirm after which it is found out whether one publish alone is kept waiting."""
 
 _PROBE = 5.0
-_NOWHERE = Outgoing("", "paigeant.nowhere", b"", Properties(app_id="paigeant"))
+NOWHERE = Outgoing("", "paigeant.nowhere", b"", Properties(app_id="paigeant"))
 """What no queue gets: the broker confirms it at once, unless it takes no publish at all."""
 
 _TOO_LARGE = re.compile(r"larger than .*?(\d+)")
@@ -159,7 +159,7 @@ class Publisher:
         try:
             async with asyncio.timeout(_PROBE):
                 probe = await self._line.lane(confirms=True)
-                await probe.publish(_NOWHERE)
+                await probe.publish(NOWHERE)
             if stuck is not None and serial in self._since:
                 logger.warning("RabbitMQ at %s lost the confirm of a publish; looking for it", self._line.where)
                 self.forgot = True

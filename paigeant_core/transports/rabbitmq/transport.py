@@ -68,13 +68,14 @@ class RabbitTransport(Operating):
 
     async def disconnect(self) -> None:
         """See :meth:`Transport.disconnect`."""
-        line, presence = self._line, self.presence
+        line, presence, alarm = self._line, self.presence, self._alarm
         following: list[Mirror | Index] = [*self._fences.values(), *self._ids.values(), *self._indexes.values()]
         self._publisher.close()
         # What is called after this connects anew.
         self._begin()
         for each in following:
             await each.close()
+        alarm.close()
         await presence.close()
         await line.close()
 

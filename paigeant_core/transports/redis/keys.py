@@ -22,6 +22,7 @@ all on a cluster too.
 ``:paused``         hash         the record by which an activity was paused, by activity
 ``:schemas``        hash         the JSON Schema of an activity's payloads, by activity
 ``:trimmed``        string       lives as long as nobody need trim again
+``:nothing``        none         never exists: who sets it only where it does finds out whether the server takes writes
 =================== ============ =======================================================
 """
 
@@ -49,6 +50,7 @@ class Keys:
         "gone",
         "held",
         "journal",
+        "nothing",
         "operations",
         "paused",
         "prefix",
@@ -74,6 +76,7 @@ class Keys:
         self.paused = f"{prefix}paused"
         self.schemas = f"{prefix}schemas"
         self.trimmed = f"{prefix}trimmed"
+        self.nothing = f"{prefix}nothing"
         self._work: dict[str, str] = {}
 
     def work(self, activity: str) -> str:

@@ -17,7 +17,7 @@ from paigeant_core.pauses import Pause, pause_of
 from paigeant_core.transition import Place
 from paigeant_core.transports.redis.connection import Backoff, Line, Lines
 from paigeant_core.transports.redis.encoding import at_of, body_of, record_of
-from paigeant_core.transports.redis.endpoint import LineLost
+from paigeant_core.transports.redis.endpoint import LineLost, code_of
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import read_presence
 from paigeant_core.transports.redis.scripts import HISTORY, Command
@@ -318,6 +318,25 @@ async def silent(lines: Lines, keys: Keys) -> list[WorkerStatus]:
     """See :meth:`Transport.silent`."""
     reports = await _reports(lines, keys, keys.gone, keys.workers)
     return [status for status, lease in reports if status.last_seen_s > lease]
+
+
+_REFUSALS = {
+    "OOM": "Redis is out of memory (maxmemory)",
+    "READONLY": "this Redis server is a replica",
+    "MISCONF": "Redis could not save to its disk",
+    "NOREPLICAS": "Redis has too few replicas (min-replicas-to-write)",
+}
+"""By the code of its answer: why a server takes no writes."""
+
+
+async def refusal(lines: Lines, keys: Keys) -> str | None:
+    """See :meth:`Transport.refusal`; None: this user may not write, and cannot know."""
+    # XX: only where it exists, which it never does.
+    (answer,) = await lines.ask(("SET", keys.nothing, "", "XX", "PX", 1))
+    if not isinstance(answer, ResponseError):
+        return ""
+    code = code_of(answer)
+    return None if code == "NOPERM" else _REFUSALS.get(code, "")
 
 
 async def _reports(lines: Lines, keys: Keys, *lists: str) -> list[tuple[WorkerStatus, float]]:

@@ -71,6 +71,8 @@ class RedisTransport(Transport):
         self._keys: dict[str, Keys] = {}
         self._known: set[tuple[str, str]] = set()
         self._consumers: set[RedisConsumer] = set()
+        self._may_try = True
+        """Whether this user may write, as far as is known."""
 
     def keys(self, topic: str) -> Keys:
         """The names of a topic's keys."""
@@ -169,6 +171,15 @@ class RedisTransport(Transport):
     async def silent(self, topic: str) -> list[WorkerStatus]:
         """See :meth:`Transport.silent`."""
         return await observe.silent(self._lines, self.keys(topic))
+
+    async def refusal(self, topic: str) -> str:
+        """See :meth:`Transport.refusal`."""
+        if not self._may_try:
+            return ""
+        said = await observe.refusal(self._lines, self.keys(topic))
+        # A user that may not write is not to fill the server's log with it.
+        self._may_try = said is not None
+        return said or ""
 
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""
