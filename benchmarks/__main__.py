@@ -1,6 +1,6 @@
 """Measure, and write RESULTS.md.
 
-python -m benchmarks                     every section but kill, as `make bench` does; about 25 minutes
+python -m benchmarks                     every section but console and kill, as `make bench` does; 25 minutes
 python -m benchmarks hop fold            these sections
 python -m benchmarks --quick             all, one short round each: to see that they work; RESULTS.md stays as it is
 """
@@ -16,7 +16,7 @@ import traceback
 from benchmarks import report
 
 SECTIONS = ("hop", "latency", "fold", "attach", "growth", "trust")
-ALONE = ("kill",)
+ALONE = ("console", "kill")
 """Measured only where they are named."""
 
 
