@@ -12,6 +12,9 @@ Rank: TypeAlias = tuple[Any, ...]
 """What IDs are ordered by; the same kinds of values in all of them, the ID last."""
 
 _FEW: Final = 64
+"""Changes that are put in one by one however few IDs there are."""
+_WORTH: Final = 200
+"""IDs of which a sort costs as much as putting in a single one."""
 
 
 class SortedKeys:
@@ -47,10 +50,10 @@ class SortedKeys:
         """What an ID is ordered by; None: it is not here."""
         return self._rank_of.get(key)
 
-    def replace(self, ranks: Mapping[str, Rank]) -> None:
-        """Hold these IDs and no others."""
-        self._rank_of = dict(ranks)
-        self._ranks = sorted(self._rank_of.values())
+    def replace(self, ranks: dict[str, Rank]) -> None:
+        """Hold these IDs and no others; the mapping is kept, and changed from now on."""
+        self._rank_of = ranks
+        self._ranks = sorted(ranks.values())
 
     def update(self, changes: Mapping[str, Rank | None]) -> bool:
         """Put IDs in, move them, or take them out (rank None).
@@ -61,13 +64,16 @@ class SortedKeys:
         real = {key: rank for key, rank in changes.items() if self._rank_of.get(key) != rank}
         if not real:
             return False
-        if len(real) > _FEW:
+        if len(real) > max(_FEW, len(self._ranks) // _WORTH):
+            # What stays is in order already, which a sort finds out by looking at it once.
+            self._ranks = [rank for rank in self._ranks if rank[-1] not in real]
+            self._ranks += sorted(rank for rank in real.values() if rank is not None)
+            self._ranks.sort()
             for key, rank in real.items():
                 if rank is None:
                     del self._rank_of[key]
                 else:
                     self._rank_of[key] = rank
-            self._ranks = sorted(self._rank_of.values())
             return True
         for key, rank in real.items():
             old = self._rank_of.pop(key, None)

@@ -32,8 +32,10 @@ Order: TypeAlias = Literal["created", "updated", "state", "name", "activity", "a
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 Cells: TypeAlias = Sequence[Span | Sequence[Span]]
 
-SLICE: Final = 256
-"""Rows that are tried between two looks at the clock."""
+SLICE: Final = 64
+"""Rows that are tried between two looks at the clock, and for which the feed is kept waiting."""
+SCAN_FOR: Final = 0.005
+"""Seconds of looking at rows in one go: what is typed meanwhile waits no longer."""
 RECHECK: Final = 500
 """Rows that a query about time is asked anew for, at each look."""
 
@@ -321,7 +323,7 @@ class WorkflowList:
         self._found = {}
         self._late = set()
 
-    def scan(self, budget_s: float = 0.015) -> bool:
+    def scan(self, budget_s: float = SCAN_FOR) -> bool:
         """Go on looking, for so long at most.
 
         Returns:
@@ -332,10 +334,12 @@ class WorkflowList:
             return True
         until = time.perf_counter() + budget_s
         while self._todo:
-            some, self._todo = self._todo[-SLICE:], self._todo[:-SLICE]
+            some = self._todo[-SLICE:]
+            del self._todo[-SLICE:]
             with self._rows.lock:
                 now = self._rows.now()
-                for key in some:
+                # From the end on: what is in order already is sorted at once.
+                for key in reversed(some):
                     if (member := self._ranked(key, now)) is not None:
                         found[key] = member
             if self._todo and time.perf_counter() >= until:

@@ -251,7 +251,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         if self.table.home_key is None and not self.table.on_top:
             self.table.home_key = self.table.cursor_key
         self.rows.set_query(query)
-        self._scan()
+        self._go_on()
 
     def found(self) -> Line:
         """See :meth:`FilteringScreen.found`."""
@@ -266,10 +266,17 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
             self._next_slice.stop()
             self._next_slice = None
         if not self.rows.scan():
-            # By a timer: a message to itself would keep the queue from ever being empty, and Textual paints, and reads
-            # what was typed, when it is. What is shown meanwhile is the flush's to say.
-            self._next_slice = self.set_timer(PAUSE, self._scan)
+            self._go_on()
             return
         self._show()
-        if self.prompt.asking:
+        if self.prompt.asking and self.prompt.value == self._text:
+            # Else it asks for something else, or what was typed since cannot be read.
             self.prompt.note(self.found())
+
+    def _go_on(self) -> None:
+        """Let what was typed be read and painted, then scan."""
+        if self._next_slice is not None:
+            self._next_slice.stop()
+        # By a timer: a message to itself would keep the queue from ever being empty, and Textual paints, and reads what
+        # was typed, when it is. What is shown meanwhile is the flush's to say.
+        self._next_slice = self.set_timer(PAUSE, self._scan)
