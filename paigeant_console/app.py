@@ -20,8 +20,9 @@ from textual import events
 from textual.app import ScreenStackError, SuspendNotSupported, SystemCommand
 from textual.binding import BindingType
 from textual.screen import Screen
-from textual.widgets import TextArea
+from textual.widget import Widget
 
+from paigeant_console import garbage
 from paigeant_console.actions import VIEWS, by_id, key_of, keys_of, use_keys
 from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
@@ -182,7 +183,12 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         """Show the workflows, and start to read; the first paint waits for nobody."""
         self.switch_mode(self._mode("workflows"))
         self.set_interval(FLUSH_EVERY, self.flush, name="flush")
-        self.call_after_refresh(self.feed.start)
+        self.call_after_refresh(self._painted)
+
+    def _painted(self) -> None:
+        """The first frame is there: begin with what takes time."""
+        garbage.started()
+        self.feed.start()
 
     def flush(self) -> None:
         """Let the screen on top look at the feed."""
@@ -288,7 +294,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         taker = screen.taker()
         if isinstance(taker, Prompt):
             taker.take_paste(event.text)
-        elif taker is None and isinstance(screen.focused, TextArea):
+        elif taker is None and _edits(screen.focused):
             return False  # an editor does as Textual's do
         elif taker is None and not screen.pending:
             screen.take_paste(event.text)
@@ -311,7 +317,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         if taker is not None and not passing:
             taker.take_key(event)
             return True
-        if taker is None and isinstance(screen.focused, TextArea):
+        if taker is None and _edits(screen.focused):
             return False  # an editor does as Textual's do
         active = screen.active_bindings.get(event.key)
         return active is not None and await self.run_action(active.binding.action, active.node)
@@ -396,6 +402,11 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
                 return path.read_text(encoding="utf-8") if ended.returncode == 0 else None
             except (SuspendNotSupported, OSError, ValueError):
                 return None
+
+
+def _edits(widget: Widget | None) -> bool:
+    """Whether keys are a widget's own; known by its word for it, as the class would bring Textual's editor with it."""
+    return getattr(widget, "edits", False)
 
 
 def _signing(feed: Feed, url: str) -> SafeText | None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from paigeant_console import garbage
 from paigeant_console.exit_codes import ExitCode, exit_code
 
 if TYPE_CHECKING:
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     call: Call | None = None
     try:
+        if arguments is None:
+            # A process of its own.
+            garbage.starting()
         from paigeant_console.commands.program import read
 
         with _ended_by_signals():

@@ -1,8 +1,8 @@
-"""What the console knows about terminals, and every place where it reaches into Textual's private parts.
+"""What the console knows about terminals, and where it reaches into Textual's private parts.
 
 Textual promises nothing about the names that begin with an underscore here (`App._filters`, `_handle_exception`,
 `_fatal_error`, `_print_error_renderables`, `_exit_renderables`, `_exception`, `_driver`, `_loop`): each use has a test
-in `tests/console/test_terminal.py`, and no other module has any.
+in `tests/console/test_terminal.py`, and no other module has any but `painting`, which has tests of its own.
 
 Importing this module sets Textual's knobs, because Textual reads them while it is imported; import it before Textual.
 """
@@ -15,7 +15,7 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from io import StringIO
@@ -54,6 +54,7 @@ from textual.types import CSSPathType  # noqa: E402
 from textual.worker import WorkerFailed  # noqa: E402
 
 from paigeant_console.leaving import leaving_in_order  # noqa: E402
+from paigeant_console.painting import ParsedOnce  # noqa: E402
 from paigeant_console.safe_text import (  # noqa: E402
     ClipboardTooLarge,
     SafeText,
@@ -88,6 +89,8 @@ MIN_HEIGHT: Final = 15
 SERVED: Final = "paigeant_console.served:ServedDriver"
 """The driver that `serve` names in TEXTUAL_DRIVER: the screen is in a browser."""
 
+_SWITCH_S: Final = 0.001
+"""Seconds that one thread may keep another waiting: a key goes through three, and the feed's is always busy."""
 _GRACE_S: Final = 5.0
 _CRASH_LOGS_KEPT: Final = 20
 _CRASH_LOG_LIMIT: Final = 256 * 1024
@@ -308,6 +311,7 @@ class ConsoleAppBase(App[int]):
         ansi_color: bool | None = None,
     ) -> None:
         super().__init__(css_path=css_path, ansi_color=ansi_color)
+        self.stylesheet = ParsedOnce(variables=self.get_css_variables())
         self.ascii_only = ascii_only
         self._log_directory = log_directory
         self._crashed = False
@@ -434,7 +438,7 @@ def run_console(app: ConsoleAppBase, *, mouse: bool = False, grace_s: float = _G
             loop.call_soon_threadsafe(partial(app.exit, return_code=code))
         return loop is not None
 
-    with leaving_in_order(leave, grace_s):
+    with leaving_in_order(leave, grace_s), _quick_threads():
         try:
             app.run(mouse=mouse)
         except Exception as error:  # noqa: BLE001 - out of Textual's own clean-up; nothing else is left to report it
@@ -444,3 +448,14 @@ def run_console(app: ConsoleAppBase, *, mouse: bool = False, grace_s: float = _G
     if app.return_code:
         return app.return_code
     return app.return_value if isinstance(app.return_value, int) else 0
+
+
+@contextlib.contextmanager
+def _quick_threads() -> Iterator[None]:
+    """Let threads take turns quickly."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(min(before, _SWITCH_S))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

@@ -96,6 +96,7 @@ def worker(
     import contextlib
     import sys
 
+    from paigeant_console import garbage
     from paigeant_console.commands._signing import key_of_environment, tokens_of_environment, trust_of_environment
     from paigeant_console.commands._values import count
     from paigeant_console.logs import Redacting, to_stderr
@@ -115,6 +116,7 @@ def worker(
         served.tokens = tokens_of_environment() or served.tokens
         to_stderr(settings.url)
         serving = _Serving(call, served, activity)
+        garbage.as_usual()
         return run(serving.main(), on_signal=serving.stop)
 
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar, Final, Protocol, cast
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import Screen
 from textual.widget import Widget
 
 from paigeant_console.actions import VIEWS, Situation, by_id, key_of, refusal
@@ -19,6 +18,7 @@ from paigeant_console.model.deeds import deed_spans, progress_spans
 from paigeant_console.model.status import Place, feed_sentence
 from paigeant_console.model.text import Span
 from paigeant_console.model.times import clock
+from paigeant_console.painting import PromptScreen
 from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
 from paigeant_console.screens.commands import Commands
 from paigeant_console.terminal import ConsoleAppBase
@@ -95,7 +95,7 @@ class _TooSmall(SpanLines):
         return [[(self._sentence(), "warn")]]
 
 
-class ConsoleScreen(Screen[None], inherit_bindings=False):
+class ConsoleScreen(PromptScreen, inherit_bindings=False):
     """A view in its frame.
 
     Args:

@@ -105,6 +105,11 @@ class _HopTable(LineTable):
     stands_at: str | None = None
     moved = False
 
+    def on_resize(self) -> None:
+        """Show as many hops before that one as there is room for now; the table's own handler then draws them."""
+        if not self.moved:
+            self._view.top = 0
+
     def sync(self) -> None:
         """Take up other rows."""
         super().sync()

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.message import Message
 from textual.widget import Widget
-from textual.widgets import TextArea
 
 from paigeant_console.actions import key_of
 from paigeant_console.model.payload_edit import EDIT_LIMIT, check_edited, editable
 from paigeant_console.model.text import Span, clip, shown
 from paigeant_console.safe_text import SafeText, joined, literal
-from paigeant_console.widgets.keys import action_of, bindings_of
+from paigeant_console.widgets.keys import action_of
 from paigeant_console.widgets.span_lines import Line, SpanLines
+
+if TYPE_CHECKING:
+    # Not at run time: Textual's editor takes its time, and few ask for it.
+    from paigeant_console.widgets.payload_area import PayloadArea
 
 __all__ = ["ReplayChoice", "ReplayForm", "ReplaySource"]
 
@@ -73,28 +75,6 @@ class _ReplayBar(SpanLines):
         return [clip(line, width, ascii_only=self.ascii_only) for line in self._form.lines()]
 
 
-class _PayloadArea(TextArea):
-    """An editor for JSON."""
-
-    BINDINGS: ClassVar[list[BindingType]] = bindings_of("payload")
-
-    def __init__(self, form: ReplayForm) -> None:
-        # Not tab_behavior="indent": it would make Escape mean "next widget".
-        super().__init__(soft_wrap=True, show_line_numbers=True, compact=True, highlight_cursor_line=False)
-        self._form = form
-        self.cursor_blink = False
-        self.display = False
-
-    def action_act(self, name: str) -> None:
-        """Do what a key of the table says."""
-        self._form.act(name)
-
-    def on_text_area_changed(self, event: TextArea.Changed) -> None:
-        """Say whether it is a payload."""
-        event.stop()
-        self._form.check()
-
-
 class ReplayForm(Vertical):
     """Asks from where and with what, above the keys."""
 
@@ -106,7 +86,7 @@ class ReplayForm(Vertical):
         height: auto;
         border-top: heavy $warning;
         &.-editing { height: 100%; margin: 2 0; }
-        & > _PayloadArea { height: 1fr; border: none; padding: 0; scrollbar-size-vertical: 1; }
+        & > PayloadArea { height: 1fr; border: none; padding: 0; scrollbar-size-vertical: 1; }
     }
     """
 
@@ -116,7 +96,7 @@ class ReplayForm(Vertical):
     def __init__(self, edit: Callable[[str], str | None], *, ascii_only: bool = False) -> None:
         super().__init__()
         self._bar = _ReplayBar(self, ascii_only=ascii_only)
-        self._area = _PayloadArea(self)
+        self._area: PayloadArea | None = None
         self._edit = edit
         self._ascii = ascii_only
         self._source: ReplaySource | None = None
@@ -128,20 +108,24 @@ class ReplayForm(Vertical):
         self.display = False
 
     def compose(self) -> ComposeResult:
-        """The lines, and the editor."""
+        """The lines; the editor comes when it is asked for."""
         yield self._bar
-        yield self._area
 
     @property
     def asking(self) -> str:
         """Which keys count: `replay`, `payload`, or none: it is closed."""
         if self._done is None:
             return ""
-        return "payload" if self._area.display else "replay"
+        return "payload" if self._area is not None and self._area.display else "replay"
 
     @property
-    def editor(self) -> TextArea:
+    def editor(self) -> PayloadArea:
         """The editor on the screen."""
+        if self._area is None:
+            from paigeant_console.widgets.payload_area import PayloadArea
+
+            self._area = PayloadArea(self)
+            self.mount(self._area)
         return self._area
 
     def ask(self, source: ReplaySource, hop: int, done: Callable[[ReplayChoice | None], None]) -> None:
@@ -155,7 +139,7 @@ class ReplayForm(Vertical):
         self._source, self._hop, self._payload, self._said = source, hop, None, None
         self._done = done
         self.display = True
-        self._area.display = False
+        self._hide_area()
         self._bar.update_lines()
 
     def take_key(self, event: events.Key) -> None:
@@ -174,8 +158,12 @@ class ReplayForm(Vertical):
         self.display = False
         done(choice)
 
+    def _hide_area(self) -> None:
+        if self._area is not None:
+            self._area.display = False
+
     def _stop_editing(self) -> None:
-        self._area.display = False
+        self._hide_area()
         self.remove_class("-editing")
         self.post_message(self.EditingChanged())
 
@@ -277,12 +265,13 @@ class ReplayForm(Vertical):
                 "warn",
             )
             return
-        self._area.load_text(text)
-        self._area.display = True
+        area = self.editor
+        area.load_text(text)
+        area.display = True
         self.add_class("-editing")
         self.post_message(self.EditingChanged())
         self._before_edit = self.screen.focused
-        self.screen.set_focus(self._area, scroll_visible=False)
+        self.screen.set_focus(area, scroll_visible=False)
         self.check()
 
     def _open_editor(self, source: ReplaySource) -> None:
@@ -302,16 +291,16 @@ class ReplayForm(Vertical):
         """Say whether what is in the editor is a payload."""
         if self.asking != "payload":
             return
-        checked = check_edited(self._area.text)
+        checked = check_edited(self.editor.text)
         self._said = (checked.said, "ok" if checked.payload is not None else "error")
         self._bar.update_lines()
 
     def _take(self) -> None:
-        checked = check_edited(self._area.text)
+        checked = check_edited(self.editor.text)
         if checked.payload is None:
             self._said = (checked.said, "error")
             if checked.line:
-                self._area.move_cursor((checked.line - 1, checked.column - 1))
+                self.editor.move_cursor((checked.line - 1, checked.column - 1))
             return
         self._close_area(checked.payload)
 

@@ -22,9 +22,10 @@ from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.line_table import LineTable
+from paigeant_console.widgets.payload_area import PayloadArea
 from paigeant_console.widgets.payload_view import TextView
 from paigeant_console.widgets.prompt import Prompt
-from paigeant_console.widgets.replay_form import ReplayForm, _PayloadArea, _ReplayBar
+from paigeant_console.widgets.replay_form import ReplayForm, _ReplayBar
 from tests.console import story as told
 from tests.console.appkit import Console, console
 from tests.console.story import Story, sample_story
@@ -40,7 +41,7 @@ VIEWS = {
 
 def test_every_binding_is_in_the_table() -> None:
     known = {action.id: action for action in ACTIONS}
-    for owner in (ConsoleApp, LineTable, TextView, _PayloadArea):
+    for owner in (ConsoleApp, LineTable, TextView, PayloadArea):
         for binding in owner.__dict__["BINDINGS"]:
             assert isinstance(binding, Binding)
             action = known[binding.id or ""]

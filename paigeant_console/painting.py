@@ -1,0 +1,75 @@
+"""When screens are painted, and how their style sheet is read: sooner, and less often, than Textual does by itself.
+
+Textual promises nothing about a screen's `_on_timer_update`, `_dirty_widgets`, `_layout_required`, `_scroll_required`
+and `_repaint_required`, nor about an app's `_batch_count`: each use has a test in `tests/console/test_painting.py`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Final
+
+from textual.constants import MAX_FPS
+from textual.css.stylesheet import Stylesheet
+from textual.screen import Screen
+
+__all__ = ["ParsedOnce", "PromptScreen"]
+
+AT_ONCE: Final = 3.0
+"""Frames that may follow each other faster than the frame rate, after a rest: a key brings up to three."""
+
+
+class PromptScreen(Screen[None], inherit_bindings=False):
+    """A screen that paints what changed at once, and keeps to the frame rate only where frames follow each other.
+
+    Textual paints when a clock ticks: a key right behind a frame, and all that is on a new screen, would wait for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames = AT_ONCE
+        self._framed_at = time.monotonic()
+
+    def on_idle(self) -> None:
+        """Paint; Textual calls this beside its own handler, which leaves to the clock what is left then."""
+        changed = self._dirty_widgets or self._layout_required or self._scroll_required or self._repaint_required
+        if changed and self.is_current and not self.app._batch_count and self._may_paint():
+            self._on_timer_update()
+
+    def _may_paint(self) -> bool:
+        now = time.monotonic()
+        self._frames = min(AT_ONCE, self._frames + (now - self._framed_at) * MAX_FPS)
+        self._framed_at = now
+        if self._frames < 1:
+            return False
+        self._frames -= 1
+        return True
+
+
+class ParsedOnce(Stylesheet):
+    """A style sheet that is read again only where a theme has changed what its variables mean.
+
+    Textual reads all of it anew for each screen that it shows for the first time, which takes longer than all the rest.
+    """
+
+    def __init__(self, *, variables: dict[str, str]) -> None:
+        super().__init__(variables=variables)
+        self._read_with = variables
+        self._stale = False
+
+    def set_variables(self, variables: dict[str, str]) -> None:
+        """Take up what variables mean.
+
+        Args:
+            variables: by name.
+        """
+        if variables != self._read_with:
+            super().set_variables(variables)
+            self._read_with = variables
+            self._stale = True
+
+    def reparse(self) -> None:
+        """Read all of it again, where that would come out otherwise."""
+        if self._stale:
+            super().reparse()
+            self._stale = False

@@ -1,0 +1,74 @@
+"""When screens are painted, and when their style sheet is read; with every private part of Textual that this needs."""
+
+from __future__ import annotations
+
+from textual.app import App, ComposeResult
+from textual.widgets import Static
+
+from paigeant_console.painting import AT_ONCE, ParsedOnce, PromptScreen
+
+LATER = 1e12
+"""A time that has not come: none has passed since."""
+
+
+class _Screen(PromptScreen):
+    def compose(self) -> ComposeResult:
+        yield Static("before", id="text")
+
+
+class _App(App[None]):
+    def get_default_screen(self) -> _Screen:
+        return _Screen()
+
+
+async def test_a_change_is_painted_at_once_after_a_rest_and_left_to_the_clock_behind_other_frames() -> None:
+    app = _App()
+    async with app.run_test() as pilot:
+        screen = app.screen
+        assert isinstance(screen, _Screen)
+        await pilot.pause()
+        screen._repaint_required = True
+        screen._frames, screen._framed_at = 0.0, LATER
+        screen.on_idle()
+        assert screen._repaint_required, "that frame is the clock's"
+        screen._frames, screen._framed_at = 0.0, 0.0  # it has rested for long
+        for _ in range(int(AT_ONCE)):
+            screen._repaint_required = True
+            screen.on_idle()
+            assert not screen._repaint_required
+
+
+async def test_nothing_is_painted_while_changes_are_collected() -> None:
+    app = _App()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, _Screen)
+        with app.batch_update():
+            screen._repaint_required = True
+            screen._framed_at = 0.0
+            screen.on_idle()
+            assert screen._repaint_required
+
+
+async def test_what_a_widget_shows_next_comes_to_the_screen() -> None:
+    app = _App()
+    async with app.run_test() as pilot:
+        app.screen.query_one("#text", Static).update("after")
+        await pilot.pause()
+        line = app.screen._compositor.render_strips()[0]
+        assert "after" in "".join(segment.text for segment in line)
+
+
+def test_a_style_sheet_is_read_again_only_where_its_variables_mean_something_else() -> None:
+    sheet = ParsedOnce(variables={"a": "red"})
+    sheet.add_source("X { color: $a; }")
+    first = sheet.rules
+    sheet.set_variables({"a": "red"})
+    sheet.reparse()
+    assert sheet.rules is first
+    sheet.set_variables({"a": "blue"})
+    sheet.reparse()
+    assert [rule.styles.color.hex for rule in sheet.rules] == ["#0000FF"]
+    sheet.add_source("Y { color: $a; }", read_from=("", "Y"))
+    assert len(sheet.rules) == 2, "what comes later is read too"
