@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from benchmarks.chain import Brokers
-from benchmarks.console import CURSOR, Terminal, latency
+from benchmarks.console import CURSOR, latency
 from benchmarks.peers.floor_redis import Bare
 from benchmarks.peers.paigeant import TOPIC
 from benchmarks.report import Noise, Plot, Section, Series, Table, Target
+from benchmarks.terminal import Terminal
 from paigeant_core import ActivityContext, Worker, WorkflowDispatcher, get_transport
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
