@@ -26,7 +26,7 @@ from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.security.hop import Guard, sign_origin
-from paigeant_core.security.keys import ALGORITHMS, SigningKey, import_jwk
+from paigeant_core.security.keys import ALGORITHMS, REGISTRIES, SigningKey, import_jwk
 from paigeant_core.security.records import STEP
 from paigeant_core.security.trust import Principal, Trust, TrustedKey
 from paigeant_core.transition import Span
@@ -129,7 +129,7 @@ def bare(algorithm: str) -> Callable[[], None]:
     key = OKPKey.generate_key("Ed25519") if algorithm == "Ed25519" else ECKey.generate_key("P-256")
     public = import_jwk(key.as_dict(private=False))
     header = {"alg": algorithm, "typ": STEP, "kid": key.thumbprint()}
-    registry = jws.JWSRegistry(algorithms=[algorithm])
+    registry = REGISTRIES[algorithm]
 
     def operation() -> None:
         jws.deserialize_compact(

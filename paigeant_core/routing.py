@@ -253,7 +253,7 @@ class RoutingSlip:
             IllegalTransition: ``name`` is not the head.
         """
         self._check_head(name)
-        self.executed.append(_executed(str(self.itinerary.pop(0)), attempt))
+        self.executed.append(_executed(str(self.itinerary.pop(0)), attempt, False))
 
     def skip(self) -> None:
         """Leave the head out: it counts as done, by nobody.
@@ -398,7 +398,7 @@ def _plain_step(name: str) -> Step:
 
 
 @lru_cache(maxsize=4096)
-def _executed(name: str, attempt: int, skipped: bool = False) -> Executed:
+def _executed(name: str, attempt: int, skipped: bool) -> Executed:
     return Executed(check_activity(name), attempt, skipped=skipped)
 
 

@@ -6,15 +6,11 @@ import json
 import os
 import stat
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePrivateKey, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey
 
@@ -34,9 +30,16 @@ BAD_KEY: Final = (JoseError, ValueError, TypeError, KeyError, AttributeError)
 """What joserfc and cryptography raise for a key that is none."""
 
 
-_ECDSA: Final = ECDSA(SHA256())
-_HALF: Final = 32
-"""Bytes of each of the two numbers of an ES256 signature."""
+def _registry(algorithm: str) -> jws.JWSRegistry:
+    registry = jws.JWSRegistry(algorithms=[algorithm])
+    registry.max_payload_length = MAX_RECORD
+    return registry
+
+
+REGISTRIES: Final = {algorithm: _registry(algorithm) for algorithm in ALGORITHMS}
+"""For joserfc: each lets one algorithm pass, and payloads of any record."""
+
+_MODELS: Final = {algorithm: registry.get_alg(algorithm) for algorithm, registry in REGISTRIES.items()}
 
 _MEMBERS: Final = frozenset({"kty", "crv", "x", "y", "d", "alg", "use", "kid", "key_ops"})
 
@@ -73,11 +76,10 @@ class SigningKey:
         audience: the environment that it signs for; empty: the only one.
     """
 
-    __slots__ = ("_headers", "_key", "_private", "algorithm", "audience", "kid", "name")
+    __slots__ = ("_headers", "_key", "algorithm", "audience", "kid", "name")
 
     def __init__(self, key: OKPKey | ECKey, name: str, audience: str = "") -> None:
         self._key = key
-        self._private: Any = key.private_key
         self.name = name
         self.audience = audience
         self.algorithm = algorithm_of(key)
@@ -159,7 +161,7 @@ class SigningKey:
             document = {"alg": self.algorithm, "typ": typ, "kid": self.kid}
             header = self._headers[typ] = segment(json.dumps(document, separators=(",", ":")).encode())
         signed = f"{header}.{segment(payload)}"
-        return f"{signed}.{segment(_SIGN[self.algorithm](self._private, signed.encode()))}"
+        return f"{signed}.{segment(_MODELS[self.algorithm].sign(signed.encode(), self._key))}"
 
     def _about(self) -> dict[str, Any]:
         return {"alg": self.algorithm, "use": "sig", "kid": self.kid}
@@ -173,52 +175,20 @@ def segment(data: bytes) -> str:
 def signature_holds(signed: str, signature: str, key: OKPKey | ECKey, algorithm: str) -> bool:
     """Whether a signature of a compact JWS is of this text by this key.
 
+    By joserfc's algorithm itself: its reader of compact JWS would parse the header a second
+    time, for each record of each hop.
+
     Args:
         signed: the first two segments and the dot between them.
         signature: the third segment.
-        key: the public key, from :func:`import_jwk`, which looks at what it may be used for.
+        key: the public key.
         algorithm: the one algorithm of that key.
     """
     try:
         raw = urlsafe_b64decode(signature + "=" * (-len(signature) % 4))
-    except ValueError:
+        return bool(_MODELS[algorithm].verify(signed.encode(), raw, key))
+    except (JoseError, ValueError):
         return False
-    return bytes_hold(signed.encode(), raw, key, algorithm)
-
-
-def bytes_hold(data: bytes, signature: bytes, key: OKPKey | ECKey, algorithm: str) -> bool:
-    """Whether a signature as JWS has it (RFC 7518 section 3.4, RFC 8037 section 3.1) is of ``data`` by this key."""
-    try:
-        _VERIFY[algorithm](key.public_key, signature, data)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
-def _sign_ed25519(key: Ed25519PrivateKey, data: bytes) -> bytes:
-    return key.sign(data)
-
-
-def _sign_es256(key: EllipticCurvePrivateKey, data: bytes) -> bytes:
-    r, s = decode_dss_signature(key.sign(data, _ECDSA))
-    return r.to_bytes(_HALF, "big") + s.to_bytes(_HALF, "big")
-
-
-def _verify_ed25519(key: Ed25519PublicKey, signature: bytes, data: bytes) -> None:
-    key.verify(signature, data)
-
-
-def _verify_es256(key: EllipticCurvePublicKey, signature: bytes, data: bytes) -> None:
-    if len(signature) != 2 * _HALF:
-        raise InvalidSignature
-    r, s = int.from_bytes(signature[:_HALF], "big"), int.from_bytes(signature[_HALF:], "big")
-    key.verify(encode_dss_signature(r, s), data, _ECDSA)
-
-
-# Not by joserfc: with each signature it looks again at what the key may be used for, and turns ES256's numbers into
-# hexadecimal digits and back, which is a tenth of what signing costs a hop. A test holds both against each other.
-_SIGN: Final[dict[str, Callable[[Any, bytes], bytes]]] = {"Ed25519": _sign_ed25519, "ES256": _sign_es256}
-_VERIFY: Final[dict[str, Callable[[Any, bytes, bytes], None]]] = {"Ed25519": _verify_ed25519, "ES256": _verify_es256}
 
 
 def algorithm_of(key: OKPKey | ECKey) -> str:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from joserfc import jws
 
 from paigeant_core.security.chain import Chain, verify
-from paigeant_core.security.keys import ALGORITHMS, MAX_RECORD, SigningKey, algorithm_of, import_jwk
+from paigeant_core.security.keys import SigningKey, algorithm_of, import_jwk
 from paigeant_core.security.records import Claims, Operation, Origin, StepDone, digest, sign
 from paigeant_core.security.trust import Principal, Trust, TrustedKey
 
@@ -22,16 +21,6 @@ SLIP = {
     "itinerary": ["validate", {"name": "charge", "arguments": {"amount": 1}, "scopes": ["pay"]}, "notify"],
     "executed": [],
 }
-
-
-def _registry(algorithm: str) -> jws.JWSRegistry:
-    registry = jws.JWSRegistry(algorithms=[algorithm])
-    registry.max_payload_length = MAX_RECORD
-    return registry
-
-
-REGISTRIES = {algorithm: _registry(algorithm) for algorithm in ALGORITHMS}
-"""For joserfc, which reads what we sign as well: each lets one algorithm pass, and payloads of any record."""
 
 
 def trusted(key: SigningKey, principal: Principal, **more: Any) -> TrustedKey:

@@ -9,19 +9,11 @@ from joserfc import jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 
-from paigeant_core.security.keys import (
-    _SIGN,
-    BAD_KEY,
-    SigningKey,
-    algorithm_of,
-    bytes_hold,
-    import_jwk,
-    signature_holds,
-)
+from paigeant_core.security.keys import BAD_KEY, REGISTRIES, SigningKey, algorithm_of, import_jwk
 from paigeant_core.security.records import link, read
 from paigeant_core.security.refusal import Code, VerificationError
 from paigeant_core.security.trust import Principal, Trust
-from tests.core.security.kit import REGISTRIES, names, trusted
+from tests.core.security.kit import names, trusted
 from tests.core.security.vectors import vectors
 
 A_PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
@@ -61,9 +53,6 @@ def test_rfc_7515_a_3_is_verified_by_the_public_half_and_by_no_other_algorithm()
     key = import_jwk(_public(A3_KEY))
     assert algorithm_of(key) == "ES256"
     assert jws.deserialize_compact(A3, key, registry=REGISTRIES["ES256"]).payload == urlsafe_b64decode(A_PAYLOAD + "==")
-    signed, _, signature = A3.rpartition(".")
-    assert signature_holds(signed, signature, key, "ES256")
-    assert not signature_holds(signed + "A", signature, key, "ES256")
     with pytest.raises((JoseError, ValueError)):
         jws.deserialize_compact(A3, key, registry=REGISTRIES["Ed25519"])
     changed = A3.replace("eyJpc3Mi", "eyJpc3Nj")
@@ -84,9 +73,10 @@ def test_rfc_7515_a_1_verifies_with_its_secret_and_is_no_record() -> None:
 def test_rfc_8037_a_4_is_the_signature_that_our_ed25519_makes() -> None:
     """Its header says EdDSA, the name that RFC 9864 replaced: the signature is the same, the header is not ours."""
     signed, _, signature = ED_SIGNED.rpartition(".")
+    algorithm = REGISTRIES["Ed25519"].get_alg("Ed25519")
     raw = urlsafe_b64decode(signature + "==")
-    assert bytes_hold(signed.encode(), raw, import_jwk(_public(ED_KEY)), "Ed25519")
-    assert _SIGN["Ed25519"](import_jwk(dict(ED_KEY)).private_key, signed.encode()) == raw
+    assert algorithm.verify(signed.encode(), raw, import_jwk(_public(ED_KEY)))
+    assert algorithm.sign(signed.encode(), import_jwk(dict(ED_KEY))) == raw
     with pytest.raises((JoseError, ValueError)):
         jws.deserialize_compact(ED_SIGNED, import_jwk(_public(ED_KEY)), registry=REGISTRIES["Ed25519"])
 

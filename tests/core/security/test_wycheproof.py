@@ -17,12 +17,12 @@ from joserfc import jwe, jws
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, import_key
 
-from paigeant_core.security.keys import ALGORITHMS, BAD_KEY, algorithm_of, bytes_hold, import_jwk, signature_holds
+from paigeant_core.security.keys import BAD_KEY, REGISTRIES, algorithm_of, import_jwk, signature_holds
 from paigeant_core.security.records import _COMPACT, _canonical, read
 from paigeant_core.security.refusal import VerificationError
 from paigeant_core.security.trust import Principal, Trust, TrustedKey
 from tests.core.security import vectors as data
-from tests.core.security.kit import REGISTRIES, names
+from tests.core.security.kit import names
 from tests.core.security.vectors import vectors
 
 _FOREIGN_KEYS = ("oct", "RSA")
@@ -40,7 +40,7 @@ def _ours(document: dict[str, Any]) -> bool:
 
 
 def _verifies(token: str, document: dict[str, Any]) -> bool:
-    """By the way that a record goes, or by joserfc's."""
+    """By the way that a record goes, or by the library's own."""
     try:
         key = import_jwk(document)
     except BAD_KEY:
@@ -100,7 +100,7 @@ def test_signatures(name: str, invalid: int, ours: int, foreign: int) -> None:
 
 
 def _is_ours(token: str) -> bool:
-    return any(jws.extract_compact(token.encode()).headers()["alg"] == algorithm for algorithm in ALGORITHMS)
+    return any(jws.extract_compact(token.encode()).headers()["alg"] == algorithm for algorithm in REGISTRIES)
 
 
 def test_no_signature_of_the_vectors_is_a_record() -> None:
@@ -132,13 +132,12 @@ def _trusted(key: OKPKey | ECKey) -> TrustedKey:
     ],
 )
 def test_bare_signatures(name: str, algorithm: str, valid: int, invalid: int) -> None:
-    """What the signature of a record goes through, and joserfc beside it."""
-    other = REGISTRIES[algorithm].get_alg(algorithm).verify
+    """What joserfc calls for the signature of a record, by the registry that records go through."""
+    verify = REGISTRIES[algorithm].get_alg(algorithm).verify
     found: Counter[str] = Counter()
     for group, vector in vectors(name):
-        data, signature, key = bytes.fromhex(vector["msg"]), bytes.fromhex(vector["sig"]), import_jwk(_public(group))
-        verdicts = [bytes_hold(data, signature, key, algorithm), other(data, signature, key)]
-        assert verdicts == [vector["result"] == "valid"] * 2, f"{name} {vector['tcId']} {vector['comment']}"
+        accepted = verify(bytes.fromhex(vector["msg"]), bytes.fromhex(vector["sig"]), import_jwk(_public(group)))
+        assert accepted == (vector["result"] == "valid"), f"{name} {vector['tcId']} {vector['comment']}"
         found[vector["result"]] += 1
     assert found == Counter(valid=valid, invalid=invalid)
 
@@ -207,4 +206,4 @@ def test_without_the_vectors_ci_fails_and_others_are_told(monkeypatch: pytest.Mo
 
 def test_hmac_is_no_algorithm_of_ours() -> None:
     """Therefore the 174 HMAC vectors run through nothing here."""
-    assert not any(algorithm.startswith("HS") for algorithm in ALGORITHMS)
+    assert not any(algorithm.startswith("HS") for algorithm in REGISTRIES)
