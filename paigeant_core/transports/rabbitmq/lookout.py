@@ -43,7 +43,7 @@ GRACE = 60.0
 RATE = 500
 """Records of the journal that are read a second while steps run, and little is behind: it takes of the worker."""
 
-LAG = 10.0
+LAG = 5.0
 """Seconds behind the journal's end for which RATE is added again: reading keeps up with writing, a little late."""
 
 SHARE = 0.2
