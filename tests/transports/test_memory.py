@@ -11,16 +11,24 @@ import pytest
 
 from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.transports.contract import Connect, PutRaw, TransportContract
+from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
+from tests.transports.fencing import FencingContract
+from tests.transports.mending import MendingContract
+from tests.transports.observing import ObservingContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
-from tests.transports.verbs import VerbsContract
 
 
 class TestMemory(
-    TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract, ErasingContract
+    FencingContract,
+    ObservingContract,
+    OperationsContract,
+    MendingContract,
+    PausesContract,
+    SchemasContract,
+    ErasingContract,
 ):
     """The contracts on the in-memory broker."""
 

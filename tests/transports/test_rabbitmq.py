@@ -10,12 +10,14 @@ from paigeant_core.transports import Transport
 from paigeant_core.transports.rabbitmq import RabbitTransport
 from paigeant_core.transports.rabbitmq.topology import Names
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Connect, PutRaw, TransportContract
+from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
+from tests.transports.fencing import FencingContract
+from tests.transports.mending import MendingContract
+from tests.transports.observing import ObservingContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
-from tests.transports.verbs import VerbsContract
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -25,7 +27,13 @@ put_raw = on_rabbitmq.put_raw
 
 
 class TestContract(
-    TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract, ErasingContract
+    FencingContract,
+    ObservingContract,
+    OperationsContract,
+    MendingContract,
+    PausesContract,
+    SchemasContract,
+    ErasingContract,
 ):
     """The contract on RabbitMQ."""
 

@@ -10,19 +10,29 @@ from paigeant_core.transports import Transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis.keys import Keys
 from tests.transports import on_redis
-from tests.transports.contract import Connect, PutRaw, TransportContract, until
+from tests.transports.contract import Connect, PutRaw, until
 from tests.transports.erasing import ErasingContract
+from tests.transports.fencing import FencingContract
+from tests.transports.mending import MendingContract
+from tests.transports.observing import ObservingContract
 from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
-from tests.transports.verbs import VerbsContract
 
 client = on_redis.client
 connect = on_redis.connect
 transport = on_redis.transport
 
 
-class TestRedis(TransportContract, OperationsContract, VerbsContract, PausesContract, SchemasContract, ErasingContract):
+class TestRedis(
+    FencingContract,
+    ObservingContract,
+    OperationsContract,
+    MendingContract,
+    PausesContract,
+    SchemasContract,
+    ErasingContract,
+):
     """The contract on a Redis server."""
 
     @pytest.fixture

@@ -16,10 +16,10 @@ from paigeant_core.security.trust import Principal, Trust
 from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryTransport
 from tests.core.security.kit import names, trusted
-from tests.transports import operations, verbs
+from tests.transports import mending, operations, verbs
 from tests.transports.contract import Connect
+from tests.transports.mending import MendingContract
 from tests.transports.operations import OperationsContract
-from tests.transports.verbs import VerbsContract
 
 SHOP, CREW = SigningKey.generate("shop"), SigningKey.generate("crew")
 OPERATORS = {
@@ -47,13 +47,14 @@ def signing(transport: Transport, topic: str, *, operator: str = "", **options: 
     return Operations(transport, topic, signer=OPERATORS[operator], trust=policy(), **options)
 
 
-class TestSigned(VerbsContract, OperationsContract):
+class TestSigned(MendingContract, OperationsContract):
     """The contract of all transports' verbs, each record signed, each message verified."""
 
     @pytest.fixture(autouse=True)
     def signed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for module in (operations, verbs):
             monkeypatch.setattr(module, "WorkflowDispatcher", partial(WorkflowDispatcher, signer=SHOP))
+        for module in (operations, verbs, mending):
             monkeypatch.setattr(module, "Operations", signing)
         monkeypatch.setattr(operations, "Worker", partial(Worker, signer=CREW, trust=policy()))
         monkeypatch.setattr(verbs, "Worker", partial(Worker, signer=CREW, trust=policy()), raising=False)
