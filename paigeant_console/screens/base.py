@@ -170,6 +170,12 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         problem = size_problem(width, height)
         return literal("the terminal is too small") if problem is None else problem
 
+    def feed_trouble(self) -> SafeText | None:
+        """Why there is nothing to see yet, or not now; None: the feed is live."""
+        if self._status.phase is Phase.LIVE:
+            return None  # what nobody saw while no console was there is said above the keys
+        return feed_sentence(self._status, self.feed.now())
+
     # -- looking at the feed ------------------------------------------------------------
 
     def on_screen_resume(self) -> None:

@@ -13,7 +13,6 @@ from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
 from paigeant_console.model.query import Query
-from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.workflow_list import ORDERS, Order, WorkflowList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
@@ -119,7 +118,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         """What stands there when there are no rows."""
         status = self._status
         if status.phase in (Phase.CONNECTING, Phase.CATCHING_UP, Phase.FAILED) or not status.records:
-            said = feed_sentence(status, self.feed.now())
+            said = self.feed_trouble()
             if said is not None:
                 return said
         if self.rows.query is not None:

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation
+from paigeant_console.actions import VIEWS, Situation
 from paigeant_console.feed.older import Older
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.fold import Fold
@@ -20,6 +20,7 @@ from paigeant_console.screens.base import ConsoleScreen, Shared
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.widgets.filter_line import FilterLine
 from paigeant_console.widgets.line_table import LineTable
+from paigeant_console.widgets.status_bar import StatusBar
 from paigeant_console.widgets.workflow_table import WorkflowTable
 from paigeant_core.journal import Record
 
@@ -35,6 +36,12 @@ class _Rows:
         self.now = shared.feed.now
 
 
+def _read_only(screen: ConsoleScreen) -> StatusBar:
+    """The lines at the top, which say that nothing can be done here."""
+    shared = screen.shared
+    return StatusBar(replace(shared.place, read_only=True), VIEWS, screen.tab, ascii_only=shared.ascii_only)
+
+
 class OlderScreen(ConsoleScreen):
     """What the history has of a query, as it was seen last; nothing here can be acted on.
 
@@ -47,6 +54,7 @@ class OlderScreen(ConsoleScreen):
 
     def __init__(self, shared: Shared, found: Older) -> None:
         super().__init__(shared)
+        self.status_bar = _read_only(self)
         self._found = found
         self._shown = -1
         self.rows = WorkflowList(_Rows(found, shared), order="updated", ascii_only=shared.ascii_only)
@@ -112,6 +120,7 @@ class PastWorkflowScreen(WorkflowScreen):
 
     def __init__(self, shared: Shared, correlation_id: str, tab: str, fold: Fold) -> None:
         super().__init__(shared, correlation_id, tab, fold)
+        self.status_bar = _read_only(self)
 
     def situation(self) -> Situation:
         """See :meth:`ConsoleScreen.situation`."""

@@ -14,7 +14,6 @@ from paigeant_console.actions import Situation, key_of
 from paigeant_console.model.confirmation import command_line, pause_confirmation
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.rates import CELLS
-from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.tables import queue_rows, worker_rows
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -113,7 +112,7 @@ class QueuesScreen(ActingScreen):
 
     def sentence(self) -> SafeText:
         """What stands there when there are no queues."""
-        said = feed_sentence(self._status, self.feed.now())
+        said = self.feed_trouble()
         if said is not None:
             return said
         if self.feed.queues is None:

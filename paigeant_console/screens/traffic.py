@@ -11,7 +11,6 @@ from paigeant_console.actions import key_of
 from paigeant_console.feed import RING, Phase
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.query import Query
-from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.text import count
 from paigeant_console.model.times import zone
 from paigeant_console.model.traffic import TrafficList
@@ -142,7 +141,7 @@ class TrafficScreen(FilteringScreen):
         """What stands there when there are no rows."""
         status = self._status
         if status.phase in (Phase.CONNECTING, Phase.FAILED) or not status.records:
-            said = feed_sentence(status, self.feed.now())
+            said = self.feed_trouble()
             if said is not None:
                 return said
         if self.rows.query is not None:

@@ -47,6 +47,7 @@ async def test_a_filter_offers_what_only_the_history_has(tmp_path: Path) -> None
         await opened.press("enter")
         assert isinstance(opened.screen, PastWorkflowScreen)
         await opened.shows("person-1@example.com")
+        assert opened.lines()[0].endswith("READ-ONLY")
         assert "from the history, as it was seen last" in opened.text()
         await opened.press("r")
         assert "retry: this is of the history; :open asks the broker for it" in opened.text()

@@ -78,8 +78,11 @@ async def test_what_nobody_saw_is_said_but_not_over_what_an_act_came_to(tmp_path
         await opened.shows("nothing was seen from 01-01 00:00 to 01-01 00:00")
         await opened.press("2", "r")
         assert "retry: not in this view" in opened.text()
-        await opened.press("escape")
-        assert "nothing was seen from" in opened.text()
+        await opened.press("escape", "/")
+        await opened.type("nosuch")
+        await opened.press("enter")
+        assert "nothing was seen from" in opened.lines()[-2]
+        assert "nothing matches the filter" in opened.text()
 
 
 @pytest.mark.parametrize("size", [(59, 24), (80, 14), (10, 3), (1, 1)])
