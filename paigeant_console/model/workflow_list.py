@@ -234,25 +234,24 @@ class WorkflowList:
         return group_of(row, self._groups.grouping), _turned(rank) if self.backwards else rank
 
     def _rank(self, row: Row) -> Rank:
-        headers = row.headers
         if self.order == "updated":
-            return row.at, headers.correlation_id
+            return row.at, row.correlation_id
         if self.order == "created" and self._by_creation:
             # It was created once, and reading the time again takes as long as matching the row.
             known = self._keys.rank_of(row.correlation_id)
             if known is not None:
                 return known
         # What is no time goes to the end, wherever its text would sort.
-        created = parsed(headers.created_at) or 0.0
+        created = parsed(row.created_at) or 0.0
         if self.order == "created":
-            return created, headers.correlation_id
+            return created, row.correlation_id
         if self.order == "name":
-            return _backwards(headers.name), created, headers.correlation_id
+            return _backwards(row.name), created, row.correlation_id
         if self.order == "activity":
-            return _backwards(headers.activity), created, headers.correlation_id
+            return _backwards(row.activity), created, row.correlation_id
         if self.order == "attempts":
-            return headers.attempt, created, headers.correlation_id
-        return -_URGENCY.get(str(row.state), 0), created, headers.correlation_id
+            return row.attempt, created, row.correlation_id
+        return -_URGENCY.get(str(row.state), 0), created, row.correlation_id
 
     # -- groups -------------------------------------------------------------------------
 
@@ -398,7 +397,7 @@ def _turned(rank: Rank) -> Rank:
 
 
 def _created(row: Row) -> float:
-    created = parsed(row.headers.created_at)
+    created = parsed(row.created_at)
     return row.at if created is None else created
 
 
