@@ -54,11 +54,12 @@ def fold(workflows: str, steps: str, activities: str = "10") -> dict[str, Any]:
 
 
 async def rows(url: str) -> dict[str, Any]:
+    from paigeant_console import garbage
     from paigeant_console.model.snapshot import read_rows
-    from paigeant_console.runner import collect_seldom
     from paigeant_core import get_transport
 
-    collect_seldom()
+    # As the program does.
+    garbage.starting()
     async with get_transport(url) as transport:
         begun = time.perf_counter()
         snapshot = await read_rows(transport, TOPIC)
@@ -66,10 +67,12 @@ async def rows(url: str) -> dict[str, Any]:
 
 
 def console(url: str) -> dict[str, Any]:
+    from paigeant_console import garbage
     from paigeant_console.feed import Feed, Phase
-    from paigeant_console.runner import collect_seldom
 
-    collect_seldom()
+    # As the program does.
+    garbage.starting()
+    garbage.started()
     feed = Feed(url, TOPIC)
     begun = time.perf_counter()
     feed.start()

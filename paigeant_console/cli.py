@@ -49,10 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if arguments is None:
                     # A process of its own: what nobody awaited is no concern of whoever typed the command.
                     from paigeant_console.logs import quiet
-                    from paigeant_console.runner import collect_seldom
 
                     quiet()
-                    collect_seldom()
                 code = job.do()
             if sys.stdout is not None:
                 sys.stdout.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -12,19 +11,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-
-
-YOUNG: Final = 50_000
-"""Objects made, and not let go of, after which the cyclic garbage collector looks at them; Python's own is 700."""
-
-
-def collect_seldom() -> None:
-    """Let the cyclic garbage collector run seldom, in a process of our own.
-
-    A journal's records are let go of by counting references, and are many at a time: looking for cycles among them took
-    a fifth of the time in which a journal was read.
-    """
-    gc.set_threshold(YOUNG, 20, 20)
 
 
 def run(main: Coroutine[Any, Any, int], *, on_signal: Callable[[], bool] | None = None) -> int:
