@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, consumer
-from paigeant_core.transports.rabbitmq.connection import Channel, Waits
+from paigeant_core.transports.rabbitmq.connection import Channel, Message, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.mirror import Fence
+from paigeant_core.transports.rabbitmq.streams import Reading
 from paigeant_core.transports.rabbitmq.topology import Names
+from paigeant_core.transports.types import Settled
 from tests.transports import on_rabbitmq
 from tests.transports.contract import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds
@@ -122,6 +124,41 @@ async def test_marks_go_with_their_worker_and_those_of_a_dead_one_are_swept(
         assert set(fence.nodes.values()) == {living.name}
     await fence.look_for_restart(other.clock.now())
     assert (fence.nodes, fence.booted_at) == ({}, 0)
+
+
+async def test_a_journal_that_gives_nothing_for_a_while_is_not_believed_to_be_empty(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    dying = Hands(transport, topic, "a")
+    delivery = await dying.take_one()
+    monkeypatch.setattr(consumer_of(dying)._line, "ack", lambda _: None)
+    assert await dying.finish(delivery) is Settled.DONE
+    silent, read = [0, 0], Reading.batch
+
+    async def batch(self: Reading, timeout: float | None = None) -> list[Message]:
+        looking_up = self.queue == Names(topic).journal and self._line is consumer_of(heir)._line
+        # First the end of the journal is not told, then what comes before it.
+        if looking_up and silent[self._prefetch > 1] < 2:
+            silent[self._prefetch > 1] += 1
+            return []
+        return await read(self, timeout)
+
+    async with hands(other, topic, "a", "b") as heir:
+        monkeypatch.setattr(Reading, "batch", batch)
+        await consumer_of(dying)._crash()
+        following = await heir.take_one()
+        assert following.activity == "b"
+        await heir.finish(following)
+        await heir.nothing(0.5)
+
+        async def dropped() -> bool:
+            return "superseded" in await kinds(other, topic, workflow)
+
+        await until(dropped, "the copy that was handed on is still there")
+    assert silent == [2, 2]
+    assert sorted(await kinds(other, topic, workflow)) == ["advanced", "dispatched", "finished", "superseded"]
 
 
 async def test_what_comes_back_after_the_own_line_was_lost_counts_no_death(

@@ -151,7 +151,7 @@ class Comeback:
         if copies:
             # Its confirm says that the journal has all that was published before it, also by who died meanwhile.
             await desk.publisher.send([wire.mark(desk.names.journal, new_id())])
-        return await handed_on(desk.line, desk.names, [copy.message for copy in copies])
+        return await handed_on(desk.line, desk.names, [copy.message for copy in copies], desk.clock.now())
 
     def _older_than_broker(self, copy: Copy) -> bool:
         """Whether a copy was made before the broker was last restarted."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import DecodeError
@@ -11,7 +12,7 @@ from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.streams import up_to_now
+from paigeant_core.transports.rabbitmq.streams import last_chunk, silent, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 
 SKEW = 30.0
@@ -34,7 +35,7 @@ def made_at(headers: Headers) -> float | None:
         return None
 
 
-async def handed_on(line: Line, names: Names, copies: Sequence[Message]) -> dict[str, Record]:
+async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: float) -> dict[str, Record]:
     """The records by which some of ``copies`` were handed on, by the copies' IDs.
 
     That is a record that names the copy as the one it settles, or any later word on where
@@ -46,6 +47,10 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message]) -> dict
         line: over which.
         names: of the topic.
         copies: as they came. A foreign one does not say when it was made, and is in no record.
+        now: by the looker's clock; something has just been written into the journal.
+
+    Raises:
+        ConnectError: the journal cannot be read now.
     """
     wanted: dict[str, Headers] = {}
     made: list[float] = []
@@ -62,11 +67,14 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message]) -> dict
         keys.setdefault(headers.correlation_id, []).append(key)
     seen: set[str] = set()
     try:
-        async for batch in up_to_now(line, names.journal, min(made) - SKEW):
+        async for batch in up_to_now(line, names.journal, min(*made, now) - SKEW, sure=True):
             for message in batch:
                 _note(message, keys, wanted, seen, found)
     except Missing:
-        return found
+        with suppress(Missing):
+            # Of a stream whose leader died the readers are sent away as if it had been deleted.
+            await last_chunk(line, names.journal)
+            raise silent(line, names.journal) from None
     return found
 
 

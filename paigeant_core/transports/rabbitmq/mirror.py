@@ -100,6 +100,8 @@ class Mirror(ABC):
             async with asyncio.timeout(_PATIENCE):
                 await seen
         except TimeoutError:
+            # The reader may be one that a dead node left without a word: the next is another one.
+            await self.close()
             raise ConnectError(f"RabbitMQ at {self._line.where} is too slow: {self._queue} cannot be read") from None
         finally:
             del self._marks[identity]

@@ -169,7 +169,7 @@ async def last_chunk(line: Line, queue: str) -> int | None:
 
 
 async def up_to_now(
-    line: Line, queue: str, start: int | str | float, *, keep: list[Reading] | None = None
+    line: Line, queue: str, start: int | str | float, *, keep: list[Reading] | None = None, sure: bool = False
 ) -> AsyncGenerator[list[Message], None]:
     """Everything from ``start`` up to what is there now, in batches; it ends also while more and more is written.
 
@@ -178,13 +178,17 @@ async def up_to_now(
         queue: the stream's.
         start: see :meth:`Reading.attach`.
         keep: the reading is put here and left open, to be read on.
+        sure: something has been written since ``start``, so silence does not mean that there is nothing: a cluster
+            that is choosing a leader gives nothing for a while, nor does a broker that is very busy.
 
     Raises:
         Missing: no such queue.
-        ConnectError: the line was lost.
+        ConnectError: the line was lost; where that is ``sure``, also: it gives nothing now.
     """
     end = await last_chunk(line, queue)
     if end is None:
+        if sure:
+            raise silent(line, queue)
         return
     # One message back, so that something comes even when there is nothing new.
     after = start - 1 if isinstance(start, int) else -1
@@ -200,7 +204,12 @@ async def up_to_now(
             batch = await reading.batch(_EMPTY_AFTER)
             if not batch:
                 if seen >= 0:
+                    # There is more, and a cluster can leave a reader without it when a node dies.
+                    await reading.close()
+                    reading = await Reading.attach(line, queue, seen + 1)
                     continue
+                if sure:
+                    raise silent(line, queue)
                 # A time later than the last chunk, or an offset that this stream never had.
                 await reading.close()
                 if isinstance(start, int):
@@ -217,6 +226,11 @@ async def up_to_now(
     finally:
         if keep is None or reading not in keep:
             await reading.close()
+
+
+def silent(line: Line, queue: str) -> NotReady:
+    """What is raised where a stream should give something, and does not."""
+    return NotReady(f"RabbitMQ at {line.where} gives nothing of {queue} now")
 
 
 async def fetch(line: Line, queue: str, offsets: Sequence[int]) -> list[Message]:
