@@ -19,7 +19,7 @@ import msgspec
 
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import DecodeError, InvalidMessage, PaigeantError, WorkflowNotFound
-from paigeant_core.journal import ENDED, Record, State
+from paigeant_core.journal import ENDED, MAX_TIME, Record, State
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_topic
 from paigeant_core.transition import Place, Transition
@@ -216,6 +216,8 @@ def _entry(record: Record, redacted: set[str], *, secrets: bool) -> _Entry:
 
 
 def _record(entry: _Entry) -> Record:
+    if not 0 <= entry.at < MAX_TIME:
+        raise DecodeError("no journal record: its time is none")
     body = entry.body.encode() if entry.body is not None else None
     if entry.body_base64 is not None:
         body = base64.b64decode(entry.body_base64, validate=True)

@@ -63,6 +63,9 @@ PARKED = frozenset({State.HELD, State.DEAD, State.QUARANTINED, State.COMPENSATIO
 """States in which the message waits in a store of its own for an operator."""
 
 
+MAX_TIME = 1e11
+"""Seconds since the Unix epoch that a record's time is below; later ones cannot be written as text."""
+
 _ONWARD = frozenset({Kind.ADVANCED, Kind.HELD, Kind.COMPENSATING})
 
 
@@ -242,7 +245,7 @@ class Record:
                 headers = decode_headers(body)
             else:
                 raise DecodeError("no journal record: it has no headers")
-            if not 0 <= item.at < 1e11:
+            if not 0 <= item.at < MAX_TIME:
                 raise DecodeError("no journal record: its time is none")
         except (msgspec.MsgspecError, ValueError, RecursionError):
             raise DecodeError("no journal record") from None
