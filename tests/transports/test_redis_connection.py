@@ -15,7 +15,6 @@ from paigeant_core.transports import get_transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import scripts as scripts_module
 from paigeant_core.transports.redis.connection import Line, Lines
-from paigeant_core.transports.redis.endpoint import LineLost
 from paigeant_core.transports.types import WorkerInfo
 from tests.servers import RedisServer, free_port
 from tests.transports import on_redis
@@ -103,7 +102,7 @@ async def test_calls_on_one_line_are_answered_each_for_itself(transport: RedisTr
     await line.close()
 
 
-async def test_a_script_that_is_unknown_in_the_middle_of_two_calls_breaks_the_line_once(
+async def test_a_script_that_is_unknown_in_the_middle_of_calls_is_asked_for_behind_them_on_the_same_line(
     transport: RedisTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = Line(transport._endpoint)
@@ -111,10 +110,10 @@ async def test_a_script_that_is_unknown_in_the_middle_of_two_calls_breaks_the_li
     sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     monkeypatch.setitem(scripts_module._texts, sha, text)
     asked = ("EVALSHA", sha, 0)
-    results = await asyncio.gather(line.call(asked), line.one(("ECHO", "1")), return_exceptions=True)
-    assert [type(result) for result in results] == [LineLost, LineLost]
-    assert await line.one(("ECHO", "2")) == b"2"
-    assert await line.one(asked) == text[8:-1].encode()
+    result = text[8:-1].encode()
+    calls = line.call(asked, ("ECHO", "1"), asked), line.one(("ECHO", "2")), line.one(asked)
+    assert await asyncio.gather(*calls) == [[result, b"1", result], b"2", result]
+    assert line._opened == 1
     await line.close()
 
 

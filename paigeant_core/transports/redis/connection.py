@@ -53,11 +53,8 @@ class Line:
         self._connection = endpoint.connection()
         self._writing = asyncio.Lock()
         self._reading = asyncio.Lock()
-        self._under_way = 0
         self._opened = 0
         self._serial = 0
-        self._unknown: set[str] = set()
-        """Scripts that the server did not know, to be given to it on the next connection."""
 
     @property
     def connected(self) -> bool:
@@ -80,7 +77,6 @@ class Line:
             AuthenticationError: user or password were refused.
         """
         sent = False
-        self._under_way += 1
         try:
             async with asyncio.timeout(self._endpoint.timeout + wait):
                 async with self._writing:
@@ -88,15 +84,11 @@ class Line:
                     opened = self._opened
                     sent = True
                     await self._send(commands)
-                # Both locks are first come, first served, so everybody reads the answers to what he asked.
-                async with self._reading:
-                    if opened != self._opened or not self._connection.is_connected:
-                        raise driver.ConnectionError("it broke while others were answered")
-                    answers = await self._receive(commands)
-                    for index, answer in enumerate(answers):
-                        if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
-                            answers[index] = await self._teach(text, commands[index])
-                    return answers
+                answers = await self._answers(commands, opened)
+                for index, answer in enumerate(answers):
+                    if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
+                        answers[index] = await self._taught(text, commands[index])
+                return answers
         except (driver.RedisError, OSError) as error:
             await self._connection.disconnect(nowait=True)
             raise self._endpoint.lost(error, sent=sent) from None
@@ -104,8 +96,22 @@ class Line:
             # Cancelled in the middle: what comes next on this line answers another question.
             await self._connection.disconnect(nowait=True)
             raise
-        finally:
-            self._under_way -= 1
+
+    async def _answers(self, commands: Sequence[Command], opened: int) -> list[Any]:
+        # Both locks are first come, first served, so everybody reads the answers to what he asked.
+        async with self._reading:
+            if opened != self._opened or not self._connection.is_connected:
+                raise driver.ConnectionError("it broke while others were answered")
+            return await self._receive(commands)
+
+    async def _taught(self, text: str, command: Command) -> Any:
+        """The answer to a command whose script the server did not know, asked behind all that is under way."""
+        both = (("SCRIPT", "LOAD", text), command)
+        async with self._writing:
+            await self._open()
+            opened = self._opened
+            await self._send(both)
+        return (await self._answers(both, opened))[1]
 
     async def _open(self) -> None:
         if self._connection.is_connected:
@@ -116,19 +122,6 @@ class Line:
         self._serial = self._endpoint.serial
         await self._endpoint.open(self._connection)
         self._opened += 1
-        while self._unknown:
-            loading = (("SCRIPT", "LOAD", self._unknown.pop()),)
-            await self._send(loading)
-            await self._receive(loading)
-
-    async def _teach(self, text: str, command: Command) -> Any:
-        if self._under_way > 1:
-            # The next answers on this line are not ours.
-            self._unknown.add(text)
-            raise driver.ConnectionError("the server has forgotten a script")
-        both = (("SCRIPT", "LOAD", text), command)
-        await self._send(both)
-        return (await self._receive(both))[1]
 
     async def _send(self, commands: Sequence[Command]) -> None:
         await self._connection.send_packed_command(pack(self._connection, commands), check_health=False)
