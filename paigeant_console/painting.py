@@ -1,7 +1,8 @@
-"""When screens are painted, and how their style sheet is read: sooner, and less often, than Textual does by itself.
+"""What is painted of screens, and when, and how their style sheet is read: less and sooner than Textual does by itself.
 
-Textual promises nothing about a screen's `_on_timer_update`, `_dirty_widgets`, `_layout_required`, `_scroll_required`
-and `_repaint_required`, nor about an app's `_batch_count`: each use has a test in `tests/console/test_painting.py`.
+Textual promises nothing about a screen's `_on_timer_update`, `_dirty_widgets`, `_layout_required`, `_scroll_required`,
+`_repaint_required` and `_compositor`, about what that makes of a partial update, nor about an app's `_batch_count`:
+each use has a test in `tests/console/test_painting.py`.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from rich.console import Console
+from textual._compositor import ChopsUpdate, Compositor
 from textual.constants import MAX_FPS
 from textual.css.stylesheet import Stylesheet
 from textual.screen import Screen
+from textual.strip import Strip
 
 __all__ = ["ParsedOnce", "PromptScreen"]
 
@@ -27,6 +31,7 @@ class PromptScreen(Screen[None], inherit_bindings=False):
 
     def __init__(self) -> None:
         super().__init__()
+        self._compositor = _CellCompositor()
         self._frames = AT_ONCE
         self._framed_at = time.monotonic()
 
@@ -44,6 +49,37 @@ class PromptScreen(Screen[None], inherit_bindings=False):
             return False
         self._frames -= 1
         return True
+
+
+class _CellCompositor(Compositor):
+    """Has only those cells of a line painted that changed; Textual has all before them painted as well."""
+
+    def render_partial_update(self) -> ChopsUpdate | None:
+        update = super().render_partial_update()
+        return None if update is None else _CellUpdate(update.chops, update.spans, update.chop_ends)
+
+
+class _CellUpdate(ChopsUpdate):
+    def render_segments(self, console: Console) -> str:
+        written: list[str] = []
+        for y, first, last in self.spans:
+            for end, (x, strip) in zip(self.chop_ends[y], self.chops[y].items(), strict=False):
+                if strip is not None and x < last and end > first:
+                    start = _start(strip, first - x)
+                    # Zeros in front change nothing, and keep our own moves apart from any that a hostile text asks for.
+                    written.append(f"\x1b[{y + 1};{x + start + 1:03}H")
+                    written.append(strip.crop(start, min(end, last) - x).render(console))
+        return "".join(written)
+
+
+def _start(strip: Strip, wanted: int) -> int:
+    """Where to begin in a strip so that `wanted` is painted, and no letter of two cells is cut."""
+    at = 0
+    for segment in strip:
+        if at + segment.cell_length > wanted:
+            return max(at, wanted) if segment.text.isascii() else at
+        at += segment.cell_length
+    return at
 
 
 class ParsedOnce(Stylesheet):

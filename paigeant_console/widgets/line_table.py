@@ -2,7 +2,7 @@
 
 Textual's `DataTable` keeps a copy of the data and repaints itself whole for every cell (20 KB at 120x40). This one
 keeps nothing: it pulls keys, revisions and cells of the visible rows from a `RowSource`, remembers what each line of
-the screen shows, and refreshes the lines where that is no longer true. It scrolls by itself instead of by Textual's
+the screen shows, and refreshes the cells where that is no longer true. It scrolls by itself instead of by Textual's
 virtual size, because a change of that lays out and paints the screen twice; rows that come or go out of sight cost
 nothing.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
@@ -26,28 +26,15 @@ from textual.strip import Strip
 from paigeant_console.safe_text import SafeText, literal
 from paigeant_console.widgets.columns import Cell, Column, RowSource, fill_cell
 from paigeant_console.widgets.component_styles import ComponentStyles
-from paigeant_console.widgets.row_strip import NOTHING, RowStrips
+from paigeant_console.widgets.row_strip import NOTHING, Line, RowStrips, changed_cells
 from paigeant_console.widgets.row_view import NO_ROWS, RowView
 
 __all__ = ["LineTable"]
 
 
-class _Line(NamedTuple):
-    """All that decides how a line of the table looks; what `render_line` caches by, and `sync` compares."""
-
-    key: str | None
-    revision: int
-    selected: bool
-    marked: bool
-    look: int
-
-
 _CACHED_LINES: Final = 512
 _WHEEL_LINES: Final = 3
-# "Revisions" of the lines that are no rows.
-_HEADER_LINE: Final = -1
-_EMPTY_LINE: Final = -2
-_BLANK_LINE: Final = -3
+_HEADER_LINE, _EMPTY_LINE, _BLANK_LINE = -1, -2, -3  # "revisions" of the lines that are no rows
 
 
 class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
@@ -167,8 +154,10 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._styles_stale = True
         # Raised whenever all lines look different: another width, theme, source or set of columns.
         self._look = 0
-        self._painted: dict[int, _Line] = {}
-        self._strips: LRUCache[_Line, Strip] = LRUCache(_CACHED_LINES)
+        self._painted: dict[int, Line] = {}
+        # What lines show once those of their cells are painted that change.
+        self._partly: dict[int, Line] = {}
+        self._strips: LRUCache[Line, Strip] = LRUCache(_CACHED_LINES)
 
     @property
     def source(self) -> RowSource:
@@ -277,9 +266,8 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         """
         wanted = set(keys)
         top, header = self._view.top, self._header_lines
-        for row in range(min(self._view.page, len(self.source) - top)):
-            if self.source.key(top + row) in wanted and self._painted.get(row + header) != self._line_at(row + header):
-                self.refresh(Region(0, row + header, self.size.width, 1))
+        rows = range(min(self._view.page, len(self.source) - top))
+        self._repaint_changes([row + header for row in rows if self.source.key(top + row) in wanted])
 
     def sync(self) -> None:
         """Take up rows that came, went or moved, and repaint the lines that show something else now.
@@ -403,23 +391,29 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         if self._styles_stale:
             self._read_styles()
         line = self._painted[y] = self._line_at(y)
-        strip = self._strips.get(line)
-        if strip is None:
+        if self._partly.pop(y, line) != line:
+            # Something else stands here by now, and other cells may have changed.
+            del self._painted[y]
+            self.call_later(self._repaint_changes)
+        return self._strip(y, line)
+
+    def _strip(self, y: int, line: Line) -> Strip:
+        if (strip := self._strips.get(line)) is None:
             strip = self._strips[line] = self._draw(y, line)
         return strip
 
-    def _line_at(self, y: int) -> _Line:
+    def _line_at(self, y: int) -> Line:
         """What stands on a line now."""
         row = y - self._header_lines
         if row < 0:
-            return _Line(None, _HEADER_LINE, False, False, self._look)
+            return Line(None, _HEADER_LINE, False, False, self._look)
         index, count = self._view.top + row, len(self.source)
         if index >= count:
-            return _Line(None, _BLANK_LINE if row or count else _EMPTY_LINE, False, False, self._look)
+            return Line(None, _BLANK_LINE if row or count else _EMPTY_LINE, False, False, self._look)
         key = self.source.key(index)
-        return _Line(key, self.source.revision(key), key == self.cursor_key, self._view.is_marked(key), self._look)
+        return Line(key, self.source.revision(key), key == self.cursor_key, self._view.is_marked(key), self._look)
 
-    def _draw(self, y: int, line: _Line) -> Strip:
+    def _draw(self, y: int, line: Line) -> Strip:
         """Make the strip of a line."""
         width, base = self.size.width, self._styles[""]
         if line.revision == _HEADER_LINE:
@@ -455,17 +449,30 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._row_strips.fit(self.size.width)
         self._look += 1
         self._strips.clear()
+        self._partly.clear()
         self.refresh()
 
-    def _repaint_changes(self) -> None:
-        """Refresh the lines on which something else stands now than what was painted."""
+    def _repaint_changes(self, lines: Iterable[int] | None = None) -> None:
+        """Refresh the cells of lines (all) in which something else stands now than what was painted."""
         if self._styles_stale:
             self._read_styles()
-        width, height = self.size
-        changed = [y for y in range(height) if self._painted.get(y) != self._line_at(y)]
-        for _, run in groupby(enumerate(changed), key=lambda item: item[1] - item[0]):
-            lines = [y for _, y in run]
-            self.refresh(Region(0, lines[0], width, len(lines)))
+        changed = []
+        for y in range(self.size.height) if lines is None else lines:
+            line, painted = self._line_at(y), self._painted.get(y)
+            if painted == line:
+                continue
+            start, cells = 0, self.size.width  # all of it, where it is not known how it looked
+            if painted is not None and painted.look == line.look and (old := self._strips.get(painted)) is not None:
+                start, cells = changed_cells(old, self._strip(y, line))
+                if not cells:
+                    self._painted[y] = line
+                    continue
+                self._partly[y] = line
+            changed.append((y, start, cells))
+        # Lines one below the other that change in the same cells are one region.
+        for (_, start, cells), run in groupby(enumerate(changed), lambda item: (item[1][0] - item[0], *item[1][1:])):
+            lines = [item[0] for _, item in run]
+            self.refresh(Region(start, lines[0], cells, len(lines)))
 
     def on_mount(self) -> None:
         """Take up the rows that there are."""
@@ -481,7 +488,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
     def on_click(self, event: events.Click) -> None:
         """Put the cursor on the row that was clicked."""
         row = event.y - self.gutter.top - self._header_lines
-        if row >= 0 and self._view.top + row < len(self.source):
+        if 0 <= row < len(self.source) - self._view.top:
             self.move_to_index(self._view.top + row)
 
     def _on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
@@ -15,11 +15,21 @@ from paigeant_console.safe_text import literal
 from paigeant_console.widgets.columns import Cell, Column, fill_cell, fit_columns
 from paigeant_console.widgets.component_styles import NO_STYLE
 
-__all__ = ["NOTHING", "RowStrips"]
+__all__ = ["NOTHING", "Line", "RowStrips", "changed_cells"]
 
 NOTHING: Final = literal("")
 _GUTTER: Final = 2
 _NOT_DIM: Final = Style(dim=False)
+
+
+class Line(NamedTuple):
+    """All that decides how a line of a table looks."""
+
+    key: str | None
+    revision: int
+    selected: bool
+    marked: bool
+    look: int
 
 
 class RowStrips:
@@ -86,3 +96,31 @@ class RowStrips:
             return strip
         start = _GUTTER + self.shift
         return Strip.join([strip.crop(0, _GUTTER), strip.crop(start, start + sight - _GUTTER)])
+
+
+def changed_cells(old: Strip, new: Strip) -> tuple[int, int]:
+    """Where two strips of one width differ: the first cell, and how many from there on; as near as is told quickly."""
+    before, after = list(old), list(new)
+    start = _alike(before, after)
+    before.reverse()
+    after.reverse()
+    end = new.cell_length - _alike(before, after, backwards=True)
+    return start, max(0, end - start)
+
+
+def _alike(one: Sequence[Segment], other: Sequence[Segment], *, backwards: bool = False) -> int:
+    """Cells at the start of two rows of segments that are the same; or at their end, where those come last first."""
+    cells = 0
+    for mine, its in zip(one, other, strict=False):
+        if mine == its:
+            cells += mine.cell_length
+            continue
+        # Letters that may be two cells wide are not taken apart.
+        if mine.style == its.style and mine.text.isascii() and its.text.isascii():
+            step = -1 if backwards else 1
+            for letter, its_letter in zip(mine.text[::step], its.text[::step], strict=False):
+                if letter != its_letter:
+                    break
+                cells += 1
+        break
+    return cells

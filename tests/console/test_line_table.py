@@ -2,20 +2,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
 from textual import events
 from textual.app import App, ComposeResult
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.strip import Strip
 
 from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.widgets import Cell, Column, LineTable
 from paigeant_console.widgets.columns import fill_cell, fit_columns
+from paigeant_console.widgets.row_strip import changed_cells
 from paigeant_console.widgets.row_view import RowView
 
 COLUMNS = (
@@ -83,11 +86,16 @@ class ManyRows(Rows):
 
 
 class Watched(LineTable):
-    """Counts the lines that Textual asks for."""
+    """Counts the lines that Textual asks for, and what is to be painted."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.asked: list[int] = []
+        self.regions: list[Region] = []
+
+    def refresh(self, *regions: Region, **options: bool) -> Self:
+        self.regions += regions
+        return super().refresh(*regions, **options)
 
     def render_line(self, y: int) -> Strip:
         self.asked.append(y)
@@ -485,6 +493,45 @@ async def test_only_the_changed_row_is_painted():
         app.table.sync()
         await settle(pilot)
         assert sorted(app.table.asked) == [10, 11]
+
+
+async def test_of_a_row_only_the_cells_that_changed_are_painted():
+    rows = Rows(keys(30))
+    app = TableApp(rows)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await settle(pilot)
+        app.table.regions.clear()
+        for key in ("r004", "r005", "r006"):
+            rows.touch(key)
+        app.table.update_rows(["r004", "r005", "r006"])
+        await settle(pilot)
+        number = app.lines()[5].index(" 1 ") + 1
+        assert app.table.regions == [Region(number, 5, 1, 3)]
+
+        app.table.regions.clear()
+        rows.touch("r004")
+        app.table.update_rows(["r004"])
+        rows.revisions["r004"] = 1234  # before it was painted, and nobody has told of it yet
+        await settle(pilot)
+        assert "1234" in app.lines()[5]
+        assert app.table.regions == [Region(number, 5, 1, 1), Region(0, 5, 100, 1)]
+
+
+_texts = st.text(st.sampled_from("ab 1\u4e2d\u00e9"), max_size=8)
+_styles = st.sampled_from([None, Style(bold=True), Style(dim=True)])
+_segments = st.lists(st.tuples(_texts, _styles).map(lambda pair: Segment(*pair)), max_size=5)
+
+
+@given(_segments, _segments)
+def test_painting_the_cells_that_changed_makes_the_one_strip_of_the_other(before, after):
+    old, new = (Strip(segments).adjust_cell_length(24) for segments in (before, after))
+    start, cells = changed_cells(old, new)
+    pieces = [old.crop(0, start), new.crop(start, start + cells), old.crop(start + cells)]
+    assert [letter for piece in pieces for letter in _letters(piece)] == _letters(new)
+
+
+def _letters(strip: Strip) -> list[tuple[str, Style | None]]:
+    return [(letter, segment.style) for segment in strip for letter in segment.text]
 
 
 async def test_lines_seen_before_are_not_drawn_again():

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+from rich.segment import Segment
 from textual.app import App, ComposeResult
+from textual.geometry import Region
+from textual.strip import Strip
 from textual.widgets import Static
 
-from paigeant_console.painting import AT_ONCE, ParsedOnce, PromptScreen
+from paigeant_console.painting import AT_ONCE, ParsedOnce, PromptScreen, _start
 
 LATER = 1e12
 """A time that has not come: none has passed since."""
@@ -72,3 +77,22 @@ def test_a_style_sheet_is_read_again_only_where_its_variables_mean_something_els
     assert [rule.styles.color.hex for rule in sheet.rules] == ["#0000FF"]
     sheet.add_source("Y { color: $a; }", read_from=("", "Y"))
     assert len(sheet.rules) == 2, "what comes later is read too"
+
+
+async def test_of_a_line_only_the_cells_that_changed_are_painted() -> None:
+    app = _App()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        text = app.screen.query_one(Static)
+        text.update("before and after")
+        await pilot.pause()
+        compositor = app.screen._compositor
+        compositor._dirty_regions = {Region(7, 0, 3, 1)}
+        update = compositor.render_partial_update()
+        assert update is not None
+        assert re.sub(r"\x1b\[[0-9;]*m", "", update.render_segments(app.console)) == "\x1b[1;008Hand"
+
+
+def test_no_letter_of_two_cells_is_cut() -> None:
+    strip = Strip([Segment("plain "), Segment("\u4e2d\u6587"), Segment("end")])
+    assert [_start(strip, wanted) for wanted in (0, 3, 6, 7, 9, 10, 12)] == [0, 3, 6, 6, 6, 10, 12]
