@@ -32,10 +32,11 @@ from paigeant_console.model.confirmation import Target
 from paigeant_console.model.status import Place
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.audit import AuditScreen
-from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.screens.base import ConsoleScreen
 from paigeant_console.screens.dead_letters import DeadLettersScreen
 from paigeant_console.screens.help import HelpScreen
 from paigeant_console.screens.queues import QueuesScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.screens.traffic import TrafficScreen
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen

@@ -17,7 +17,8 @@ from paigeant_console.model.text import brief_id, plural, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.base import ConsoleScreen, KeyTaker, Shared
+from paigeant_console.screens.base import ConsoleScreen
+from paigeant_console.screens.shared import KeyTaker, Shared
 from paigeant_console.token_file import read_token_file, tokens_of_environment
 from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
 from paigeant_core.errors import PaigeantError

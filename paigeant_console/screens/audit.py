@@ -15,9 +15,9 @@ from paigeant_console.model.deeds import operation_line, operation_rows
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.tables import audit_rows, operation_of
 from paigeant_console.safe_text import SafeText, literal, safe
-from paigeant_console.screens.base import Shared
 from paigeant_console.screens.entry import EntryScreen
 from paigeant_console.screens.operations import OperationsScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.top_table import TopTable

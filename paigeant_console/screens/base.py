@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final, Protocol, cast
+from typing import Any, ClassVar, Final, cast
 
-from textual import events
 from textual.app import ComposeResult
 from textual.widget import Widget
 
 from paigeant_console.actions import VIEWS, Situation, by_id, key_of, refusal
-from paigeant_console.feed import Feed, FeedStatus, Phase
-from paigeant_console.model.confirmation import Target, command_line
+from paigeant_console.feed import FeedStatus, Phase
+from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import deed_spans, progress_spans
-from paigeant_console.model.status import Place, feed_sentence
+from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.text import Span
 from paigeant_console.model.times import clock
 from paigeant_console.painting import PromptScreen
 from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
 from paigeant_console.screens.commands import Commands
+from paigeant_console.screens.shared import KeyTaker, Shared
 from paigeant_console.terminal import ConsoleAppBase
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.hints import Hints
@@ -31,7 +30,7 @@ from paigeant_console.widgets.prompt import Prompt
 from paigeant_console.widgets.span_lines import Line, SpanLines
 from paigeant_console.widgets.status_bar import StatusBar
 
-__all__ = ["ConsoleScreen", "KeyTaker", "Shared"]
+__all__ = ["ConsoleScreen"]
 
 TICK_EVERY = 1.0
 """Seconds after which ages are looked at again though nothing happened."""
@@ -39,48 +38,6 @@ WIDE: Final = 200
 """Cells of rows with all of their columns."""
 SHIFT: Final = 20
 """Cells that one key moves wide rows by."""
-
-
-@dataclass(slots=True)
-class Shared:
-    """What all screens share.
-
-    Attributes:
-        feed: where everything comes from, and goes to.
-        place: what the frame says of where this is.
-        target: what command lines say of it.
-        ascii_only: write ASCII only.
-        write_file: writes bytes where only this user can read them, and returns where; the app's.
-        show_view: goes to a view by name; the app's.
-        open_workflow: opens a workflow by ID; the app's.
-        edit_text: edits a text in $EDITOR; None: it could not be, or nothing came back; the app's.
-        use_theme: draws in another theme, or says why not; the app's.
-        use_context: goes to another context, or says why not; the app's.
-        contexts: names of those there are.
-        clipboard: ask the terminal to copy; else what is copied goes to a file.
-    """
-
-    feed: Feed
-    place: Place
-    target: Target
-    ascii_only: bool
-    write_file: Callable[[bytes, str], str]
-    show_view: Callable[[str], None]
-    open_workflow: Callable[[str], None]
-    edit_text: Callable[[str], str | None]
-    use_theme: Callable[[str], SafeText | None]
-    use_context: Callable[[str], SafeText | None]
-    contexts: tuple[str, ...] = ()
-    clipboard: bool = True
-    last_command: str = field(default="")
-
-
-class KeyTaker(Protocol):
-    """A widget that takes keys while it asks something."""
-
-    def take_key(self, event: events.Key) -> None:
-        """Take a key."""
-        ...
 
 
 class _TooSmall(SpanLines):

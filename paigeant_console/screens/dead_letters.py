@@ -7,8 +7,8 @@ from typing import ClassVar
 from paigeant_console.model.row import Row
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.safe_text import SafeText, literal
-from paigeant_console.screens.base import Shared
 from paigeant_console.screens.lists import WorkflowListScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_core.journal import PARKED
 
 __all__ = ["DeadLettersScreen"]

@@ -20,8 +20,8 @@ from paigeant_console.model.entry_details import (
 from paigeant_console.model.tables import operation_of
 from paigeant_console.model.text import plural
 from paigeant_console.safe_text import SafeText, joined, literal
-from paigeant_console.screens.base import Shared
 from paigeant_console.screens.operations import OperationsScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.payload_view import TextView
 from paigeant_core.errors import PaigeantError
 from paigeant_core.operations import OperationStatus

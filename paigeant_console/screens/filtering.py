@@ -7,7 +7,8 @@ from typing import ClassVar
 from paigeant_console.model.completion import complete_query
 from paigeant_console.model.query import Query, QueryError, parse
 from paigeant_console.safe_text import SafeText, literal, safe
-from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.screens.base import ConsoleScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.filter_line import FilterLine
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line

@@ -10,7 +10,8 @@ from textual.widget import Widget
 from paigeant_console.actions import VIEWS, Situation
 from paigeant_console.model.help_text import help_lines
 from paigeant_console.safe_text import literal
-from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.screens.base import ConsoleScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.payload_view import TextView
 
 __all__ = ["HelpScreen"]

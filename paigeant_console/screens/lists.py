@@ -16,8 +16,8 @@ from paigeant_console.model.query import Query
 from paigeant_console.model.workflow_list import ORDERS, Order, WorkflowList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
-from paigeant_console.screens.base import Shared
 from paigeant_console.screens.filtering import FilteringScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
 from paigeant_console.widgets.workflow_table import WorkflowTable

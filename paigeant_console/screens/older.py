@@ -16,7 +16,8 @@ from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.safe_text import SafeText, literal, safe
-from paigeant_console.screens.base import ConsoleScreen, Shared
+from paigeant_console.screens.base import ConsoleScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.widgets.filter_line import FilterLine
 from paigeant_console.widgets.line_table import LineTable

@@ -18,7 +18,7 @@ from paigeant_console.model.tables import queue_rows, worker_rows
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
-from paigeant_console.screens.base import Shared
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_core.operations import Operations

@@ -15,8 +15,8 @@ from paigeant_console.model.text import count
 from paigeant_console.model.times import zone
 from paigeant_console.model.traffic import TrafficList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.base import Shared
 from paigeant_console.screens.filtering import FilteringScreen
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column, fit_columns
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line

@@ -21,7 +21,7 @@ from paigeant_console.model.times import day_and_time, rough
 from paigeant_console.model.workflow_page import BAR, FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
-from paigeant_console.screens.base import Shared
+from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.payload_view import PayloadView

@@ -9,9 +9,9 @@ from paigeant_console.feed import Phase
 from paigeant_console.feed.older import OlderSearch
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.safe_text import SafeText, joined, literal
-from paigeant_console.screens.base import Shared
 from paigeant_console.screens.lists import WorkflowListScreen
 from paigeant_console.screens.older import OlderScreen
+from paigeant_console.screens.shared import Shared
 
 __all__ = ["WorkflowsScreen"]
 
