@@ -39,7 +39,7 @@ from paigeant_core.transports.rabbitmq.desk import Copy, Desk
 from paigeant_core.transports.rabbitmq.intake import Intake
 from paigeant_core.transports.rabbitmq.later import delay_on, ring
 from paigeant_core.transports.rabbitmq.lookout import Lookout
-from paigeant_core.transports.rabbitmq.nodes import Marks
+from paigeant_core.transports.rabbitmq.nodes import NodeMarks
 from paigeant_core.transports.rabbitmq.presence import Speaker
 from paigeant_core.transports.rabbitmq.publisher import Refused
 from paigeant_core.transports.rabbitmq.surplus import Surplus
@@ -92,7 +92,7 @@ class RabbitConsumer(Consumer):
         )
         self._up = asyncio.Event()
         self._comeback = Comeback(self._desk, self._up, offer=self._offer, settle=self._settle_kept, ask=self._ask)
-        self._marks = Marks(line, self._desk.publisher, names, info.worker)
+        self._marks = NodeMarks(line, self._desk.publisher, names, info.worker)
         self._lookout = Lookout(self._desk, self._comeback, self._up, self._marks)
         self._clocks = ClockCheck(line, self._desk.publisher, names.stream("fence"), transport.clock)
         self._activities: set[str] = set(info.activities)

@@ -27,7 +27,7 @@ from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
 from paigeant_core.transports.rabbitmq.connection import Message, Missing
 from paigeant_core.transports.rabbitmq.desk import Desk
 from paigeant_core.transports.rabbitmq.lookup import SKEW
-from paigeant_core.transports.rabbitmq.nodes import Marks
+from paigeant_core.transports.rabbitmq.nodes import NodeMarks
 from paigeant_core.transports.rabbitmq.presence import heard
 from paigeant_core.transports.rabbitmq.streams import fetch, up_to_now
 from paigeant_core.transports.types import WorkerStatus
@@ -95,7 +95,7 @@ class Lookout:
         marks: the worker's; who looks takes away those of workers that are gone.
     """
 
-    def __init__(self, desk: Desk, comeback: Comeback, up: asyncio.Event, marks: Marks) -> None:
+    def __init__(self, desk: Desk, comeback: Comeback, up: asyncio.Event, marks: NodeMarks) -> None:
         self._desk = desk
         self._comeback = comeback
         self._up = up

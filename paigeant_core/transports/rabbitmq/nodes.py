@@ -29,7 +29,7 @@ _TRIES = 3
 """Times in a row that the broker may refuse a mark before this worker goes without."""
 
 
-class Marks:
+class NodeMarks:
     """The marks of one worker.
 
     Args:

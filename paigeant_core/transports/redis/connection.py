@@ -153,6 +153,29 @@ class Line:
             writer.transport.abort()
 
 
+class ReadingLine(Line):
+    """The line on which a read waits; it can be woken over another line."""
+
+    _number: int | None = None
+    _waits = False
+
+    async def read(self, command: Command, *, wait: float) -> Any:
+        """The answer to ``command``, or the server's error; errors as for :meth:`Line.call`."""
+        if not self.connected:
+            (number,) = await self.call(("CLIENT", "ID"))
+            # Not every user may ask; then a read is waited for to its end.
+            self._number = number if isinstance(number, int) else None
+        self._waits = True
+        try:
+            return (await self.call(command, wait=wait))[0]
+        finally:
+            self._waits = False
+
+    def unblock(self) -> list[Command]:
+        """What wakes the read now; nothing where none waits."""
+        return [("CLIENT", "UNBLOCK", self._number)] if self._waits and self._number is not None else []
+
+
 class Lines:
     """Lines for whoever asks: as many as are used at the same time, kept for the next.
 

@@ -11,11 +11,11 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from paigeant_core.clock import Clock
+from paigeant_core.transports.redis.clocks import MAX_SKEW
 from paigeant_core.transports.redis.connection import Lines
 from paigeant_core.transports.redis.endpoint import code_of
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import Command
-from paigeant_core.transports.redis.waiting import MAX_SKEW
 from paigeant_core.transports.types import Finding, Level
 
 FULL = 0.9

@@ -21,7 +21,8 @@ from paigeant_core.clock import Clock
 from paigeant_core.errors import TransportError
 from paigeant_core.names import is_name
 from paigeant_core.transition import Place, Transition
-from paigeant_core.transports.redis.connection import Backoff, Line
+from paigeant_core.transports.redis.clocks import ClockWatch
+from paigeant_core.transports.redis.connection import Backoff, Line, ReadingLine
 from paigeant_core.transports.redis.encoding import (
     Found,
     Token,
@@ -39,7 +40,6 @@ from paigeant_core.transports.redis.lease import Heartbeat, presence
 from paigeant_core.transports.redis.scripts import DUE, Command
 from paigeant_core.transports.redis.settling import Answer, Settler, Settling
 from paigeant_core.transports.redis.slots import Slots, Waiter
-from paigeant_core.transports.redis.waiting import ClockWatch, ReadingLine
 from paigeant_core.transports.types import Delivery, Witness, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")

@@ -1,42 +1,16 @@
-"""The line on which the server lets a claim wait, and the watch on the machine's clock."""
+"""Whether the machine's clock agrees with the server's."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from paigeant_core.clock import Clock, SystemClock
-from paigeant_core.transports.redis.connection import Line
 from paigeant_core.transports.redis.endpoint import LineLost
-from paigeant_core.transports.redis.scripts import Command
 
 logger = logging.getLogger("paigeant")
 
 MAX_SKEW = 30.0
 """Seconds by which a clock may be off the server's."""
-
-
-class ReadingLine(Line):
-    """The line on which a read waits; it can be woken over another line."""
-
-    _number: int | None = None
-    _waits = False
-
-    async def read(self, command: Command, *, wait: float) -> Any:
-        """The answer to ``command``, or the server's error; errors as for :meth:`Line.call`."""
-        if not self.connected:
-            (number,) = await self.call(("CLIENT", "ID"))
-            # Not every user may ask; then a read is waited for to its end.
-            self._number = number if isinstance(number, int) else None
-        self._waits = True
-        try:
-            return (await self.call(command, wait=wait))[0]
-        finally:
-            self._waits = False
-
-    def unblock(self) -> list[Command]:
-        """What wakes the read now; nothing where none waits."""
-        return [("CLIENT", "UNBLOCK", self._number)] if self._waits and self._number is not None else []
 
 
 class ClockWatch:
