@@ -50,8 +50,8 @@ async def stuck(opened: Console) -> None:
 
 
 async def confirming(opened: Console) -> None:
-    """Ask for a retry, up to the question."""
-    await look(opened, "4", " ", "G", "r")
+    """Ask for a retry of two, of which one has to be released instead, up to the question."""
+    await look(opened, "4", "G", " ", "home", " ", "r")
     await opened.until(lambda: opened.screen.prompt.asking, "the prompt")
     await opened.type("the provider is back")
     await opened.press("enter")
