@@ -15,7 +15,7 @@ from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Delivery, Settled
 from tests.servers import RabbitServer
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Hands, until
+from tests.transports.contract import Hands
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -126,6 +126,7 @@ async def test_a_hop_that_only_the_journal_kept_is_published_again(
         delivery = await worker.take_one()
         publisher = consumer_of(worker)._desk.publisher
         send = publisher.send
+        killed = asyncio.Event()
 
         async def half(items: Any) -> None:
             monkeypatch.setattr(publisher, "send", send)
@@ -133,15 +134,13 @@ async def test_a_hop_that_only_the_journal_kept_is_published_again(
             await send([item._replace(exchange="", key=f"paigeant.{topic}.journal") for item in items])
             await asyncio.to_thread(own_server.flush)
             await asyncio.to_thread(own_server.kill)
+            killed.set()
             raise PublishUnknown("no confirm came")
 
         monkeypatch.setattr(publisher, "send", half)
         settling = asyncio.create_task(worker.finish(delivery))
-
-        async def down() -> bool:
-            return not own_server.running
-
-        await until(down, "not killed")
+        async with asyncio.timeout(60):
+            await killed.wait()
         await asyncio.to_thread(own_server.start)
         async with asyncio.timeout(90):
             assert await settling is Settled.DONE
