@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from contextlib import suppress
+from typing import Any, cast
 
 import pytest
+from aiormq.exceptions import ChannelLockedResource
 
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Unsupported
 from paigeant_core.transports import get_transport
@@ -100,3 +103,59 @@ async def test_a_transport_can_be_connected_again(connect: Any, topic: str) -> N
     workflow = await dispatch(transport, topic, "a")
     assert len(await transport.find(topic, "")) == 2
     assert await transport.find(topic, workflow) == [workflow]
+
+
+# -- the driver, and who is cancelled -----------------------------------------------------
+
+
+def cancel_me() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+async def test_a_refusal_that_comes_with_a_cancellation_does_not_take_its_place(rabbit_url: str) -> None:
+    line = connection.Line(rabbit_url, "test")
+
+    async def ask(*, in_time: bool) -> None:
+        if not in_time:
+            cancel_me()
+        with line.errors():
+            if in_time:
+                cancel_me()
+            raise ChannelLockedResource("RESOURCE_LOCKED")
+
+    refused = asyncio.create_task(ask(in_time=True))
+    await asyncio.wait([refused])
+    assert refused.cancelled()
+    # Who says goodbye after a cancellation is told of a refusal as ever.
+    with pytest.raises(connection.Locked):
+        await asyncio.create_task(ask(in_time=False))
+
+
+async def test_closing_a_channel_passes_a_cancellation_on() -> None:
+    class Deaf:
+        """As the driver's channels are while they close."""
+
+        async def close(self) -> None:
+            cancel_me()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+
+    closing = asyncio.create_task(connection.quietly_close(cast("Any", Deaf())))
+    await asyncio.wait([closing])
+    assert closing.cancelled()
+
+
+async def test_a_task_that_missed_its_cancellation_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_END_TIMEOUT", 0.01)
+
+    async def deaf() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        await asyncio.sleep(60)
+
+    task = asyncio.create_task(deaf())
+    await asyncio.sleep(0)
+    await connection.end(task)
+    assert task.cancelled()

@@ -58,6 +58,8 @@ SHORTEST_TIMEOUT = 3.0
 
 LONGEST_WAIT = 5.0
 _SPARE = 4
+_END_TIMEOUT = 1.0
+"""Seconds in which a cancelled task ends, if it was told."""
 _FRAME_MAX = 128 * 1024
 OLDEST_VERSION = (3, 10)
 
@@ -350,24 +352,27 @@ class _Sockets(TransportFactory):
 class _Errors:
     """Maps what the driver raises; cheaper than a generator where it stands in every hop."""
 
-    __slots__ = ("_where",)
+    __slots__ = ("_before", "_where")
 
     def __init__(self, where: str) -> None:
         self._where = where
+        self._before = 0
 
     def __enter__(self) -> None:
-        return None
+        self._before = cancellations()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if error is None or isinstance(error, TransportError):
             return
-        if isinstance(error, asyncio.CancelledError):
+        found = self.of(error)
+        if found is None:
+            return
+        if cancellations() == self._before:
             # A closing connection cancels who waits for it, which is no cancellation of ours.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                return
-        if (found := self.of(error)) is not None:
             raise found from None
+        if not isinstance(error, asyncio.CancelledError):
+            # The driver lets a refusal take the place of a cancellation that comes in the same moment.
+            raise asyncio.CancelledError from error
 
     def of(self, error: BaseException) -> TransportError | None:
         """What ``error`` is among ours; None: not the driver's."""
@@ -392,8 +397,28 @@ class _Errors:
 
 async def quietly_close(channel: Channel | Lane) -> None:
     """Close ``channel``, whatever became of it."""
+    before = cancellations()
     with suppress(driver.AMQPError, RuntimeError, OSError):
         await channel.close()
+    if cancellations() > before:
+        # Closing, the driver passes over whatever is raised in it.
+        raise asyncio.CancelledError
+
+
+def cancellations() -> int:
+    """How often the task that asks was cancelled, whatever the driver made of it."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
+async def end(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel ``tasks`` and wait until they are over; where a cancellation got lost in the driver, it is said again."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_END_TIMEOUT)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.clocks import ClockCheck
 from paigeant_core.transports.rabbitmq.comeback import REGAIN, Comeback, Result
-from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, TakenInPart, Waits
+from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, TakenInPart, Waits, end
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
 from paigeant_core.transports.rabbitmq.intake import Intake
 from paigeant_core.transports.rabbitmq.later import delay_on, ring
@@ -483,8 +483,7 @@ class RabbitConsumer(Consumer):
     async def _end(self) -> None:
         self._desk.fence.listeners.discard(self._switched)
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end(self._keeper)
         await self._desk.end_tasks()
         self._desk.publisher.close()
 

@@ -21,7 +21,7 @@ from paigeant_core.errors import DecodeError, TransportError
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits
+from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits, end
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.mirror import Fence
@@ -277,7 +277,4 @@ class Desk:
 
     async def end_tasks(self) -> None:
         """Cancel what is under way."""
-        tasks = [*self._tasks]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks)

@@ -19,7 +19,7 @@ from paigeant_core.message import Headers
 from paigeant_core.names import new_id
 from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits
+from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits, end
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
@@ -109,8 +109,7 @@ class Mirror(ABC):
     async def close(self) -> None:
         """No longer follow."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
             self._task = None
 
     async def _follow(self) -> None:

@@ -10,7 +10,15 @@ import time
 from collections.abc import Sequence
 
 from paigeant_core.errors import PublishError, PublishUnknown, TransportError
-from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Missing, NotReady, Properties, quietly_close
+from paigeant_core.transports.rabbitmq.connection import (
+    Line,
+    LineLost,
+    Missing,
+    NotReady,
+    Properties,
+    cancellations,
+    quietly_close,
+)
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.lanes import Lane
 
@@ -67,6 +75,7 @@ class Publisher:
             AuthenticationError: this user may not; what was under way beside it is as unknown.
         """
         self._check_size(items)
+        before = cancellations()
         lane = await self._open()
         self._serial += 1
         serial = self._serial
@@ -83,16 +92,14 @@ class Publisher:
                     if isinstance(result, BaseException):
                         raise result
         except BaseException as error:  # noqa: BLE001 - mapped below, and raised again
-            raise self._mapped(error, items) from None
+            raise self._mapped(error, items, before) from None
         finally:
             del self._since[serial]
             self._confirmed += 1
 
-    def _mapped(self, error: BaseException, items: Sequence[Outgoing]) -> BaseException:
-        if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                return error
+    def _mapped(self, error: BaseException, items: Sequence[Outgoing], before: int) -> BaseException:
+        if cancellations() > before:
+            return error if isinstance(error, asyncio.CancelledError) else asyncio.CancelledError()
         found = self._line.errors().of(error)
         # The broker closes a channel for one publish, and all that were under way on it hear of that one.
         if isinstance(found, NotReady) and (size := _TOO_LARGE.search(str(found))) is not None:
