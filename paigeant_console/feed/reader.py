@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paigeant_console.deeds import Deeds
 from paigeant_console.feed.changes import Changes, Subscription
+from paigeant_console.feed.distance import Distance
 from paigeant_console.feed.past import Past
 from paigeant_console.feed.ring import RING, Ring
 from paigeant_console.feed.rounds import POLL_EVERY, Rounds
@@ -122,6 +123,7 @@ class Feed:
         self._heard = time.monotonic()
         self._caught_up = False
         self._head_start = HeadStart(self.fold)
+        self._distance = Distance(self.fold, ring)
         self.kept = history
         """What is kept on disk; None: nothing."""
         self._past = Past(topic, history)
@@ -249,6 +251,7 @@ class Feed:
             newest = await transport.newest(self.topic, NEWEST)
             self._take_newest(newest)
             position, standing = await self._past.resume(transport, newest, self.now())
+            self._distance.begin(await transport.ahead(self.topic, position), newest)
             for start in range(0, len(standing), SLICE):
                 self._take_unknown(standing[start : start + SLICE])
                 await asyncio.sleep(0)
@@ -262,6 +265,7 @@ class Feed:
                     self._caught_up = True
                     self._past.all_read()
                     self._head_start.end()
+                    self._distance.end()
                     await self._read_parked(transport)
                 if self._phase is not Phase.LIVE:
                     self._set_phase(Phase.LIVE)
@@ -299,18 +303,25 @@ class Feed:
             self._bump()
 
     def _take(self, records: Sequence[Record]) -> None:
-        light = list(map(without_body, records))
         with self.lock:
             to_fold = self._head_start.rest(records)
-            self.bodies.take(to_fold)
             self._note(self.fold.apply(to_fold))
             self.rates.note(records, self.now())
-            if erased := {
-                record.headers.correlation_id for record in light if record.kind == _OPERATED and is_marker(record)
-            }:
-                self._ring.forget(erased)
-            self._ring.extend(light)
+            if self._distance.far(len(records)):
+                self.bodies.pass_over(len(records))
+                self._ring.pass_over(records)
+            else:
+                self.bodies.take(to_fold)
+                self._keep(list(map(without_body, records)))
             self._bump()
+
+    def _keep(self, light: Sequence[Record]) -> None:
+        """Keep what was read for the traffic. Under the lock."""
+        if erased := {
+            record.headers.correlation_id for record in light if record.kind == _OPERATED and is_marker(record)
+        }:
+            self._ring.forget(erased)
+        self._ring.extend(light)
 
     def _note(self, changed: set[str]) -> None:
         """Workflows changed: count their states anew, and tell who shows them. Under the lock."""

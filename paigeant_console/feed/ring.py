@@ -27,13 +27,10 @@ class Ring:
         """How many were read; the number of the next one."""
         self.last_at: float | None = None
         """When the newest was journalled; None: none was read."""
+        self.position: str | None = None
+        """Where in the journal the newest stands; None: none was read."""
         self._records: deque[Record] = deque(maxlen=size)
         self._per_second: dict[int, int] = {}
-
-    @property
-    def position(self) -> str | None:
-        """Where in the journal the newest stands; None: none is kept."""
-        return self._records[-1].position if self._records else None
 
     def extend(self, records: Sequence[Record]) -> None:
         """Take the records that come next.
@@ -42,6 +39,18 @@ class Ring:
             records: without their messages; at least one.
         """
         self._records.extend(records)
+        self._count(records)
+
+    def pass_over(self, records: Sequence[Record]) -> None:
+        """Count the records that come next, and keep none.
+
+        Args:
+            records: at least one.
+        """
+        self._records.clear()
+        self._count(records)
+
+    def _count(self, records: Sequence[Record]) -> None:
         self.serial += len(records)
         first, last = int(records[0].at), int(records[-1].at)
         # Most that are read at once were written at once.
@@ -51,6 +60,7 @@ class Ring:
         while len(self._per_second) > 2 * RATE_OVER:
             del self._per_second[min(self._per_second)]
         self.last_at = records[-1].at
+        self.position = records[-1].position
 
     def forget(self, erased: set[str]) -> None:
         """Workflows were erased: what was read of them before is kept without its contents."""

@@ -140,7 +140,7 @@ class TrafficScreen(FilteringScreen):
     def sentence(self) -> SafeText:
         """What stands there when there are no rows."""
         status = self._status
-        if status.phase in (Phase.CONNECTING, Phase.FAILED) or not status.records:
+        if status.phase in (Phase.CONNECTING, Phase.CATCHING_UP, Phase.FAILED) or not status.records:
             said = self.feed_trouble()
             if said is not None:
                 return said

@@ -144,6 +144,15 @@ class Transport(LowLevel):
             limit: at most so many.
         """
 
+    async def ahead(self, topic: str, start: str | float) -> int | None:
+        """How many records :meth:`records` will read up to now, about; None: this broker does not tell that at once.
+
+        Args:
+            topic: where.
+            start: as for :meth:`records`.
+        """
+        return None
+
     @abstractmethod
     async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
         """Correlation IDs that begin with ``prefix`` (an exact one alone), at most ``limit``."""

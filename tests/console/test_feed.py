@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from paigeant_console.feed import Feed, Phase, reader, rounds
+from paigeant_console.feed import Feed, Phase, distance, reader, rounds
+from paigeant_console.model.fold import Fold
 from paigeant_console.model.workflow_list import why
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
@@ -195,6 +196,47 @@ def test_the_traffic_is_a_ring() -> None:
         assert (first, [record.headers.correlation_id for record in records]) == (23, ["w23", "w24"])
         assert feed.traffic(25) == (25, [])
         assert all(record.body is None for record in records)
+
+
+def test_what_is_far_from_the_end_is_folded_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distance, "KEPT_BYTES", 20 * 450)
+    monkeypatch.setattr(reader, "NEWEST", 4)
+    story = Story()
+    for number in range(40):
+        story.start(f"w{number}", ("charge",))
+        story.done(f"w{number}")
+    monkeypatch.setattr(reader, "SLICE", 5)
+
+    class Long(MemoryTransport):
+        async def ahead(self, topic: str, start: str | float) -> int | None:
+            # Some are trimmed while it reads.
+            return story.records() + 3
+
+    with running(story, lambda: Long("story", broker=story.broker), ring=10) as feed:
+        live(feed, story)
+        assert (feed.status().workflows, feed.status().records) == (40, 80)
+        assert feed.fold.records == 80
+        # Of the others nothing was kept, though there is room for it.
+        assert 12 <= len(feed.bodies) <= 28
+        assert feed.bodies.dropped > 20
+        assert feed.bodies.get("w0") is None
+        assert feed.bodies.get("w39") == story.last("w39").body
+        first, records = feed.traffic(0)
+        assert (first, len(records)) == (70, 10)
+        story.start("later", ("charge",))
+        live(feed, story)
+        assert feed.traffic(80)[1][0].headers.correlation_id == "later"
+
+
+def test_nothing_is_far_at_the_end_nor_where_nobody_knows_it() -> None:
+    reading = distance.Distance(Fold(), 10)
+    reading.begin(1000, [])
+    assert reading.far(100)
+    # Nine tenths of it were trimmed meanwhile.
+    reading.end()
+    assert not reading.far(100)
+    reading.begin(None, [])
+    assert not reading.far(100)
 
 
 def test_parked_messages_that_the_journal_forgot_are_shown_too() -> None:

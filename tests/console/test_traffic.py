@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from paigeant_console.feed.ring import Ring
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.query import parse
 from paigeant_console.model.traffic import TrafficList, without_body
@@ -33,6 +34,20 @@ def test_the_traffic_keeps_the_newest_records_only() -> None:
     assert all(record.body is None for record in kept._records)
 
 
+def test_a_ring_that_passed_over_some_has_those_behind_alone() -> None:
+    story = Story()
+    for number in range(6):
+        story.start(f"w{number}", ("charge",))
+    with story.broker.topic(story.topic) as state:
+        records = [without_body(record) for record in state.journal]
+    ring = Ring(10)
+    ring.extend(records[:2])
+    ring.pass_over(records[2:4])
+    assert (ring.serial, ring.position, ring.since(0)) == (4, records[3].position, (4, []))
+    ring.extend(records[4:])
+    assert ring.since(0) == (4, records[4:])
+
+
 def test_a_megabyte_in_a_detail_is_not_kept() -> None:
     story = Story()
     story.start("a", ("charge",))
@@ -53,3 +68,27 @@ def test_bodies_are_kept_up_to_their_size() -> None:
     assert cache.dropped == 20 - len(cache)
     assert cache.get("w19") is not None
     assert cache.get("w0") is None
+
+
+def test_a_workflow_that_changes_is_among_the_newest_again_and_has_one_message() -> None:
+    story = Story()
+    cache = BodyCache(size=6000)  # of two and a bit in each half
+
+    def take_what_came(known: int) -> int:
+        with story.broker.topic(story.topic) as state:
+            cache.take(list(state.journal)[known:])
+            return len(state.journal)
+
+    for name in ("w0", "w1", "w2"):
+        story.start(name, ("a",) * 5, {"text": "x" * 1000})
+    read = take_what_came(0)
+    for _ in range(4):
+        story.done("w0")
+    read = take_what_came(read)
+    assert (len(cache), cache.dropped) == (3, 0)
+    for name in ("w3", "w4"):
+        story.start(name, ("a",) * 5, {"text": "x" * 1000})
+    take_what_came(read)
+    assert (len(cache), cache.dropped) == (3, 2)
+    assert cache.get("w0") == story.last("w0").body
+    assert cache.get("w1") is None

@@ -11,7 +11,7 @@ from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import DuplicateWorkflow, IllegalTransition
 from paigeant_core.journal import Kind, State
 from paigeant_core.transition import Place
-from paigeant_core.transports.types import END, Settled, holding
+from paigeant_core.transports.types import END, START, Settled, holding
 from tests.transports.contract import PATIENCE, Connect, TransportContract, until
 
 
@@ -69,6 +69,14 @@ class ObservingContract(TransportContract):
             assert [record.headers.correlation_id for record in newest] == expected
             assert [record.position for record in newest] == [record.position for record in records[-limit:]]
             assert newest[-1].body == records[-1].body
+
+    async def test_how_much_there_is_to_read_is_told_or_nothing(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        for _ in range(3):
+            await self.dispatch(transport, topic, "a")
+        second = (await self.journal(transport, topic))[1]
+        assert await transport.ahead(topic, START) in (3, None)
+        assert await transport.ahead(topic, second.position) in (1, None)
 
     async def test_a_follower_sees_what_is_journalled_later(self, connect: Connect, topic: str) -> None:
         transport, other = await connect(), await connect()

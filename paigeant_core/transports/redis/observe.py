@@ -110,6 +110,11 @@ async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
     return found[::-1]
 
 
+async def ahead(lines: Lines, keys: Keys, start: str | float) -> int | None:
+    """See :meth:`Transport.ahead`; a stream knows how many entries it has, but not how many stand behind one."""
+    return int(await lines.one(("XLEN", keys.journal))) if start == START else None
+
+
 async def _first(line: Line, keys: Keys, start: str | float) -> str:
     """The stream ID behind which reading starts."""
     if start == START:

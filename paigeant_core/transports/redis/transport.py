@@ -152,6 +152,10 @@ class RedisTransport(Transport):
         """See :meth:`Transport.newest`."""
         return await observe.newest(self._lines, self.keys(topic), limit)
 
+    async def ahead(self, topic: str, start: str | float) -> int | None:
+        """See :meth:`Transport.ahead`."""
+        return await observe.ahead(self._lines, self.keys(topic), start)
+
     async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
         """See :meth:`Transport.find`."""
         return await observe.find(self._lines, self.keys(topic), prefix, limit)
