@@ -117,16 +117,18 @@ def _redis_answered(trap: _Trap) -> None:
     from paigeant_core.transports.redis.connection import Line
     from paigeant_core.transports.redis.scripts import MOVE
 
-    original = Line.call
+    original = Line.begin
 
     @functools.wraps(original)
-    async def call(self: Line, *commands: Any, wait: float = 0.0) -> list[Any]:
-        answers = await original(self, *commands, wait=wait)
-        if any(command[:2] == ("EVALSHA", MOVE.sha) for command in commands):
-            trap.reached()
-        return answers
+    def begin(self: Line, commands: Any, answered: Any, wait: float = 0.0) -> Any:
+        def told(result: Any) -> None:
+            if isinstance(result, list) and any(command[:2] == ("EVALSHA", MOVE.sha) for command in commands):
+                trap.reached()
+            answered(result)
 
-    Line.call = call  # type: ignore[method-assign]
+        return original(self, commands, told, wait)
+
+    Line.begin = begin  # type: ignore[method-assign]
 
 
 def _rabbitmq_confirmed(trap: _Trap) -> None:

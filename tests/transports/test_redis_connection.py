@@ -99,7 +99,7 @@ async def test_calls_on_one_line_are_answered_each_for_itself(transport: RedisTr
     line = Line(transport._endpoint)
     answers = await asyncio.gather(*(line.one(("ECHO", str(number))) for number in range(50)))
     assert answers == [str(number).encode() for number in range(50)]
-    await line.close()
+    line.close()
 
 
 async def test_a_script_that_is_unknown_in_the_middle_of_calls_is_asked_for_behind_them_on_the_same_line(
@@ -114,7 +114,7 @@ async def test_a_script_that_is_unknown_in_the_middle_of_calls_is_asked_for_behi
     calls = line.call(asked, ("ECHO", "1"), asked), line.one(("ECHO", "2")), line.one(asked)
     assert await asyncio.gather(*calls) == [[result, b"1", result], b"2", result]
     assert line._opened == 1
-    await line.close()
+    line.close()
 
 
 async def test_a_half_open_line_is_noticed(redis_url: str) -> None:

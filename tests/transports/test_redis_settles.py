@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +22,7 @@ from paigeant_core.transports.redis.encoding import Move, move
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import MOVE
 from paigeant_core.transports.redis.settling import BATCH, BATCH_BYTES, chunks
+from paigeant_core.transports.redis.wire import Answered, Call
 from paigeant_core.transports.types import Delivery, Settled
 from tests.transports import on_redis
 from tests.transports.contract import Hands, TransportContract
@@ -94,7 +97,7 @@ async def test_an_audit_entry_is_kept_once_however_often_the_line_breaks(
         answers = await call(self, *commands, wait=wait)
         if broken < 2:
             broken += 1
-            await self.close()
+            self.close()
             raise self._endpoint.lost(OSError(), sent=True)
         return answers
 
@@ -129,14 +132,14 @@ async def test_settles_that_are_ready_ride_in_one_round_trip(
     while len(held) < 30:
         held += await hands.take(30 - len(held))
     trips = 0
-    call = Line.call
+    begin = Line.begin
 
-    async def counted(self: Line, *commands: Any, wait: float = 0.0) -> list[Any]:
+    def counted(self: Line, commands: Any, answered: Answered, wait: float = 0.0) -> Call:
         nonlocal trips
         trips += any(command[0] == "EVALSHA" and b"kind" in repr(command).encode() for command in commands)
-        return await call(self, *commands, wait=wait)
+        return begin(self, commands, answered, wait)
 
-    monkeypatch.setattr(Line, "call", counted)
+    monkeypatch.setattr(Line, "begin", counted)
     assert set(await asyncio.gather(*[hands.finish(delivery) for delivery in held])) == {Settled.DONE}
     assert trips == 1
     await hands.consumer.close()
@@ -152,27 +155,32 @@ async def test_what_becomes_ready_during_a_round_trip_does_not_wait_for_its_end(
     held: list[Delivery] = []
     while len(held) < number:
         held += await hands.take(number - len(held))
-    call = Line.call
+    begin = Line.begin
     trips = 0
-    answered = asyncio.Event()
+    kept: list[Callable[[], None]] = []
 
-    async def slow(self: Line, *commands: Any, wait: float = 0.0) -> list[Any]:
+    def slow(self: Line, commands: Any, answered: Answered, wait: float = 0.0) -> Call:
         nonlocal trips
         if not any(command[1] == MOVE.sha for command in commands):
-            return await call(self, *commands, wait=wait)
+            return begin(self, commands, answered, wait)
         trips += 1
         mine = trips
-        answers = await call(self, *commands, wait=wait)
-        if mine == 1:
-            # The first round trip is a long one; another has come and gone before it ends.
-            await asyncio.wait_for(answered.wait(), 20)
-        answered.set()
-        if mine == 2 and breaks:
-            await self.close()
-            raise self._endpoint.lost(OSError(), sent=True)
-        return answers
 
-    monkeypatch.setattr(Line, "call", slow)
+        def told(result: Any) -> None:
+            if mine == 1:
+                # The first round trip is a long one; another has come and gone before it ends.
+                kept.append(partial(answered, result))
+                return
+            if mine == 2 and breaks:
+                self.close()
+                result = self._endpoint.lost(OSError(), sent=True)
+            answered(result)
+            while kept:
+                kept.pop()()
+
+        return begin(self, commands, told, wait)
+
+    monkeypatch.setattr(Line, "begin", slow)
     settling = [asyncio.create_task(hands.finish(held[0]))]
     await asyncio.sleep(0.1)
     settling += [asyncio.create_task(hands.finish(delivery)) for delivery in held[1:]]

@@ -12,12 +12,14 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from redis import exceptions as driver
 
-from paigeant_core.transports.redis.endpoint import Endpoint, LineLost, pack
+from paigeant_core.transports.redis.endpoint import Endpoint, LineLost
 from paigeant_core.transports.redis.scripts import Command, text_of
+from paigeant_core.transports.redis.wire import Answered, Call, Wire, pack
 
 
 class Backoff:
@@ -50,16 +52,30 @@ class Line:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
-        self._connection = endpoint.connection()
-        self._writing = asyncio.Lock()
-        self._reading = asyncio.Lock()
+        self._wire: Wire | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._waiting: list[Call] = []
+        """Calls that go out as soon as it is open."""
         self._opened = 0
         self._serial = 0
 
     @property
     def connected(self) -> bool:
-        """Whether it is open, as far as is known."""
-        return bool(self._connection.is_connected)
+        """Whether it is open to the server that leads, as far as is known."""
+        return self._wire is not None and not self._wire.closed and self._serial == self._endpoint.serial
+
+    def begin(self, commands: Sequence[Command], answered: Answered, wait: float = 0.0) -> Call:
+        """Send ``commands`` in one write now, or as soon as the line is open; see :meth:`call` for the answers.
+
+        Args:
+            commands: what to do.
+            answered: told the answers, or what :meth:`call` would raise; within the loop's very turn in which they
+                come, never before this returns.
+            wait: seconds that the server may take on purpose, beside the time-out.
+        """
+        call = Call(commands, answered, wait)
+        self._send(call)
+        return call
 
     async def call(self, *commands: Command, wait: float = 0.0) -> list[Any]:
         """Send ``commands`` in one write and return their answers; connect if need be.
@@ -76,64 +92,103 @@ class Line:
             LineLost: not connected, broken, or no answer in time.
             AuthenticationError: user or password were refused.
         """
-        sent = False
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        call = self.begin(commands, partial(_resolve, future), wait)
         try:
-            async with asyncio.timeout(self._endpoint.timeout + wait):
-                async with self._writing:
-                    await self._open()
-                    opened = self._opened
-                    sent = True
-                    await self._send(commands)
-                answers = await self._answers(commands, opened)
-                for index, answer in enumerate(answers):
-                    if isinstance(answer, driver.NoScriptError) and (text := text_of(commands[index])) is not None:
-                        answers[index] = await self._taught(text, commands[index])
-                return answers
-        except (driver.RedisError, OSError) as error:
-            await self._connection.disconnect(nowait=True)
-            raise self._endpoint.lost(error, sent=sent) from None
-        except BaseException:
-            # Cancelled in the middle: what comes next on this line answers another question.
-            await self._connection.disconnect(nowait=True)
+            return await future
+        except asyncio.CancelledError:
+            if future.cancelled():
+                self._abandon(call)
+            else:
+                future.exception()  # it was answered in the same turn, and nobody will ask
             raise
 
-    async def _answers(self, commands: Sequence[Command], opened: int) -> list[Any]:
-        # Both locks are first come, first served, so everybody reads the answers to what he asked.
-        async with self._reading:
-            if opened != self._opened or not self._connection.is_connected:
-                raise driver.ConnectionError("it broke while others were answered")
-            return await self._receive(commands)
-
-    async def _taught(self, text: str, command: Command) -> Any:
-        """The answer to a command whose script the server did not know, asked behind all that is under way."""
-        both = (("SCRIPT", "LOAD", text), command)
-        async with self._writing:
-            await self._open()
-            opened = self._opened
-            await self._send(both)
-        return (await self._answers(both, opened))[1]
+    def _send(self, call: Call) -> None:
+        if self._wire is not None and self.connected:
+            self._wire.ask(call)
+            return
+        self._waiting.append(call)
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
 
     async def _open(self) -> None:
-        if self._connection.is_connected:
-            if self._serial == self._endpoint.serial:
-                return
-            async with self._reading:  # whoever was here before has his answers first
-                await self._connection.disconnect(nowait=True)
-        self._serial = self._endpoint.serial
-        await self._endpoint.open(self._connection)
+        connection, serial = self._endpoint.connection(), self._endpoint.serial
+        try:
+            async with asyncio.timeout(self._endpoint.timeout):
+                if self._wire is not None:
+                    await self._emptied(self._wire)
+                await self._endpoint.open(connection)
+            wire = Wire(self._endpoint.released(connection), self._endpoint.timeout, self._told)
+        except asyncio.CancelledError:
+            self._endpoint.hang_up(connection)
+            raise  # whoever cancelled it has told all who waited
+        except Exception as error:  # noqa: BLE001 - they are told, whatever it is
+            self._endpoint.hang_up(connection)
+            self._opening = None
+            self._tell_waiting(error)
+            return
+        self._wire, self._serial, self._opening = wire, serial, None
         self._opened += 1
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            wire.ask(call)
 
-    async def _send(self, commands: Sequence[Command]) -> None:
-        await self._connection.send_packed_command(pack(self._connection, commands), check_health=False)
+    async def _emptied(self, wire: Wire) -> None:
+        """Close ``wire``, which leads to a replica; whoever was there before has his answers first."""
+        if not wire.closed:
+            answered = asyncio.Event()
+            wire.ask(Call((("PING",),), lambda _: answered.set()))
+            await answered.wait()
+            wire.close()
 
-    async def _receive(self, commands: Sequence[Command]) -> list[Any]:
-        answers: list[Any] = []
-        for _ in commands:
-            try:
-                answers.append(await self._connection.read_response())
-            except driver.ResponseError as error:
-                answers.append(error)
-        return answers
+    def _told(self, call: Call, result: list[Any] | Exception) -> None:
+        if isinstance(result, list):
+            for answer in result:
+                if isinstance(answer, driver.NoScriptError) and not call.again and self._teach(call, result):
+                    return
+        elif isinstance(result, driver.RedisError | OSError):
+            result = self._endpoint.lost(result, sent=call.sent)
+        call.answered(result)
+
+    def _teach(self, call: Call, answers: list[Any]) -> bool:
+        """Give the server the scripts that it did not know, and ask again; False: they are none of ours."""
+        unknown: dict[int, str] = {}
+        commands: list[Command] = []
+        for index, (command, answer) in enumerate(zip(call.commands, answers, strict=True)):
+            if isinstance(answer, driver.NoScriptError) and (text := text_of(command)) is not None:
+                unknown[index] = text
+                commands += ("SCRIPT", "LOAD", text), command
+
+        def taught(result: list[Any] | Exception) -> None:
+            if isinstance(result, list):
+                for index, answer in zip(unknown, result[1::2], strict=True):
+                    answers[index] = answer
+                result = answers
+            call.answered(result)
+
+        if commands:
+            self._send(Call(commands, taught, call.wait, again=True))
+        return bool(commands)
+
+    def _abandon(self, call: Call) -> None:
+        """Nobody waits for a call any more: what comes next on this line answers another question."""
+        if call not in self._waiting:
+            if self._wire is not None:
+                self._wire.fail(driver.ConnectionError("whoever asked was cancelled"))
+            return
+        self._waiting.remove(call)
+        if not self._waiting:
+            self._end_opening()
+
+    def _end_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+
+    def _tell_waiting(self, error: Exception) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            self._told(call, error)
 
     async def one(self, command: Command, wait: float = 0.0) -> Any:
         """The answer to ``command``; the server's errors are raised as ours."""
@@ -142,15 +197,27 @@ class Line:
             raise self._endpoint.refused(answer)
         return answer
 
-    async def close(self) -> None:
-        """Close the connection; a later call opens it again."""
-        await self._connection.disconnect(nowait=True)
+    def close(self) -> None:
+        """Close the connection, and tell all who wait; a later call opens it again."""
+        closed = driver.ConnectionError("it was closed")
+        self._end_opening()
+        self._tell_waiting(closed)
+        if self._wire is not None:
+            self._wire.fail(closed)
 
     def drop(self) -> None:
         """Close the connection without a word, as a killed process does."""
-        writer = getattr(self._connection, "_writer", None)
-        if writer is not None:
-            writer.transport.abort()
+        if self._wire is not None:
+            self._wire.drop()
+
+
+def _resolve(future: asyncio.Future[list[Any]], result: list[Any] | Exception) -> None:
+    if future.done():
+        return
+    if isinstance(result, list):
+        future.set_result(result)
+    else:
+        future.set_exception(result)
 
 
 class ReadingLine(Line):
@@ -159,17 +226,23 @@ class ReadingLine(Line):
     _number: int | None = None
     _waits = False
 
-    async def read(self, command: Command, *, wait: float) -> Any:
-        """The answer to ``command``, or the server's error; errors as for :meth:`Line.call`."""
+    def read(self, command: Command, answered: Answered, *, wait: float) -> None:
+        """As :meth:`Line.begin`, for one command."""
         if not self.connected:
-            (number,) = await self.call(("CLIENT", "ID"))
-            # Not every user may ask; then a read is waited for to its end.
-            self._number = number if isinstance(number, int) else None
-        self._waits = True
-        try:
-            return (await self.call(command, wait=wait))[0]
-        finally:
+            self._number = None
+            self.begin((("CLIENT", "ID"),), self._numbered)
+
+        def was_read(result: list[Any] | Exception) -> None:
             self._waits = False
+            answered(result)
+
+        self._waits = True
+        self.begin((command,), was_read, wait)
+
+    def _numbered(self, result: list[Any] | Exception) -> None:
+        # Not every user may ask; then a read is waited for to its end.
+        if isinstance(result, list) and isinstance(result[0], int):
+            self._number = result[0]
 
     def unblock(self) -> list[Command]:
         """What wakes the read now; nothing where none waits."""
@@ -200,7 +273,7 @@ class Lines:
             LineLost: no server, or no answer; ``sent`` if any try had gone out.
             AuthenticationError: user or password were refused.
         """
-        backoff = Backoff(0.05, 0.5)
+        backoff: Backoff | None = None
         deadline = time.monotonic() + self.PATIENCE
         sent = False
         while True:
@@ -212,10 +285,11 @@ class Lines:
                 # A first connection that is refused is said at once: the URL may be wrong.
                 if not (self._used or sent) or time.monotonic() >= deadline:
                     raise LineLost(str(error), sent=sent) from None
+                backoff = backoff or Backoff(0.05, 0.5)
                 await asyncio.sleep(backoff.next())
                 continue
             except BaseException:
-                await line.close()
+                line.close()
                 raise
             self._used = True
             self._free.append(line)
@@ -238,10 +312,10 @@ class Lines:
         """The answer to one command; errors as for :meth:`call`."""
         return (await self.call(command))[0]
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close every line that is not in use."""
         while self._free:
-            await self._free.pop().close()
+            self._free.pop().close()
 
 
 class ThreadLine:
@@ -276,7 +350,7 @@ class ThreadLine:
 
     def _exchange(self, commands: Sequence[Command]) -> list[Any]:
         connection = self._connection
-        connection.send_packed_command([pack(connection, commands)], check_health=False)
+        connection.send_packed_command([pack(commands)], check_health=False)
         answers: list[Any] = []
         for _ in commands:
             try:

@@ -9,7 +9,6 @@ import asyncio
 import errno
 import os
 import re
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
 
@@ -28,14 +27,7 @@ from paigeant_core.errors import (
     Unsupported,
 )
 from paigeant_core.transports.redis.addresses import Addresses, NoneLeads, Question
-from paigeant_core.transports.redis.scripts import Command
-
-try:
-    import hiredis
-except ImportError:  # pragma: no cover - it is a dependency, but there may be no wheel for a machine
-    pack_command: Any = None
-else:
-    pack_command = hiredis.pack_command
+from paigeant_core.transports.redis.wire import pack
 
 TIMEOUT = 5.0
 """Seconds without an answer after which a line counts as broken."""
@@ -112,6 +104,16 @@ class Endpoint:
         """
         return self._class(**self._options)
 
+    def released(self, connection: Any) -> asyncio.StreamWriter:
+        """What an open connection writes to; the connection knows no more of it, and may be thrown away."""
+        writer: asyncio.StreamWriter = connection._writer
+        connection._reader = connection._writer = None
+        return writer
+
+    def hang_up(self, connection: Any) -> None:
+        """Close a connection as far as it was made."""
+        connection._close()
+
     def thread_connection(self) -> Any:
         """A new connection for a thread, not connected yet."""
         return self._thread_class(**self._thread_options)
@@ -139,7 +141,7 @@ class Endpoint:
             async with asyncio.timeout(self.timeout / _TRIES):
                 await asked.disconnect(nowait=True)
                 await asked.connect()
-                await asked.send_packed_command(pack(asked, (question.command,)), check_health=False)
+                await asked.send_packed_command(pack((question.command,)), check_health=False)
                 return await asked.read_response()
         except (driver.RedisError, OSError) as error:
             await asked.disconnect(nowait=True)
@@ -164,7 +166,7 @@ class Endpoint:
         try:
             asked.disconnect()
             asked.connect()
-            asked.send_packed_command([pack(asked, (question.command,))], check_health=False)
+            asked.send_packed_command([pack((question.command,))], check_health=False)
             return asked.read_response()
         except (driver.RedisError, OSError) as error:
             asked.disconnect()
@@ -259,10 +261,3 @@ def _reason(error: BaseException) -> str:
             return str(cause.strerror or os.strerror(cause.errno)).lower()
         cause = cause.__cause__ or cause.__context__
     return "the connection could not be made"
-
-
-def pack(connection: Any, commands: Sequence[Command]) -> bytes:
-    """``commands`` as they go over the line."""
-    if pack_command is None:
-        return b"".join(b"".join(connection.pack_command(*command)) for command in commands)
-    return b"".join([pack_command(command) for command in commands])

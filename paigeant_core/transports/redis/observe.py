@@ -85,7 +85,7 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
         if reading is not None:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        await line.close()
+        line.close()
 
 
 async def _read(line: Line, keys: Keys, position: str, count: int, wait: bool) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import ResponseError
 
@@ -53,6 +53,15 @@ FLIGHTS = 2
 """Round trips under way at once: while the server does one, the worker makes ready the other."""
 
 
+class _Flight(NamedTuple):
+    """What a round trip under way carries, and how many messages it asks for."""
+
+    answers: list[Answer]
+    settles: list[Settling]
+    errands: Taken
+    asked: int
+
+
 class Pump:
     """Settles, claims, gives back, moves what is due; see the module and :class:`RedisConsumer`."""
 
@@ -89,13 +98,15 @@ class Pump:
         self._errands = Errands(endpoint, keys, info.worker, self._kick)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._reads = False
+        """The second line waits for work, or rests because it broke."""
         self._joined = False
-        self._flights: set[asyncio.Task[None]] = set()
+        self._flights = 0
         self._problem: Exception | None = None
         self._limbo = False
         self._unblock = False
         self._closing = False
+        self._dropped = False
         self._backoff = Backoff()
         self._due_at = 0.0
         self._takeover_at = 0.0
@@ -114,7 +125,7 @@ class Pump:
             # It was answered in the same turn of the loop: nobody will run these.
             for delivery in waiter.future.result():
                 self.give_back(delivery.token)
-        elif self._reader is not None:
+        elif self._reads:
             self._unblock = True
             self._kick()
 
@@ -142,16 +153,16 @@ class Pump:
         return self._task.done()
 
     async def drop(self, *, crash: bool = False) -> None:
-        """End both tasks and both lines, with ``crash`` without a word; whoever still waits is told."""
+        """End the task and both lines, with ``crash`` without a word; whoever still waits is told."""
+        self._dropped = True
         if crash:
             self._line.drop()
             self._reading_line.drop()
-        tasks = [task for task in (self._task, self._reader, *self._flights) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await self._line.close()
-        await self._reading_line.close()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        self._line.close()
+        self._reading_line.close()
         self._give_up(TransportError("this consumer was closed"))
         for delivery in self.held.values():
             delivery.settled = True
@@ -173,7 +184,9 @@ class Pump:
     # -- the task -----------------------------------------------------------------------
 
     async def _run(self) -> None:
-        self._takeover_at = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        self._takeover_at = loop.time()
+        self._timer = loop.call_at(self._due_at, self._wake.set)
         while True:
             try:
                 if not self._joined:
@@ -190,7 +203,7 @@ class Pump:
                     await self._land()
                     await self._leave()
                     return
-                if len(self._flights) < FLIGHTS:
+                if self._flights < FLIGHTS:
                     self._round_trip()
                 # Only now: the server does the one half while the other is run.
                 self.slots.hand_out()
@@ -199,21 +212,21 @@ class Pump:
                     logger.warning("worker %s, trying again: %s", self._name, error)
                 # The server may come back empty: what it knew is no longer sure.
                 self._known.clear()
-                await self._pause()
+                await asyncio.sleep(self._next_rest())
             except TransportError as error:
                 # It will not do it later either: whoever waits is told.
                 if not self._give_up(error) and not self._backoff.failures:
                     logger.error("worker %s: %s", self._name, error)
-                await self._pause()
+                await asyncio.sleep(self._next_rest())
             except Exception as error:
                 # A fault of ours: a pump that ends in silence would leave everybody waiting for ever.
                 logger.exception("worker %s: %s", self._name, type(error).__name__)
                 self._give_up(TransportError(f"{type(error).__name__} in the transport; see the log"))
-                await self._pause()
+                await asyncio.sleep(self._next_rest())
 
-    async def _pause(self) -> None:
+    def _next_rest(self) -> float:
         # The time for a close is bounded, so tries are spent more freely.
-        await asyncio.sleep(min(self._backoff.next(), 0.2 if self._closing else 60.0))
+        return min(self._backoff.next(), 0.2 if self._closing else 60.0)
 
     async def _until_ready(self) -> None:
         loop = asyncio.get_running_loop()
@@ -222,14 +235,13 @@ class Pump:
             or not self._joined
             or (self._closing and self._settler.idle and not self._errands.backs)
             or self.slots.ready
-            or (len(self._flights) < FLIGHTS and self._has_something(loop.time()))
+            or (self._flights < FLIGHTS and self._has_something(loop.time()))
         ):
             self._wake.clear()
-            timer = loop.call_at(self._due_at, self._wake.set)
-            try:
-                await self._wake.wait()
-            finally:
-                timer.cancel()
+            if self._timer.when() != self._due_at:
+                self._timer.cancel()
+                self._timer = loop.call_at(self._due_at, self._wake.set)
+            await self._wake.wait()
 
     def _has_something(self, now: float) -> bool:
         return bool(
@@ -243,7 +255,7 @@ class Pump:
 
     def _claimable(self, now: float) -> int:
         """How many messages may be claimed now."""
-        if self._reader is not None or self._clock.off or not self._open:
+        if self._reads or self._clock.off or not self._open:
             return 0
         if self.slots.asked and self._is_takeover(now):
             return 0  # it must know all that is held, so no claim may be under way beside it
@@ -305,27 +317,18 @@ class Pump:
         if not commands:
             return
         self.slots.asked += asked
-        flight = asyncio.create_task(self._fly(commands, answers, settles, errands, asked))
-        self._flights.add(flight)
+        self._flights += 1
+        self._line.begin(commands, partial(self._landed, _Flight(answers, settles, errands, asked)))
 
-    async def _fly(
-        self,
-        commands: list[Command],
-        answers: list[Answer],
-        settles: list[Settling],
-        errands: Taken,
-        asked: int,
-    ) -> None:
-        """One round trip; what goes wrong is left for the pump to deal with."""
+    def _landed(self, flight: _Flight, results: list[Any] | Exception) -> None:
+        """One round trip is over; what went wrong is left for the pump to deal with."""
         try:
-            try:
-                results = await self._line.call(*commands)
-            except BaseException:
-                self._settler.restore(settles)
-                self._errands.restore(errands)
-                self._limbo = self._limbo or asked > 0
-                raise
-            for handle, result in zip(answers, results, strict=True):
+            if isinstance(results, Exception):
+                self._settler.restore(flight.settles)
+                self._errands.restore(flight.errands)
+                self._limbo = self._limbo or flight.asked > 0
+                raise results
+            for handle, result in zip(flight.answers, results, strict=True):
                 try:
                     handle(result)
                 except TransportError as error:
@@ -336,17 +339,19 @@ class Pump:
         except Exception as error:  # noqa: BLE001 - the pump says what it was, and goes on
             self._problem = self._problem or error
         finally:
-            self._flights = {flight for flight in self._flights if flight is not asyncio.current_task()}
-            self.slots.asked -= asked
+            self._flights -= 1
+            self.slots.asked -= flight.asked
             # Whoever still waits when the last claim is answered: there is nothing.
-            if asked and not self.slots.asked and self._problem is None and self._open and self.slots.claimable:
+            idle = flight.asked and not self.slots.asked and self._problem is None
+            if idle and self._open and self.slots.claimable:
                 self._read(self._next_turn(), self.slots.claimable)
             self._wake.set()
 
     async def _land(self) -> None:
         """Wait until nothing is under way."""
         while self._flights:
-            await asyncio.wait(self._flights)
+            self._wake.clear()
+            await self._wake.wait()
 
     def _next_turn(self) -> list[str]:
         """The activities that are open, another one first each time, so that none starves the others."""
@@ -406,7 +411,7 @@ class Pump:
             self.slots.paused = paused
             self._open = [name for name in self._activities if name not in paused]
             # The waiting read waits for others.
-            self._unblock = self._reader is not None
+            self._unblock = self._reads
 
     def _claimed(self, names: list[str], slots: int, answer: Any) -> None:
         if not self._claim_failed(answer):
@@ -439,17 +444,23 @@ class Pump:
     # -- waiting for work ---------------------------------------------------------------
 
     def _read(self, names: list[str], slots: int) -> None:
-        self._reader = asyncio.create_task(self._wait_for_work(names, slots))
-
-    async def _wait_for_work(self, names: list[str], slots: int) -> None:
         """Let the server wait for work, on the second line."""
         seconds = min(BLOCK, self._takeover_at - asyncio.get_running_loop().time())
         if not self._info.activities:
             seconds = min(seconds, DUE_EVERY)
         millis = max(10, round(seconds * 1000))
+        self._reads = True
+        command = waiting_read(self._keys, self._name, names, slots, millis)
+        self._reading_line.read(command, partial(self._was_read, names), wait=millis / 1000)
+
+    def _was_read(self, names: list[str], results: list[Any] | Exception) -> None:
+        if self._dropped:
+            return
+        rest = 0.0
         try:
-            command = waiting_read(self._keys, self._name, names, slots, millis)
-            answer = await self._reading_line.read(command, wait=millis / 1000)
+            if isinstance(results, Exception):
+                raise results
+            (answer,) = results
             if isinstance(answer, ResponseError) and code_of(answer) == "NOGROUP":
                 self._joined = False
             elif not self._claim_failed(answer):
@@ -459,15 +470,21 @@ class Pump:
             self._limbo = self._limbo or error.sent
             if not self._backoff.failures:
                 logger.warning("worker %s, trying again: %s", self._name, error)
-            await self._pause()
+            rest = self._next_rest()
         except TransportError as error:
             self.slots.refuse(error)
         except Exception as error:
             logger.exception("worker %s: %s", self._name, type(error).__name__)
-            await self._pause()
-        finally:
-            self._reader = None
-            self._wake.set()
+            rest = self._next_rest()
+        if not rest:
+            self._rested()
+        else:
+            asyncio.get_running_loop().call_later(rest, self._rested)
+
+    def _rested(self) -> None:
+        """The second line is free again."""
+        self._reads = False
+        self._wake.set()
 
     # -- the end ------------------------------------------------------------------------
 

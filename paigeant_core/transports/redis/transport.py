@@ -99,7 +99,7 @@ class RedisTransport(Transport):
     async def disconnect(self) -> None:
         """See :meth:`Transport.disconnect`."""
         await asyncio.gather(*[consumer.close() for consumer in list(self._consumers)])
-        await self._lines.close()
+        self._lines.close()
 
     async def broker_info(self) -> BrokerInfo:
         """See :meth:`Transport.broker_info`."""
