@@ -1,8 +1,8 @@
 """What is painted of screens, and when, and how their style sheet is read: less and sooner than Textual does by itself.
 
-Textual promises nothing about a screen's `_on_timer_update`, `_dirty_widgets`, `_layout_required`, `_scroll_required`,
-`_repaint_required` and `_compositor`, about what that makes of a partial update, nor about an app's `_batch_count`:
-each use has a test in `tests/console/test_painting.py`.
+Textual promises nothing about a screen's `_on_screen_resume`, `_on_screen_suspend`, `_on_timer_update`,
+`_dirty_widgets`, `_layout_required`, `_scroll_required`, `_repaint_required` and `_compositor`, about what that makes
+of a partial update, nor about an app's `_batch_count`: each use has a test in `tests/console/test_painting.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from typing import Final
 
 from rich.console import Console
+from textual import events
 from textual._compositor import ChopsUpdate, Compositor
 from textual.constants import MAX_FPS
 from textual.css.stylesheet import Stylesheet
@@ -27,11 +28,13 @@ class PromptScreen(Screen[None], inherit_bindings=False):
     """A screen that paints what changed at once, and keeps to the frame rate only where frames follow each other.
 
     Textual paints when a clock ticks: a key right behind a frame, and all that is on a new screen, would wait for it.
+    And it applies the style sheet again to all of a screen that is shown again, though most often nothing is different.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._compositor = _CellCompositor()
+        self._styled_for: object = None
         self._frames = AT_ONCE
         self._framed_at = time.monotonic()
 
@@ -40,6 +43,16 @@ class PromptScreen(Screen[None], inherit_bindings=False):
         changed = self._dirty_widgets or self._layout_required or self._scroll_required or self._repaint_required
         if changed and self.is_current and not self.app._batch_count and self._may_paint():
             self._on_timer_update()
+
+    def _on_screen_resume(self, event: events.ScreenResume) -> None:
+        # Textual's own handler comes next, and does as the event says then.
+        event.refresh_styles = self._styled_for not in (None, self._styled_by())
+
+    def _on_screen_suspend(self) -> None:
+        self._styled_for = self._styled_by()
+
+    def _styled_by(self) -> object:
+        return self.app.theme, self.app.classes
 
     def _may_paint(self) -> bool:
         now = time.monotonic()

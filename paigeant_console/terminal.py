@@ -320,6 +320,13 @@ class ConsoleAppBase(App[int]):
             self._filters = [NoColor() if isinstance(item, Monochrome) else item for item in self._filters]
         self._filters.append(ControlFilter(ascii_only))
 
+    def delay_update(self, delay: float = 0.0) -> None:
+        """Paint as usual; Textual calls this to stop for a twentieth of a second whenever another view is shown.
+
+        Args:
+            delay: as in Textual; a screen of ours is not painted before it has looked.
+        """
+
     def on_resize(self, event: events.Resize) -> None:
         """Say in CSS whether the terminal is too small.
 

@@ -87,9 +87,8 @@ class AuditScreen(OperationsScreen):
             self.set_focus(self.table, scroll_visible=False)
 
     def on_screen_resume(self) -> None:
-        """Ask at once."""
+        """Ask at once, by the look that Textual has the screens' common handler take after this one."""
         self.ask_anew()
-        super().on_screen_resume()
 
     def ask_anew(self) -> None:
         """See :meth:`OperationsScreen.ask_anew`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 from textual.widget import Widget
@@ -13,6 +13,7 @@ from paigeant_console.safe_text import literal
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.payload_view import TextView
+from paigeant_console.widgets.span_lines import Line
 
 __all__ = ["HelpScreen"]
 
@@ -25,6 +26,23 @@ _TITLES: Final = {
     "help": literal("help"),
 }
 """Of the views without a number."""
+
+
+class _HelpText(TextView):
+    """The text, made for the width that it gets."""
+
+    def __init__(self, of: Situation, *, ascii_only: bool) -> None:
+        super().__init__(ascii_only=ascii_only)
+        self._of = of
+        self._width = 0
+
+    def lines_for(self, width: int) -> Sequence[Line]:
+        """See :class:`SpanLines`."""
+        if width != self._width:
+            self._width = width
+            title = VIEWS.get(self._of.view) or _TITLES.get(self._of.view, literal("this view"))
+            self._text = help_lines(self._of, title, min(width, WIDEST), ascii_only=self.ascii_only)
+        return super().lines_for(width)
 
 
 class HelpScreen(ConsoleScreen):
@@ -41,9 +59,7 @@ class HelpScreen(ConsoleScreen):
     def __init__(self, shared: Shared, of: Situation, tab: str) -> None:
         self._tab = tab
         super().__init__(shared)
-        self._of = of
-        self._width = 0
-        self.text = TextView(ascii_only=shared.ascii_only)
+        self.text = _HelpText(of, ascii_only=shared.ascii_only)
 
     @property
     def tab(self) -> str:
@@ -57,15 +73,3 @@ class HelpScreen(ConsoleScreen):
     def on_mount(self) -> None:
         """The text has the keys."""
         self.text.focus()
-
-    def look(self, changed: bool) -> None:
-        """Fit the text to the width."""
-        width = self.text.size.width
-        if width and width != self._width:
-            self._width = width
-            title = VIEWS.get(self._of.view) or _TITLES.get(self._of.view, literal("this view"))
-            self.text.show(help_lines(self._of, title, min(width, WIDEST), ascii_only=self.shared.ascii_only))
-
-    def on_resize(self) -> None:
-        """Look at the width once it is known."""
-        self.call_after_refresh(self.look, True)

@@ -198,7 +198,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
     def do_times(self) -> None:
         """Tell times by the clock, or how long ago they were."""
         self.rows.absolute = not self.rows.absolute
-        self.table.choose_columns()
+        self.table.relook()
         self._show()
 
     def do_order(self) -> None:

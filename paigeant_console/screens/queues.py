@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
@@ -49,6 +49,17 @@ _WORKERS: Final = (
 )
 
 
+class _QueueTable(LineTable):
+    """The queues."""
+
+    problems = False
+    """Whether there is something to say."""
+
+    def columns_for(self, width: int) -> Sequence[Column]:
+        """See :meth:`LineTable.columns_for`."""
+        return (*_QUEUES, _PROBLEM) if self.problems else _QUEUES
+
+
 class QueuesScreen(ActingScreen):
     """Two tables: what waits, and who works."""
 
@@ -57,9 +68,8 @@ class QueuesScreen(ActingScreen):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._queue_rows, self._worker_rows = PlainRows(), PlainRows()
-        self._problems = False
         ascii_only = shared.ascii_only
-        self.queues = LineTable(_QUEUES, self._queue_rows, empty=self.sentence(), ascii_only=ascii_only, id="queues")
+        self.queues = _QueueTable(_QUEUES, self._queue_rows, empty=self.sentence(), ascii_only=ascii_only, id="queues")
         self.crew = LineTable(
             _WORKERS, self._worker_rows, empty=literal("no worker lives"), ascii_only=ascii_only, id="workers"
         )
@@ -75,7 +85,6 @@ class QueuesScreen(ActingScreen):
     def on_screen_resume(self) -> None:
         """Ask for figures while this is on the screen."""
         self.feed.rounds.watch_queues(True)
-        super().on_screen_resume()
 
     def on_screen_suspend(self) -> None:
         """Ask for no more."""
@@ -99,9 +108,9 @@ class QueuesScreen(ActingScreen):
         self.crew.sync()
 
     def _tell_problems(self, there_are: bool) -> None:
-        if there_are != self._problems:
-            self._problems = there_are
-            self.queues.set_columns((*_QUEUES, _PROBLEM) if there_are else _QUEUES)
+        if there_are != self.queues.problems:
+            self.queues.problems = there_are
+            self.queues.relook()
 
     def _fit(self) -> None:
         """Give the workers as many lines as they need, but leave half of the screen to the queues."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
 from textual.widget import Widget
@@ -34,21 +34,12 @@ class _TrafficTable(LineTable):
         self._rows = rows
         super().__init__(_columns(80)[1], rows, follow=True, empty=empty, ascii_only=ascii_only)
 
-    def on_resize(self) -> None:
-        """Choose the columns for the width."""
-        self._choose_columns()
-
-    def set_wide(self, cells: int) -> None:
-        """See :meth:`LineTable.set_wide`."""
-        super().set_wide(cells)
-        self._choose_columns()
-
-    def _choose_columns(self) -> None:
-        width = max(self.size.width, self.wide)
+    def columns_for(self, width: int) -> Sequence[Column]:
+        """See :meth:`LineTable.columns_for`."""
         names, columns = _columns(width)
         self._rows.columns = names
         self._rows.room = {names[index]: room for index, room in fit_columns(columns, width - _GUTTER)}
-        self.set_columns(columns)
+        return columns
 
 
 def _columns(width: int) -> tuple[tuple[str, ...], tuple[Column, ...]]:

@@ -18,7 +18,7 @@ from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.cache import LRUCache
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
@@ -45,7 +45,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     Args:
         columns: The columns, from left to right.
-        source: The rows; none until `set_source`.
+        source: The rows; none by default.
         follow: Keep the cursor on the last row until the operator moves it up, and again after End or G.
         empty: The sentence shown when there are no rows.
         ascii_only: Write ASCII only.
@@ -154,6 +154,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._styles_stale = True
         # Raised whenever all lines look different: another width, theme, source or set of columns.
         self._look = 0
+        self._fitted = Size(-1, -1)
         self._painted: dict[int, Line] = {}
         # What lines show once those of their cells are painted that change.
         self._partly: dict[int, Line] = {}
@@ -190,32 +191,12 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         return self._view.top
 
     @property
-    def rows_below(self) -> int:
-        """How many rows are out of sight after the last line."""
-        return max(0, len(self.source) - self._view.top - self._view.page)
-
-    @property
     def _header_lines(self) -> int:
         return 1 if self.size.height > 1 else 0  # the only line there is belongs to a row
 
-    def set_source(self, source: RowSource) -> None:
-        """Show other rows. Cursor and marks stay on the keys that are there too.
-
-        Args:
-            source: The rows.
-        """
-        self._view.source = source
-        self._relook()
-        self.sync()
-
-    def set_columns(self, columns: Sequence[Column]) -> None:
-        """Show other columns.
-
-        Args:
-            columns: The columns, from left to right.
-        """
-        self._row_strips.columns = tuple(columns)
-        self._relook()
+    def columns_for(self, width: int) -> Sequence[Column]:
+        """The columns on so many cells, for subclasses that choose; they call `relook` where it is others now."""
+        return self._row_strips.columns
 
     @property
     def wide(self) -> int:
@@ -234,7 +215,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
             cells: How many at least; 0: as many as are in sight.
         """
         self._row_strips.wide, self._row_strips.shift = cells, 0
-        self._relook()
+        self.relook()
 
     def shift(self, cells: int) -> None:
         """Bring other cells of wide rows into sight; cursor and marks stay where they are.
@@ -245,7 +226,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         shift = self._row_strips.shifted(self._row_strips.shift + cells, self.size.width)
         if shift != self._row_strips.shift:
             self._row_strips.shift = shift
-            self._relook()
+            self.relook()
 
     def set_empty(self, sentence: SafeText) -> None:
         """Say something else when there are no rows: connecting, nothing matches.
@@ -256,7 +237,7 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         if sentence != self._empty:
             self._empty = sentence
             if not len(self.source):
-                self._relook()
+                self.relook()
 
     def update_rows(self, keys: Iterable[str]) -> None:
         """Repaint those of some rows that are in sight and whose revision has changed. They must not have moved.
@@ -390,6 +371,8 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         """
         if self._styles_stale:
             self._read_styles()
+        if self._fitted != self.size:
+            self._fit()
         line = self._painted[y] = self._line_at(y)
         if self._partly.pop(y, line) != line:
             # Something else stands here by now, and other cells may have changed.
@@ -444,12 +427,20 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         super().notify_style_update()
         self._styles_stale = True
 
-    def _relook(self) -> None:
-        """All lines look different."""
+    def _fit(self) -> None:
+        """Take up the size, which a widget is told of only after the frame that it has it in."""
+        self._fitted = self.size
+        self._view.fit(max(0, self.size.height - self._header_lines))
+        self._row_strips.columns = tuple(self.columns_for(max(self.size.width, self.wide)))
         self._row_strips.fit(self.size.width)
         self._look += 1
+        self._painted.clear()
         self._strips.clear()
         self._partly.clear()
+
+    def relook(self) -> None:
+        """All lines look different."""
+        self._fit()
         self.refresh()
 
     def _repaint_changes(self, lines: Iterable[int] | None = None) -> None:
@@ -480,9 +471,8 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
 
     def on_resize(self) -> None:
         """Fit the columns to the new width and keep the cursor in sight."""
-        self._painted.clear()
-        self._view.page = max(0, self.size.height - self._header_lines)
-        self._relook()
+        if self._fitted != self.size:
+            self.relook()
         self.sync()
 
     def on_click(self, event: events.Click) -> None:

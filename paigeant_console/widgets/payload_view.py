@@ -63,12 +63,8 @@ class TextView(SpanLines, can_focus=True):
 
     def lines_for(self, width: int) -> Sequence[Line]:
         """See :class:`SpanLines`."""
-        return self._text[self._top : self._top + max(self.size.height, 0)]
-
-    def on_resize(self) -> None:
-        """Stay within the text."""
         self._top = self._clamped(self._top)
-        super().on_resize()
+        return self._text[self._top : self._top + max(self.size.height, 0)]
 
     def _clamped(self, top: int) -> int:
         return max(0, min(top, len(self._text) - max(1, self.size.height)))

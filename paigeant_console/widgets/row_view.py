@@ -92,9 +92,17 @@ class RowView:
         count = len(self.source)
         self.index = max(0, min(index, count - 1))
         self.key = self.source.key(self.index) if count else None
-        page = max(self.page, 1)
-        self.top = max(self.index - page + 1, min(self.top, self.index))
-        self.top = max(0, min(self.top, count - page))
+        self.fit(self.page)
+
+    def fit(self, page: int) -> None:
+        """Take up how many lines there are for rows; the cursor stays in sight, and no line is left empty for nothing.
+
+        Args:
+            page: Lines.
+        """
+        self.page, lines = page, max(page, 1)
+        self.top = max(self.index - lines + 1, min(self.top, self.index))
+        self.top = max(0, min(self.top, len(self.source) - lines))
 
     def sync(self) -> bool:
         """Take up rows that came, went or moved.

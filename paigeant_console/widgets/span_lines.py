@@ -63,6 +63,7 @@ class SpanLines(Widget):
         super().__init__(id=id, classes=classes)
         self.ascii_only = ascii_only
         self._lines: list[Line] = []
+        self._made_for = Size(-1, -1)
         self._span_styles = ComponentStyles(self, "span-lines")
 
     def lines_for(self, width: int) -> Sequence[Line]:
@@ -86,6 +87,7 @@ class SpanLines(Widget):
             return
         lines = [list(line) for line in self.lines_for(width)]
         before, self._lines = self._lines, list(lines)
+        self._made_for = self.size
         if self.grows and len(lines) != len(before):
             self.refresh(layout=True)
             return
@@ -100,9 +102,10 @@ class SpanLines(Widget):
         return len(self._lines)
 
     def on_resize(self) -> None:
-        """Fit the lines to the new width."""
-        self.update_lines()
-        self.refresh()
+        """Fit the lines to the new size, unless they have been painted so already."""
+        if self._made_for != self.size:
+            self.update_lines()
+            self.refresh()
 
     def render_line(self, y: int) -> Strip:
         """Draw a line.
@@ -111,6 +114,10 @@ class SpanLines(Widget):
             y: The line, from 0.
         """
         width = self.size.width
+        if self._made_for != self.size:
+            # A widget learns its new size after the frame that it has it in, which would show the lines of the old one.
+            self._made_for = self.size
+            self._lines = [list(line) for line in self.lines_for(width)]
         base = self.rich_style
         line: Line = self._lines[y] if y < len(self._lines) else ()
         segments = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from paigeant_console.model.workflow_list import WorkflowList
@@ -103,18 +104,8 @@ class WorkflowTable(TopTable):
             super().move_to_index(index)
             self.on_top = on_top and index == 0
 
-    def set_wide(self, cells: int) -> None:
-        """See :meth:`LineTable.set_wide`."""
-        super().set_wide(cells)
-        self.choose_columns()
-
-    def on_resize(self) -> None:
-        """Choose the columns for the width; the table's own handler then draws them."""
-        self.choose_columns()
-
-    def choose_columns(self) -> None:
-        """Choose the columns for the width, and for how times are told."""
-        width = max(self.size.width, self.wide)
+    def columns_for(self, width: int) -> Sequence[Column]:
+        """See :meth:`LineTable.columns_for`; they depend on how times are told, too."""
         names, columns = _layout(
             width,
             dead=self._dead and not self.wide,
@@ -123,4 +114,4 @@ class WorkflowTable(TopTable):
         )
         self._list.columns = names
         self._list.room = {names[index]: room for index, room in fit_columns(columns, width - _GUTTER)}
-        self.set_columns(columns)
+        return columns

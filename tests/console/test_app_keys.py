@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
 from textual.binding import Binding
+from textual.screen import Screen
 
 from paigeant_console.actions import ACTIONS, help_of, of_view
 from paigeant_console.app import ConsoleApp
@@ -134,6 +136,22 @@ async def test_help_explains_the_view_it_was_asked_from(tmp_path: Path) -> None:
         assert "Keys of one workflow" in opened.text()
         await opened.press("escape")
         assert isinstance(opened.screen, WorkflowScreen)
+
+
+async def test_the_first_frame_of_a_screen_has_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames: dict[type[Screen[Any]], str] = {}
+
+    def painted(app: ConsoleApp, screen: Screen[Any], renderable: object) -> None:
+        if renderable is not None and type(screen) not in frames:
+            frames[type(screen)] = "\n".join(strip.text for strip in screen._compositor.render_strips())
+
+    monkeypatch.setattr(ConsoleApp, "_display", painted)
+    async with console(sample_story(), tmp_path, size=(100, 60)) as opened:
+        for keys, screen in ("?", HelpScreen), ("q2", TrafficScreen):
+            await opened.press(*keys)
+            await opened.until(partial(frames.get, screen))
+    assert "Keys of workflows" in frames[HelpScreen]
+    assert "dispatched" in frames[TrafficScreen]
 
 
 async def test_hints_are_made_from_the_table(tmp_path: Path) -> None:

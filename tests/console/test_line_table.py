@@ -323,18 +323,6 @@ async def test_a_ring_that_drops_its_oldest_rows():
         assert not app.table.move_to_key("r000")
 
 
-async def test_another_source_keeps_what_it_also_has():
-    app = TableApp(Rows(keys(20)))
-    async with app.run_test(size=(60, 11)) as pilot:
-        app.table.move_to_key("r007")
-        app.table.set_source(Rows(["x", "r007", "y"]))
-        await settle(pilot)
-        assert app.table.cursor_key == "r007"
-        app.table.set_source(Rows(["x", "y"]))
-        await settle(pilot)
-        assert app.table.cursor_key == "y"
-
-
 @given(st.data())
 def test_any_history_keeps_the_view_whole(data):
     rows = Rows(keys(6))
@@ -395,7 +383,6 @@ async def test_follow_goes_with_the_tail_until_a_move_up():
         add("c", "d")
         await settle(pilot)
         assert app.lines() == before
-        assert app.table.rows_below == 2
         await pilot.press("j", "j")  # down to the end by hand does not follow again
         assert not app.table.following
         await pilot.press("G")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any, ClassVar
 
 from rich.segment import Segment
 from textual.app import App, ComposeResult
 from textual.geometry import Region
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widgets import Static
 
 from paigeant_console.painting import AT_ONCE, ParsedOnce, PromptScreen, _start
+from paigeant_console.terminal import ConsoleAppBase
 
 LATER = 1e12
 """A time that has not come: none has passed since."""
@@ -41,6 +44,80 @@ async def test_a_change_is_painted_at_once_after_a_rest_and_left_to_the_clock_be
             screen._repaint_required = True
             screen.on_idle()
             assert not screen._repaint_required
+
+
+class _Looking(PromptScreen):
+    """A screen that says how often it has looked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looks = self.styled = 0
+
+    def compose(self) -> ComposeResult:
+        yield Static("not yet", id="text")
+
+    def on_screen_resume(self) -> None:
+        self.looks += 1
+        self.query_one("#text", Static).update(f"look {self.looks}")
+
+    def update_node_styles(self, animate: bool = True) -> None:
+        self.styled += 1
+        super().update_node_styles(animate)
+
+
+class _Views(ConsoleAppBase):
+    """Two views, and what was painted of them."""
+
+    CSS = ".-odd Static { text-style: bold; }"
+    MODES: ClassVar[dict[str, type[Screen[Any]]]] = {"one": _Looking, "two": _Looking}  # type: ignore[assignment]
+    DEFAULT_MODE = "one"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[str] = []
+
+    def _display(self, screen: Screen[Any], renderable: Any) -> None:
+        if renderable is not None:
+            self.frames.append(screen._compositor.render_strips()[0].text.rstrip())
+
+
+async def test_a_screen_is_painted_first_when_it_has_looked_and_then_at_once() -> None:
+    app = _Views()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        one = app.screen
+        assert isinstance(one, _Looking)
+        app.switch_mode("two")
+        assert not app._batch_count, "nobody waits for a clock"
+        await pilot.pause()
+        app.push_screen(_Looking())
+        await pilot.pause()
+        assert app.frames
+        assert "not yet" not in app.frames
+        app.pop_screen()
+        await pilot.pause()
+        app.frames.clear()
+        app.switch_mode("one")
+        await pilot.pause()
+        assert set(app.frames) == {f"look {one.looks}"}, "what it showed before is not painted again"
+
+
+async def test_a_screen_that_is_shown_again_is_styled_only_where_it_would_look_different() -> None:
+    app = _Views()
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        below = app.screen
+        assert isinstance(below, _Looking)
+        text = below.query_one(Static)
+        for change, times in (lambda: None, 0), (lambda: app.add_class("-odd"), 1), (lambda: None, 0):
+            app.push_screen(_Looking())
+            await pilot.pause()
+            change()
+            below.styled = 0
+            app.pop_screen()
+            await pilot.pause()
+            assert below.styled == times
+        assert text.styles.text_style.bold
 
 
 async def test_nothing_is_painted_while_changes_are_collected() -> None:
