@@ -111,6 +111,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         self.feed = feed
         self._state_directory = state_directory
         self._interrupted_at = float("-inf")
+        self._typed_at = time.monotonic()
         self._generation = 0
         self._view = self._view_before = "workflows"
         self._contexts = contexts
@@ -199,6 +200,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             return
         if isinstance(screen, ConsoleScreen):
             screen.flush()
+        garbage.quiet(time.monotonic() - self._typed_at)
 
     # -- going --------------------------------------------------------------------------
 
@@ -308,6 +310,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             return False
         if not isinstance(screen, ConsoleScreen):
             return False
+        self._typed_at = time.monotonic()
         self.app_focus = True  # whoever types is here, whatever the terminal said last
         if screen.swallows(event.key):
             return True

@@ -34,6 +34,21 @@ def test_what_was_there_at_the_first_frame_is_not_looked_at_again() -> None:
     assert usual[0] < gc.get_threshold()[0] < 100_000
 
 
+def test_everything_is_looked_at_where_nobody_types_and_enough_was_made() -> None:
+    garbage.starting()
+    garbage.started()
+    gc.collect()
+    for _ in range(garbage._ENOUGH - 1):
+        gc.collect(1)
+    garbage.quiet(garbage.QUIET_S)
+    assert gc.get_count()[2] == garbage._ENOUGH - 1, "too little was made"
+    gc.collect(1)
+    garbage.quiet(garbage.QUIET_S - 0.1)
+    assert gc.get_count()[2] == garbage._ENOUGH, "somebody types"
+    garbage.quiet(garbage.QUIET_S)
+    assert gc.get_count()[2] == 0
+
+
 def test_a_workers_handlers_get_what_python_does_by_itself() -> None:
     usual = gc.get_threshold()
     garbage.starting()
