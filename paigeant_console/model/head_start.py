@@ -50,10 +50,13 @@ class HeadStart:
         if not self._folded:
             return records
         left: list[Record] = []
+        ahead, folded = self._ahead, self._folded
         for record in records:
-            if record.position in self._folded:
-                self._folded.discard(record.position)
-            elif record.state and record.headers.correlation_id in self._ahead:
+            if record.state and record.headers.correlation_id not in ahead:
+                left.append(record)
+            elif record.position in folded:
+                folded.discard(record.position)
+            elif record.state:
                 self._fold.before(record)
             else:
                 left.append(record)
