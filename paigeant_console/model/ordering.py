@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final, TypeAlias
 
 __all__ = ["Rank", "SortedKeys"]
@@ -65,10 +66,17 @@ class SortedKeys:
         if not real:
             return False
         if len(real) > max(_FEW, len(self._ranks) // _WORTH):
+            put_in = [rank for rank in real.values() if rank is not None]
+            taken_out = [self._rank_of[key] for key in real if key in self._rank_of]
+            # What lies before all of them is not looked at: most that come are newer than all that are there.
+            start = bisect_left(self._ranks, min(chain(put_in, taken_out)))
+            behind = self._ranks[start:]
+            if taken_out:
+                behind = [rank for rank in behind if rank[-1] not in real]
             # What stays is in order already, which a sort finds out by looking at it once.
-            self._ranks = [rank for rank in self._ranks if rank[-1] not in real]
-            self._ranks += sorted(rank for rank in real.values() if rank is not None)
-            self._ranks.sort()
+            behind += sorted(put_in)
+            behind.sort()
+            self._ranks[start:] = behind
             for key, rank in real.items():
                 if rank is None:
                     del self._rank_of[key]

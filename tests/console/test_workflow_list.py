@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from typing import cast
+from unittest import mock
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from paigeant_console.model import ordering
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.ordering import SortedKeys
 from paigeant_console.model.plain_rows import PlainRows
@@ -22,14 +24,17 @@ from tests.console.story_rows import StoryRows, workers_of
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from("abcdefghij"), st.none() | st.integers(0, 5)), max_size=80), st.integers(1, 90)
+    st.lists(st.tuples(st.sampled_from("abcdefghij"), st.none() | st.integers(0, 5)), max_size=80),
+    st.integers(1, 90),
+    st.sampled_from([0, 64]),
 )
-def test_sorted_keys_are_sorted_however_they_changed(changes, batch: int) -> None:
+def test_sorted_keys_are_sorted_however_they_changed(changes, batch: int, few: int) -> None:
     keys = SortedKeys()
     expected: dict[str, int] = {}
     for start in range(0, len(changes), batch):
         some = dict(changes[start : start + batch])
-        keys.update({key: None if rank is None else (rank, key) for key, rank in some.items()})
+        with mock.patch.object(ordering, "_FEW", few):
+            keys.update({key: None if rank is None else (rank, key) for key, rank in some.items()})
         for key, rank in some.items():
             expected.pop(key, None)
             if rank is not None:
