@@ -225,7 +225,7 @@ class Record:
         )
 
     @classmethod
-    def decode(cls, meta: bytes, body: bytes | None, *, position: str, at: float | None = None) -> Record:
+    def decode(cls, meta: bytes, body: bytes | None, position: str, at: float | None = None) -> Record:
         """The record that a broker holds; neither slip nor payload is decoded.
 
         Args:

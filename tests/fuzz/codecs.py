@@ -138,6 +138,11 @@ def redis_entry(data: bytes) -> None:
     assert (delivery.body, delivery.deaths) == (body, deaths + 1)
     for parked in (False, True):
         _record(encoding.record_of([b"1000-0", fields], parked=parked))
+    # What is read by the thousand is read the same.
+    found, alone = encoding.records_of([[b"1000-0", fields]]), encoding.record_of([b"1000-0", fields])
+    assert [(record.position, record.at, record.encode_meta(), record.body) for record in found] == (
+        [] if alone is None else [(alone.position, alone.at, alone.encode_meta(), alone.body)]
+    )
     read_presence(fields[-1])
 
 

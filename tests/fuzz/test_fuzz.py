@@ -40,7 +40,7 @@ def test_a_run_begins_with_what_readers_take() -> None:
     for data in codecs.CAPSULES:
         assert len(Capsule.decode(data).records) == 2
     for data in codecs.ENTRIES[2:5]:
-        assert encoding.record_of([b"1000-0", data.split(b"\0")], parked=False) is not None
+        assert encoding.records_of([[b"1000-0", data.split(b"\0")]])
 
 
 def test_a_finding_is_told_and_kept() -> None:

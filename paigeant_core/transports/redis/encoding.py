@@ -226,20 +226,35 @@ def body_of(fields: list[bytes]) -> tuple[bytes, int]:
     return msgspec.json.encode(shown), 0
 
 
+def records_of(entries: list[Any]) -> list[Record]:
+    """The records in entries of the journal, without the entries that are none."""
+    found: list[Record] = []
+    decode = Record.decode
+    for entry in entries:
+        fields: list[bytes] = entry[1]
+        whole = len(fields) == 4 or (len(fields) == 6 and fields[4] == b"b")
+        if whole and fields[0] == b"r" and fields[2] == b"m":
+            # As our scripts write it, which is nearly always; done here, as a long journal has millions of them.
+            position: str = entry[0].decode()
+            try:
+                found.append(decode(fields[1], fields[3], position, int(position[: position.index("-")]) / 1000))
+            except DecodeError:
+                continue
+        elif (record := record_of(entry)) is not None:
+            found.append(record)
+    return found
+
+
 def record_of(entry: list[Any], *, parked: bool = False) -> Record | None:
     """The record in an entry of the journal (or of a parked stream); None: it is none."""
     position: str = entry[0].decode()
     fields: list[bytes] = entry[1]
     at = at_of(position)
     try:
-        whole = len(fields) == 4 or (len(fields) == 6 and fields[4] == b"b")
-        if whole and not parked and fields[0] == b"r" and fields[2] == b"m":
-            # As our scripts write it, which is nearly always.
-            return Record.decode(fields[1], fields[3], position=position, at=at)
         named = dict(zip(fields[::2], fields[1::2], strict=False))
         if parked:
             position = named.get(b"p", b"").decode("ascii", "replace")
-        return Record.decode(named[b"r"], named.get(b"m"), position=position, at=at)
+        return Record.decode(named[b"r"], named.get(b"m"), position, at)
     except (KeyError, DecodeError):
         return None
 

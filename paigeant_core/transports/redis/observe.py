@@ -16,7 +16,7 @@ from paigeant_core.message import Headers, decode_headers
 from paigeant_core.pauses import Pause, pause_of
 from paigeant_core.transition import Place
 from paigeant_core.transports.redis.connection import Backoff, Line, Lines
-from paigeant_core.transports.redis.encoding import at_of, body_of, record_of
+from paigeant_core.transports.redis.encoding import at_of, body_of, record_of, records_of
 from paigeant_core.transports.redis.endpoint import LineLost, code_of
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import read_presence
@@ -71,7 +71,7 @@ async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) ->
                 reading = asyncio.create_task(_read(line, keys, position, count, caught_up))
                 # A task that nothing is awaited behind has not begun, and its command has not gone out.
                 await asyncio.sleep(0)
-                found = [record for record in map(record_of, entries) if record is not None]
+                found = records_of(entries)
                 # Whoever wrote something else into the journal does not stop those who read it.
                 lines.skipped += len(entries) - len(found)
                 if found:
@@ -106,7 +106,7 @@ async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
         if not entries:
             break
         end = f"({entries[-1][0].decode()}"
-        found += [record for record in map(record_of, entries) if record is not None]
+        found += records_of(entries)
     return found[::-1]
 
 
@@ -205,7 +205,7 @@ async def _chain(lines: Lines, keys: Keys, correlation_id: str) -> tuple[list[Re
         if known:
             # The bytes of a delayed message are asked for where they are needed.
             index = {name: (value or b"").decode("utf-8", "replace") for name, value in zip(names, known, strict=False)}
-        found += [record for record in map(record_of, entries) if record is not None]
+        found += records_of(entries)
         if not position:
             return found, index
 
