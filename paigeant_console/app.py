@@ -200,7 +200,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             return
         if isinstance(screen, ConsoleScreen):
             screen.flush()
-        garbage.quiet(time.monotonic() - self._typed_at)
+        garbage.between_keys(time.monotonic() - self._typed_at)
 
     # -- going --------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 All threads stop while it does, for as long as there are objects to look at. While a program starts it makes hardly any
 garbage and many objects, all of which stay: looking through them every time that their number has grown takes a tenth
-of the time to the first frame. Later a key must not wait while all that is known of the workflows is looked through:
-that is done when nobody has typed for a while.
+of the time to the first frame. Later a key must not wait for it: what was made lately is looked through between keys,
+four times a second at most, and all that is known of the workflows when nobody has typed for a while.
 """
 
 from __future__ import annotations
@@ -11,17 +11,21 @@ from __future__ import annotations
 import gc
 from typing import Final
 
-__all__ = ["as_usual", "quiet", "started", "starting"]
+__all__ = ["as_usual", "between_keys", "started", "starting"]
 
 _USUAL: Final = gc.get_threshold()
 _STARTING: Final = (200_000, 10, 10)
 """More objects than are made until the first frame."""
-_RUNNING: Final = (5_000, 1, 1_000)
-"""A millisecond or two of looking at a time, at what was made lately; at everything hardly ever by itself."""
+_RUNNING: Final = (20_000, 1, 1_000)
+"""More objects than a key makes, whatever arrives meanwhile: Python looks by itself only where keys leave no pause."""
+_NEW: Final = 5_000
+"""New objects that are worth a look, of a millisecond or two."""
+PAUSE_S: Final = 0.2
+"""Seconds after a key in which it is painted."""
 QUIET_S: Final = 10.0
 """Seconds without a key after which looking at everything is in nobody's way."""
-_ENOUGH: Final = 200
-"""Looks at what was made lately, after which some of it may have become garbage since: about two million objects."""
+_ENOUGH: Final = 500
+"""Looks at what was made lately, after which much of it may have become garbage since."""
 
 
 def starting() -> None:
@@ -39,14 +43,19 @@ def as_usual() -> None:
     _from_now_on(_USUAL)
 
 
-def quiet(seconds: float) -> None:
-    """Look at everything where that is in nobody's way, and enough was made since the last time.
+def between_keys(quiet: float) -> None:
+    """Look where that is in nobody's way, and enough was made since the last time.
 
     Args:
-        seconds: without a key.
+        quiet: seconds since the last key.
     """
-    if seconds >= QUIET_S and gc.get_threshold() == _RUNNING and gc.get_count()[2] >= _ENOUGH:
+    if gc.get_threshold() != _RUNNING:
+        return
+    new, _, looks = gc.get_count()
+    if quiet >= QUIET_S and looks >= _ENOUGH:
         gc.collect()
+    elif quiet >= PAUSE_S and new >= _NEW:
+        gc.collect(1)
 
 
 def _from_now_on(threshold: tuple[int, int, int]) -> None:

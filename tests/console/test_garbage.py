@@ -40,13 +40,28 @@ def test_everything_is_looked_at_where_nobody_types_and_enough_was_made() -> Non
     gc.collect()
     for _ in range(garbage._ENOUGH - 1):
         gc.collect(1)
-    garbage.quiet(garbage.QUIET_S)
+    garbage.between_keys(garbage.QUIET_S)
     assert gc.get_count()[2] == garbage._ENOUGH - 1, "too little was made"
     gc.collect(1)
-    garbage.quiet(garbage.QUIET_S - 0.1)
+    garbage.between_keys(garbage.QUIET_S - 0.1)
     assert gc.get_count()[2] == garbage._ENOUGH, "somebody types"
-    garbage.quiet(garbage.QUIET_S)
+    garbage.between_keys(garbage.QUIET_S)
     assert gc.get_count()[2] == 0
+
+
+def test_what_was_made_lately_is_looked_at_between_keys() -> None:
+    garbage.starting()
+    garbage.started()
+    gc.collect()
+    made: list[list[int]] = [[] for _ in range(garbage._NEW - 1_000)]
+    garbage.between_keys(garbage.PAUSE_S)
+    assert gc.get_count()[0] >= len(made), "too little was made"
+    made += [[] for _ in range(1_000)]
+    garbage.between_keys(garbage.PAUSE_S - 0.1)
+    assert gc.get_count()[0] >= len(made), "a key is being painted"
+    garbage.between_keys(garbage.PAUSE_S)
+    assert gc.get_count()[0] < garbage._NEW
+    assert gc.get_count()[2] == 1
 
 
 def test_a_workers_handlers_get_what_python_does_by_itself() -> None:
