@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from paigeant_core import transition as moves
@@ -253,14 +254,16 @@ class Worker:
                 self._freed.clear()
                 await self._freed.wait()
                 continue
-            claimed = await consumer.claim(free)
-            if self._guard is not None:
-                # A step is not run whose result the key could not sign any more: close() hands back what was claimed.
-                self._guard.check_key(transport.clock.now() + self.drain)
-            for delivery in claimed:
-                task = asyncio.create_task(self._step(transport, consumer, delivery))
-                self._running[task] = None
-                task.add_done_callback(lambda done: self._ended(done, consumer))
+            await consumer.deliver(free, partial(self._begin, transport, consumer))
+
+    def _begin(self, transport: Transport, consumer: Consumer, claimed: list[Delivery]) -> None:
+        if self._guard is not None:
+            # A step is not run whose result the key could not sign any more: close() hands back what was claimed.
+            self._guard.check_key(transport.clock.now() + self.drain)
+        for delivery in claimed:
+            task = asyncio.create_task(self._step(transport, consumer, delivery))
+            self._running[task] = None
+            task.add_done_callback(lambda done: self._ended(done, consumer))
 
     def _free(self) -> int:
         """Slots for steps: one is free as soon as its handler is done, and its settle on the way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -256,6 +256,16 @@ class Consumer(ABC):
         Raises:
             TransportError: the broker refuses for good; a lost line is waited out.
         """
+
+    async def deliver(self, slots: int, take: Callable[[list[Delivery]], None]) -> None:
+        """As :meth:`claim`, for whoever begins with the work at once.
+
+        Args:
+            slots: the most deliveries that ``take`` is given.
+            take: called once with what was claimed; where it can be, within the very turn of the loop that brings it.
+                What it raises is raised, and then nothing was taken.
+        """
+        take(await self.claim(slots))
 
     @abstractmethod
     async def witness(self, delivery: Delivery, headers: Headers) -> Witness:

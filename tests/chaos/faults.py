@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from paigeant_core.transports.types import Consumer
+from paigeant_core.transports.types import Consumer, Delivery
 from tests.chaos import ledger
 
 POINTS = {
@@ -79,7 +79,7 @@ def arm(spec: str, scheme: str, book: ledger.Ledger) -> None:
 def _on_the_consumer(point: str, scheme: str, trap: _Trap) -> None:
     cls = _consumer_of(scheme)
     if point == "claimed":
-        _around(cls, "claim", after=trap.reached)
+        _delivered(cls, trap)
     elif point == "before-settle":
         _around(cls, "settle", before=trap.reached)
     else:
@@ -111,6 +111,20 @@ def _around(
         return result
 
     setattr(cls, name, trapped)
+
+
+def _delivered(cls: Any, trap: _Trap) -> None:
+    original = cls.deliver
+
+    @functools.wraps(original)
+    async def deliver(self: Consumer, slots: int, take: Callable[[list[Delivery]], None]) -> None:
+        def trapped(claimed: list[Delivery]) -> None:
+            trap.reached()
+            take(claimed)
+
+        await original(self, slots, trapped)
+
+    cls.deliver = deliver
 
 
 def _redis_answered(trap: _Trap) -> None:

@@ -297,6 +297,33 @@ class TransportContract:
             assert delivery.message.correlation_id == workflow
             assert delivery.deaths == 0
 
+    async def test_what_is_delivered_is_taken_once_and_what_cannot_be_taken_is_not_lost(
+        self, connect: Connect, topic: str
+    ) -> None:
+        def fails(_: list[Delivery]) -> None:
+            raise ValueError("cannot take it")
+
+        transport = await connect()
+        taken: list[list[Delivery]] = []
+        async with self.hands(transport, topic, "a", lease=3600) as worker:
+            # It waits first, so that what comes is handed out as it is read.
+            waiting = asyncio.create_task(worker.consumer.deliver(2, taken.append))
+            await asyncio.sleep(0.1)
+            workflow = await self.dispatch(transport, topic, "a")
+            await asyncio.wait_for(waiting, PATIENCE)
+            ((delivery,),) = taken
+            assert await worker._admit(delivery) is not None
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == workflow
+            await worker.finish(delivery)
+            waiting = asyncio.create_task(worker.consumer.deliver(2, fails))
+            await self.dispatch(transport, topic, "a")
+            with pytest.raises(ValueError, match="cannot take it"):
+                await asyncio.wait_for(waiting, PATIENCE)
+        async with self.hands(transport, topic, "a", lease=3600) as heir:
+            assert (await heir.take_one()).deaths == 0
+        assert len(taken) == 1
+
     # -- delays -------------------------------------------------------------------------
 
     async def test_a_retry_waits_in_the_broker_and_comes_with_the_next_attempt(

@@ -17,7 +17,7 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat
 from paigeant_core.transports.redis.pump import Pump
 from paigeant_core.transports.redis.settling import Settling
-from paigeant_core.transports.redis.slots import Waiter
+from paigeant_core.transports.redis.slots import Take, Waiter
 from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Witness, WorkerInfo
 
 logger = logging.getLogger("paigeant")
@@ -64,10 +64,17 @@ class RedisConsumer(Consumer):
 
     async def claim(self, slots: int) -> list[Delivery]:
         """See :meth:`Consumer.claim`."""
+        return await self._claim(slots)
+
+    async def deliver(self, slots: int, take: Take) -> None:
+        """See :meth:`Consumer.deliver`."""
+        await self._claim(slots, take)
+
+    async def _claim(self, slots: int, take: Take | None = None) -> list[Delivery]:
         if slots < 1:
             raise ValueError(f"a claim of {slots} slots")
         async with self._claiming:
-            waiter = Waiter(slots, asyncio.get_running_loop().create_future())
+            waiter = Waiter(slots, asyncio.get_running_loop().create_future(), take)
             self._open().wait(waiter)
             try:
                 return await waiter.future

@@ -482,9 +482,10 @@ class Pump:
             asyncio.get_running_loop().call_later(rest, self._rested)
 
     def _rested(self) -> None:
-        """The second line is free again."""
+        """The second line is free again; whoever has what it brought asks for more by himself."""
         self._reads = False
-        self._wake.set()
+        if self.slots.wanted or not self._joined:
+            self._wake.set()
 
     # -- the end ------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import TypeAlias
 
 from paigeant_core.errors import TransportError
 from paigeant_core.transports.redis.encoding import Token
@@ -18,15 +19,36 @@ from paigeant_core.transports.types import Delivery
 STALE = 1.0
 """Seconds after which spare that the worker does not ask for goes back: it is ending, or stuck."""
 
+Take: TypeAlias = Callable[[list[Delivery]], None]
+
 
 class Waiter:
-    """A claim that waits for work."""
+    """A claim that waits for work.
 
-    __slots__ = ("future", "slots")
+    Args:
+        slots: the most that it takes.
+        future: has what was claimed, or nothing where ``take`` had it.
+        take: is given it at once.
+    """
 
-    def __init__(self, slots: int, future: asyncio.Future[list[Delivery]]) -> None:
+    __slots__ = ("_take", "future", "slots")
+
+    def __init__(self, slots: int, future: asyncio.Future[list[Delivery]], take: Take | None = None) -> None:
         self.slots = slots
         self.future = future
+        self._take = take
+
+    def answer(self, deliveries: list[Delivery]) -> None:
+        """Here they are."""
+        if self._take is None:
+            self.future.set_result(deliveries)
+            return
+        try:
+            self._take(deliveries)
+        except Exception as error:  # noqa: BLE001 - raised to whoever waits
+            self.future.set_exception(error)
+        else:
+            self.future.set_result([])
 
     def refuse(self, error: TransportError) -> bool:
         """There is none, and will not be; False: it has an answer already."""
@@ -128,7 +150,7 @@ class Slots:
             slots = self.waiter.slots
             taken, spare = spare[:slots], spare[slots:]
             self._free -= len(taken)
-            self.waiter.future.set_result(taken)
+            self.waiter.answer(taken)
         self._spare = spare[: self._free]
         for delivery in spare[self._free :]:
             self._give_back(delivery.token)
