@@ -242,10 +242,12 @@ class StuckContract:
         monkeypatch.setenv("COLUMNS", "300")
 
     @pytest.fixture
-    def stuck(self, url: str, topic: str) -> Iterator[None]:
+    def stuck(self, url: str, topic: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         """All of them, made by real workers."""
         command = [sys.executable, "-m", "tests.console.stuck_crew", url, topic]
-        crew = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True)
+        log = tmp_path_factory.mktemp("crew") / "log"
+        with log.open("w") as stderr:
+            crew = subprocess.Popen(command, cwd=ROOT, stderr=stderr, start_new_session=True)
         try:
             asyncio.run(start(url, topic))
             self.put_raw(url, topic, "charge", newer(topic))
@@ -255,6 +257,7 @@ class StuckContract:
         finally:
             os.killpg(crew.pid, signal.SIGKILL)
             crew.wait()
+            print(log.read_text())  # seen where something failed
 
     @pytest.mark.timeout(180)
     def test_the_screen_and_show_say_why_and_the_keys_help(
