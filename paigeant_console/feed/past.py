@@ -65,7 +65,9 @@ class Past:
         self._gap = gap_behind(progress, await _oldest(transport, self._topic), newest[-1:], now)
         records = await asyncio.to_thread(self._kept.standing, RESTORED)
         if self._gap is None:
-            return progress.position, records
+            seen = any(record.position == progress.position for record in newest)
+            # So much of what was seen is read once more: the traffic shows it.
+            return newest[0].position if seen else progress.position, records
         self._gap_until = time.monotonic() + GAP_SHOWN
         logger.warning("of %s nothing was seen from %s to %s", self._topic, *map(rfc3339, self._gap))
         # What became of the others meanwhile, nobody saw.

@@ -251,6 +251,8 @@ class Feed:
             newest = await transport.newest(self.topic, NEWEST)
             self._take_newest(newest)
             position, standing = await self._past.resume(transport, newest, self.now())
+            if newest and position == newest[-1].position:
+                self._head_start.end()  # all that comes is new
             self._distance.begin(await transport.ahead(self.topic, position), newest)
             for start in range(0, len(standing), SLICE):
                 self._take_unknown(standing[start : start + SLICE])

@@ -32,6 +32,8 @@ class HeadStart:
         """Workflows that stand further on than the reader is."""
         self._folded: set[str] = set()
         """Positions of records that were folded, and that the reader has still to come to."""
+        self._last = ""
+        """The last of them."""
 
     @property
     def under_way(self) -> bool:
@@ -43,6 +45,7 @@ class HeadStart:
         changed = self._fold.apply(newest)
         self._ahead = set(changed)
         self._folded = {record.position for record in newest}
+        self._last = newest[-1].position if newest else ""
         return changed
 
     def rest(self, records: Sequence[Record]) -> Sequence[Record]:
@@ -50,8 +53,8 @@ class HeadStart:
         if not self._folded:
             return records
         left: list[Record] = []
-        ahead, folded = self._ahead, self._folded
-        for record in records:
+        ahead, folded, last = self._ahead, self._folded, self._last
+        for at, record in enumerate(records, start=1):
             if record.state and record.headers.correlation_id not in ahead:
                 left.append(record)
             elif record.position in folded:
@@ -60,8 +63,11 @@ class HeadStart:
                 self._fold.before(record)
             else:
                 left.append(record)
-        if not self._folded:
-            self.end()
+            if record.position == last:
+                # What comes behind it is new, wherever the reader began.
+                self.end()
+                left += records[at:]
+                break
         return left
 
     def end(self) -> None:

@@ -44,19 +44,31 @@ def shown(fold: Fold) -> dict[str, Any]:
 @given(
     moves=st.lists(st.tuples(st.integers(0, 2), st.sampled_from(MOVES)), max_size=20),
     newest=st.integers(0, 30),
+    later=st.integers(0, 5),
     batch=st.integers(1, 7),
+    again=st.booleans(),
 )
-def test_the_end_first_comes_to_the_same_as_all_in_order(moves: list[tuple[int, str]], newest: int, batch: int) -> None:
+def test_the_end_first_comes_to_the_same_as_all_in_order(
+    moves: list[tuple[int, str]], newest: int, later: int, batch: int, again: bool
+) -> None:
     records = journal(moves)
+    end = len(records) - later
+    begin = max(0, end - newest)
     plain, fold = Fold(), Fold()
     plain.apply(records)
     start = HeadStart(fold)
-    start.take(records[-newest:] if newest else [])
+    if again:
+        # What was seen before, and the reader begins behind the head start's first.
+        fold.apply(records[:begin])
+    start.take(records[begin:end])
+    if again and end - begin == 1:
+        start.end()
     ahead = {key: row.state for key, row in fold.rows.items()}
-    for at in range(0, len(records), batch):
+    for at in range(begin + 1 if again and begin < end else 0, len(records), batch):
         fold.apply(start.rest(records[at : at + batch]))
-        # What the head start showed does not go back to what it was before.
-        assert {key: fold.rows[key].state for key in ahead} == ahead
+        if start.under_way:
+            # What the head start showed does not go back to what it was before.
+            assert {key: fold.rows[key].state for key in ahead} == ahead
     assert not start.under_way
     assert shown(fold) == shown(plain)
     assert fold.signs == plain.signs

@@ -261,7 +261,9 @@ def written(feed: Feed, story: Story) -> None:
     assert there()
 
 
-def test_a_console_that_is_started_again_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_console_that_is_started_again_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Much was written since: the head start does not reach back to what was seen.
+    monkeypatch.setattr(reader, "NEWEST", 1)
     story = sample_story()
     with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
         live(feed, story)
@@ -277,6 +279,19 @@ def test_a_console_that_is_started_again_goes_on_where_it_was(tmp_path: Path) ->
         assert status.records == story.records() - int(last)
         assert status.workflows == before.workflows
         assert status.gap is None
+
+
+def test_the_traffic_of_a_console_that_is_started_again_begins_with_what_was_seen(tmp_path: Path) -> None:
+    story = sample_story()
+    with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
+        live(feed, story)
+        written(feed, story)
+        before = {key: (row.state, row.names) for key, row in feed.fold.rows.items()}
+    with running(story, history=History(tmp_path / "h.sqlite3", most_age=FOREVER)) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE and feed.fold.observed, PATIENCE)
+        journal = journal_of(story)
+        assert [item.position for item in feed.traffic(0)[1]] == [item.position for item in journal[1:]]
+        assert {key: (row.state, row.names) for key, row in feed.fold.rows.items()} == before
 
 
 def test_what_the_journal_holds_no_more_is_still_shown_and_the_gap_is_told(
