@@ -265,7 +265,7 @@ ACTIONS: Final[Sequence[Action]] = (
     ),
     _action(
         "write", "w", "write", "Write what {copy} copies to a file that only you can read.",
-        where=TELLING, command="write", needs_row=True, hint=11,
+        where=TELLING | {"confirm"}, command="write", needs_row=True, hint=11,
     ),
     # Leaving.
     _action("command", "colon", "command", "Type a command; {prompt.complete} completes it, and its words.", hint=8),
@@ -403,11 +403,15 @@ def refusal(action: Action, situation: Situation) -> SafeText | None:
     if action.writes and situation.read_only and situation.view not in FORMS:
         return literal(f"{action.label}: this console is read-only")
     if situation.view not in action.where:
-        titles = ", ".join(name for name in ("workflows", "workflow", "traffic", "dead") if name in action.where)
-        return literal(f"{action.label}: not in this view{f' (but in: {titles})' if titles else ''}")
+        titles = [f"{key_of(f'view.{view}')} {title}" for view, title in VIEWS.items() if view in action.where]
+        titles += ["a workflow's page"] if "workflow" in action.where else []
+        but = f" (but in: {', '.join(titles)})" if titles else ""
+        return literal(f"{action.label}: not in this view{but}")
     if action.writes and situation.read_only:
         return literal(f"{action.label}: this console is read-only")
     if action.needs_row and not situation.has_row:
+        if situation.view == "confirm":
+            return literal(f"{action.label}: nothing can be done here")
         return literal(f"{action.label}: there is no row under the cursor")
     if action.id.startswith("operation."):
         if situation.operation is None:

@@ -316,7 +316,8 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             return True
         taker = screen.taker()
         passing = event.key in PASSING or (
-            isinstance(taker, ConfirmBar) and event.key in keys_of(by_id("copy-command"))
+            isinstance(taker, ConfirmBar)
+            and any(event.key in keys_of(by_id(name)) for name in ("copy-command", "write"))
         )
         if taker is not None and not passing:
             taker.take_key(event)

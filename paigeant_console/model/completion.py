@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from paigeant_console.actions import ACTIONS, Action
-from paigeant_console.model.query import FIELDS, WORDS
+from paigeant_console.model.query import FIELDS, WORDS, saved_names
 
 __all__ = ["MOST", "complete_query", "going_on", "matching", "query_words"]
 
@@ -32,9 +32,11 @@ def going_on(text: str, words: Iterable[str]) -> list[str]:
 
 
 def query_words(text: str) -> list[str]:
-    """What can go on with a query: names of fields, and after some of them their words."""
+    """What can go on with a query: names of fields and of saved queries, and after some fields their words."""
     begun = text.rpartition(" ")[2].lstrip("!(")
     field, colon, _ = begun.partition(":")
+    if begun.startswith("@"):
+        return going_on(begun, [f"@{name}" for name in saved_names()])
     if not colon:
         return going_on(begun, [f"{name}:" if "." not in name else name.removesuffix("X") for name in FIELDS])
     words = WORDS.get(field, ())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +24,7 @@ __all__ = [
     "approval_confirmation",
     "command_line",
     "confirmation_of",
+    "dispatch_confirmation",
     "effect_of",
     "pace_of",
     "pace_words",
@@ -365,6 +366,24 @@ def pause_confirmation(
         [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
     ]
     typed = tuple(filter(None, (target.context, activity))) if target.production else ()
+    return Confirmation(title, effect, (), facts, 1, typed, command)
+
+
+def dispatch_confirmation(
+    steps: Sequence[str], variables: Mapping[str, object], target: Target, *, ascii_only: bool = False
+) -> Confirmation:
+    """What is to be confirmed before a workflow is started."""
+    title: list[Span] = [(literal("dispatch 1 workflow"), "write")]
+    if target.production:
+        title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
+    effect = joined((literal("a new workflow begins, of the steps "), shown(", ".join(steps), 200)))
+    fields = [f"--var={name}={_json(value)}" for name, value in variables.items()]
+    command = command_line(target, ["dispatch", *steps, *fields])
+    facts: list[Sequence[Span]] = [
+        [(literal("payload "), "dim"), (shown(_json(variables), 600, ascii_only=ascii_only), "")],
+        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+    ]
+    typed = tuple(filter(None, (target.context, "1"))) if target.production else ()
     return Confirmation(title, effect, (), facts, 1, typed, command)
 
 

@@ -43,7 +43,7 @@ from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import ConfigError
 from paigeant_core.journal import Kind, State
 
-__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "parse", "use_saved"]
+__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "parse", "saved_names", "use_saved"]
 
 MAX_LENGTH: Final = 4096
 """Characters of a query."""
@@ -191,6 +191,11 @@ def use_saved(queries: Mapping[str, str]) -> None:
     """
     _saved.clear()
     _saved.update(queries)
+
+
+def saved_names() -> list[str]:
+    """What `@NAME` can stand for, in the order of the alphabet."""
+    return sorted(_saved)
 
 
 def parse(text: str) -> Query:

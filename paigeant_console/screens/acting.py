@@ -10,7 +10,7 @@ from textual.widget import Widget
 
 from paigeant_console.actions import Situation, key_of
 from paigeant_console.deeds import Deed
-from paigeant_console.model.confirmation import Confirmation, confirmation_of, effect_of
+from paigeant_console.model.confirmation import confirmation_of, effect_of
 from paigeant_console.model.dispatch_line import parse_pace, parse_words
 from paigeant_console.model.hop_log import last_operation
 from paigeant_console.model.text import brief_id, plural, shown
@@ -18,6 +18,7 @@ from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.base import ConsoleScreen
+from paigeant_console.screens.confirming import confirmed
 from paigeant_console.screens.shared import KeyTaker, Shared
 from paigeant_console.token_file import read_token_file, tokens_of_environment
 from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
@@ -224,14 +225,8 @@ class ActingScreen(ConsoleScreen):
         except PaigeantError as error:
             self.say((clock(self.feed.now()), "dim"), (literal(" "), ""), (safe(str(error), 400), "error"))
         finally:
-            if self.built:
-                self.confirm_bar.close()
-                self.prompt.hush(False)
-                if not self.replay_form.asking:
-                    self.focus_view()
-
-    def focus_view(self) -> None:
-        """Give the keys back to the view."""
+            if self.built and not self.replay_form.asking:
+                self.focus_view()
 
     async def _offer(self, correlation_id: str) -> None:
         """Open the form for a replay."""
@@ -278,10 +273,9 @@ class ActingScreen(ConsoleScreen):
             token_file=token_file,
             ascii_only=self.shared.ascii_only,
         )
-        if not await self.confirmed(confirmation):
+        if not await confirmed(self, confirmation):
             self.say((literal(f"{action.name}: nothing was done"), "dim"))
             return
-        self.confirm_bar.close()
         self.say()
         if second:
             await asyncio.wrap_future(deeds.propose(plan))
@@ -341,33 +335,6 @@ class ActingScreen(ConsoleScreen):
         return (
             plural(len(ids), "workflow") if len(ids) != 1 else brief_id(ids[0], 12, ascii_only=self.shared.ascii_only)
         )
-
-    async def confirmed(self, confirmation: Confirmation) -> bool:
-        """Ask whether to do it.
-
-        Args:
-            confirmation: what.
-        """
-        target = self.shared.target
-        self.shared.last_command = confirmation.command
-        bar = self.confirm_bar
-        bar.open(confirmation, production=target.production)
-        self.prompt.hush(True)
-        self.say()
-        self.call_later(self.update_hints)
-        if not confirmation.typed:
-            return await bar.ask(self._answered) and bool(confirmation.eligible)
-        choices = " or ".join(confirmation.typed)
-        label = joined((literal("type "), safe(choices, 60), literal(" to do it:")))
-        typed = await self.prompt.answer(label, rows=bar.scroll_targets)
-        return typed is not None and typed.strip() in confirmation.typed
-
-    def _answered(self, yes: bool) -> None:
-        """After a no the keys mean again what they mean, from the next one on."""
-        self.pending = yes
-        if not yes:
-            self.confirm_bar.close()
-            self.focus_view()
 
     def stand(self) -> None:
         """Show again what stands in the line above the keys."""

@@ -82,7 +82,7 @@ class AuditScreen(OperationsScreen):
         self.table.focus()
 
     def focus_view(self) -> None:
-        """See :meth:`ActingScreen.focus_view`."""
+        """See :meth:`ConsoleScreen.focus_view`."""
         if self.focused not in (self.runs, self.table):
             self.set_focus(self.table, scroll_visible=False)
 

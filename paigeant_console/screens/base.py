@@ -260,6 +260,9 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
             self.pending = False
             self.update_hints()
 
+    def focus_view(self) -> None:
+        """Give the keys back to the view."""
+
     def taker(self) -> KeyTaker | None:
         """What takes the keys, because it asks something; None: they mean what they mean."""
         if self.prompt.asking:
@@ -423,35 +426,51 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
     def do_copy(self) -> None:
         """Copy the ID, or what has the focus."""
         found = self.copied()
-        if found is not None:
-            self._copy(found[0], found[1], multiline=b"\n" in found[1])
+        if found is None:
+            self.say((literal("copy: there is nothing to copy here"), "warn"))
+        else:
+            self.say(*self._copy(found[0], found[1], multiline=b"\n" in found[1]))
 
     def do_copy_command(self) -> None:
         """Copy the command line that does or shows the same."""
-        asked = self.confirm_bar.confirmation
-        line = asked.command if asked is not None else self.command()
-        self._copy(literal("the command"), line.encode(), said=safe(line, 200))
+        self.say(*self.copy_command())
 
-    def _copy(self, what: SafeText, value: bytes, *, multiline: bool = False, said: SafeText | None = None) -> None:
+    def copy_command(self) -> Line:
+        """Copy the command line that does or shows the same, and what to say of it."""
+        line = self._command()
+        return self._copy(literal("the command"), line.encode(), said=((literal(": "), "dim"), (safe(line, 200), "")))
+
+    def write_command(self) -> Line:
+        """Write to a file the command line of what is asked now, and what to say of it."""
+        return self._written(self._command().encode())
+
+    def _command(self) -> str:
+        """The command line of what is asked now, else of the view."""
+        asked = self.confirm_bar.confirmation
+        return asked.command if asked is not None else self.command()
+
+    def _copy(self, what: SafeText, value: bytes, *, multiline: bool = False, said: Line = ()) -> Line:
         if not self.shared.clipboard:
-            self.say((literal("clipboard is off in the configuration: "), "dim"), *self._written(value))
-            return
+            return (literal("clipboard is off in the configuration: "), "dim"), *self._written(value)
         try:
             self.console.copy_text(value, multiline=multiline)
         except ClipboardTooLarge:
-            self.say((literal("too large for a terminal's clipboard: "), "warn"), *self._written(value))
-            return
+            return (literal("too large for a terminal's clipboard: "), "warn"), *self._written(value)
         self._offered = value
         if_not = joined((literal("; if it did not, "), key_of("write"), literal(" writes a file")))
-        text = () if said is None else ((literal(": "), "dim"), (said, ""))
-        self.say((literal("asked the terminal to copy "), ""), (what, "strong"), (if_not, "dim"), *text)
+        return (literal("asked the terminal to copy "), ""), (what, "strong"), (if_not, "dim"), *said
 
     def do_write(self) -> None:
-        """Write to a file what the terminal was asked to copy just now, else what `y` copies."""
+        """Write to a file what the terminal was asked to copy just now, else what `y` copies, or what is asked now."""
         offered, self._offered = self._offered, None
-        found = self.copied() if offered is None else (literal(""), offered)
-        if found is not None:
+        if offered is not None:
+            self.say(*self._written(offered))
+        elif self.confirm_bar.confirmation is not None:
+            self.say(*self.write_command())
+        elif (found := self.copied()) is not None:
             self.say(*self._written(found[1]))
+        else:
+            self.say((literal("write: there is nothing to write here"), "warn"))
 
     def _written(self, value: bytes) -> tuple[Span, ...]:
         try:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 from paigeant_console.actions import Action, by_id, commands, key_of, refusal
 from paigeant_console.config import THEMES
 from paigeant_console.model.completion import MOST, going_on, matching, query_words
+from paigeant_console.model.confirmation import dispatch_confirmation
 from paigeant_console.model.dispatch_line import parse_dispatch
 from paigeant_console.model.grouping import GROUPINGS
 from paigeant_console.model.pasted import ids_in
 from paigeant_console.model.workflow_list import ORDERS
 from paigeant_console.safe_text import joined, literal, safe
+from paigeant_console.screens.confirming import confirmed
 from paigeant_console.widgets.span_lines import Line
 from paigeant_core.errors import PaigeantError
 
@@ -197,6 +199,11 @@ class Commands:
         screen = self._screen
         try:
             steps, variables = parse_dispatch(typed)
+            target = screen.shared.target
+            asked = dispatch_confirmation(steps, variables, target, ascii_only=screen.shared.ascii_only)
+            if target.production and not await confirmed(screen, asked):
+                screen.say((literal("dispatch: nothing was done"), "dim"))
+                return
             workflow = await asyncio.wrap_future(screen.feed.dispatch(steps, variables))
         except PaigeantError as error:
             screen.say((safe(str(error), 300), "warn"))

@@ -82,7 +82,7 @@ class EntryScreen(OperationsScreen):
         self.text.focus()
 
     def focus_view(self) -> None:
-        """See :meth:`ActingScreen.focus_view`."""
+        """See :meth:`ConsoleScreen.focus_view`."""
         self.set_focus(self.text, scroll_visible=False)
 
     def on_resize(self) -> None:

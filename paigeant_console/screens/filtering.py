@@ -54,17 +54,18 @@ class FilteringScreen(ConsoleScreen):
             complete=complete_query,
             changed=self._try_filter,
             rows=self._move,
+            refuse=self._unreadable,
         )
         self.update_hints()
 
     def _filtered(self, typed: str | None) -> None:
-        if typed is None:
-            self.set_filter("")
-        elif self._try_filter(typed) and self._text != typed:
-            # It ended in something that cannot be read: what was understood last still holds.
-            kept = safe(self._text, 120)
-            self.say((literal("kept the last filter that could be read: "), "warn"), (kept, ""))
+        self.set_filter(typed or "")
         self.update_hints()
+
+    def _unreadable(self, typed: str) -> Line:
+        """Why a query cannot be read: what was understood of its beginning is not what was meant."""
+        note = self._try_filter(typed)
+        return note if self._text != typed else ()
 
     def _move(self, step: int) -> None:
         if step < 0:

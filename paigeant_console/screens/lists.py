@@ -80,7 +80,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
             self.feed.unsubscribe(self._subscription)
 
     def focus_view(self) -> None:
-        """See :meth:`ActingScreen.focus_view`."""
+        """See :meth:`ConsoleScreen.focus_view`."""
         self.set_focus(self.table, scroll_visible=False)
 
     # -- looking ------------------------------------------------------------------------

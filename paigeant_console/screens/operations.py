@@ -10,6 +10,7 @@ from paigeant_console.model.confirmation import approval_confirmation, reject_co
 from paigeant_console.model.text import plural, shown
 from paigeant_console.safe_text import joined, literal
 from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.screens.confirming import confirmed
 from paigeant_core.operations import OperationState, OperationStatus, Undo
 
 __all__ = ["OperationsScreen"]
@@ -67,10 +68,9 @@ class OperationsScreen(ActingScreen):
         self.say((literal("approve: looking at "), "dim"), (plural(len(status.targets), "workflow"), ""))
         plan = await asyncio.wrap_future(self.feed.deeds.proposed(status.operation_id))
         asked = approval_confirmation(plan, status, self.shared.target, ascii_only=self.shared.ascii_only)
-        if not await self.confirmed(asked):
+        if not await confirmed(self, asked):
             self.say((literal("nothing was done; it still waits for a second person"), "dim"))
             return
-        self.confirm_bar.close()
         self.say()
         self.feed.deeds.approve(plan, told=lambda _: self.ask_anew())
         self.ask_anew()
@@ -95,7 +95,7 @@ class OperationsScreen(ActingScreen):
 
     async def _reject(self, status: OperationStatus, reason: str) -> None:
         asked = reject_confirmation(status, reason, self.shared.target, ascii_only=self.shared.ascii_only)
-        if not await self.confirmed(asked):
+        if not await confirmed(self, asked):
             self.say((literal("nothing was done; it still waits for a second person"), "dim"))
             return
         await asyncio.wrap_future(self.feed.deeds.reject(status.operation_id, reason))
@@ -140,7 +140,7 @@ class OperationsScreen(ActingScreen):
 
     async def _abort(self, status: OperationStatus) -> None:
         asked = stop_confirmation(status, self.shared.target, ascii_only=self.shared.ascii_only)
-        if not await self.confirmed(asked):
+        if not await confirmed(self, asked):
             self.say((literal("it goes on as it was"), "dim"))
             return
         await asyncio.wrap_future(self.feed.deeds.abort(status.operation_id))

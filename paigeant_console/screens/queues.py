@@ -18,6 +18,7 @@ from paigeant_console.model.tables import queue_rows, worker_rows
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.screens.confirming import confirmed
 from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
@@ -141,7 +142,7 @@ class QueuesScreen(ActingScreen):
     # -- acting -------------------------------------------------------------------------
 
     def focus_view(self) -> None:
-        """See :meth:`ActingScreen.focus_view`."""
+        """See :meth:`ConsoleScreen.focus_view`."""
         if self.focused not in (self.queues, self.crew):
             self.set_focus(self.queues, scroll_visible=False)
 
@@ -185,7 +186,7 @@ class QueuesScreen(ActingScreen):
     async def _switch(self, activity: str, reason: str, *, resume: bool) -> None:
         ascii_only = self.shared.ascii_only
         asked = pause_confirmation(activity, reason, self.shared.target, resume=resume, ascii_only=ascii_only)
-        if not await self.confirmed(asked):
+        if not await confirmed(self, asked):
             self.say((literal("nothing was done"), "dim"))
             return
 

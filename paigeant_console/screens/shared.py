@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from textual import events
@@ -47,7 +47,6 @@ class Shared:
     use_context: Callable[[str], SafeText | None]
     contexts: tuple[str, ...] = ()
     clipboard: bool = True
-    last_command: str = field(default="")
 
 
 class KeyTaker(Protocol):

@@ -223,7 +223,7 @@ class WorkflowScreen(ActingScreen):
             self.hops.styles.height = height
 
     def focus_view(self) -> None:
-        """See :meth:`ActingScreen.focus_view`."""
+        """See :meth:`ConsoleScreen.focus_view`."""
         if self.focused is None or not self.focused.display or self.focused in (self.prompt, self.confirm_bar):
             self.set_focus(self.hops, scroll_visible=False)
 

@@ -40,6 +40,8 @@ class _Question:
     complete: Callable[[str], str | None] | None = None
     changed: Callable[[str], Line] | None = None
     rows: Callable[[int], None] | None = None
+    refuse: Callable[[str], Line] | None = None
+    other: Callable[[str, str | None], bool] | None = None
     before: list[str] = field(default_factory=list)
     place: int = 0
     selected: bool = False
@@ -148,6 +150,8 @@ class Prompt(SpanLines):
         complete: Callable[[str], str | None] | None = None,
         changed: Callable[[str], Line] | None = None,
         rows: Callable[[int], None] | None = None,
+        refuse: Callable[[str], Line] | None = None,
+        other: Callable[[str, str | None], bool] | None = None,
         remember: str = "",
     ) -> None:
         """Ask for a line. The keys are taken from now on: the next one may have been typed already.
@@ -161,6 +165,9 @@ class Prompt(SpanLines):
             complete: gives the whole of what was begun, or None.
             changed: called with what was typed; its spans stand at the end of the line.
             rows: called with -1 and 1 for the arrows, in place of what was typed before.
+            refuse: says what is wrong with a line, which is not taken then: the question stays; nothing: it is right.
+            other: called with a key, and with the line as it would make it (None: it types nothing); whether that key
+                was meant for something else.
             remember: under which name answers are kept for the arrows; empty: not.
         """
         if self._question is not None:
@@ -168,6 +175,7 @@ class Prompt(SpanLines):
         before = self._history.setdefault(remember, []) if remember else []
         question = _Question(label, done, remember, value, len(value))
         question.placeholder, question.complete, question.changed, question.rows = placeholder, complete, changed, rows
+        question.refuse, question.other = refuse, other
         question.before, question.place = before, len(before)
         question.selected = selected and bool(value)
         self._question = question
@@ -175,15 +183,30 @@ class Prompt(SpanLines):
             question.note = changed(value)
         self.update_lines()
 
-    async def answer(self, label: SafeText, *, rows: Callable[[int], None] | None = None) -> str | None:
+    async def answer(
+        self,
+        label: SafeText,
+        *,
+        rows: Callable[[int], None],
+        refuse: Callable[[str], Line],
+        other: Callable[[str, str | None], bool],
+    ) -> str | None:
         """Ask for a line, and wait for it.
 
         Args:
             label: what for.
             rows: called with -1 and 1 for the arrows.
+            refuse: as in :meth:`ask`.
+            other: as in :meth:`ask`.
         """
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
-        self.ask(label, lambda line: None if answer.done() else answer.set_result(line), rows=rows)
+
+        def done(line: str | None) -> None:
+            if not answer.done():
+                answer.set_result(line)
+
+        # What was said of the line before is no news once another one is typed.
+        self.ask(label, done, changed=lambda _: (), rows=rows, refuse=refuse, other=other)
         try:
             return await answer
         finally:
@@ -213,7 +236,10 @@ class Prompt(SpanLines):
         if question is None:
             return
         if name == "prompt.done":
-            self._finish(question.value)
+            if question.refuse is not None and (wrong := question.refuse(question.value)):
+                self.note(wrong)
+            else:
+                self._finish(question.value)
         elif name == "prompt.cancel":
             self._finish(None)
         elif name == "prompt.complete" and (whole := self._completion()) is not None:
@@ -240,9 +266,12 @@ class Prompt(SpanLines):
         value, at = question.value, question.at
         if question.selected and (typed or event.key in ("backspace", "delete")):
             value, at = "", 0
+        longer = f"{value[:at]}{event.character}{value[at:]}" if typed else None
+        if question.other is not None and question.other(event.key, longer):
+            return
         question.selected = False
-        if typed:
-            self._edit(f"{value[:at]}{event.character}{value[at:]}", at + 1)
+        if longer is not None:
+            self._edit(longer, at + 1)
         elif event.key == "backspace":
             self._edit(value[: max(0, at - 1)] + value[at:], max(0, at - 1))
         elif event.key in ("delete", "ctrl+d"):
@@ -327,7 +356,9 @@ class Prompt(SpanLines):
             if not spans and not self._hushed:
                 spans = self._progress or self._standing
             return (clip(spans, width, ascii_only=self.ascii_only),)
-        note = clip(question.note, max(0, width // 2), ascii_only=self.ascii_only)
+        # What is typed has half of the line, or as much as it needs.
+        needed = width_of(question.label) + width_of(safe(question.value, _LIMIT)) + 4
+        note = clip(question.note, max(0, width // 2, width - needed), ascii_only=self.ascii_only)
         room = width - width_of(question.label) - spans_width(note) - 3
         before, after = question.value[: question.at], question.value[question.at :]
         spans = [(joined((question.label, _SPACE)), "strong")]

@@ -15,7 +15,7 @@ from paigeant_console.actions import ACTIONS
 from paigeant_console.screens.dead_letters import DeadLettersScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from tests.console import story as told
-from tests.console.appkit import NAMES, ask_for, console
+from tests.console.appkit import NAMES, ask_for, console, copied, writes
 from tests.console.story import Story, sample_story
 
 
@@ -52,6 +52,10 @@ async def test_the_default_is_no(tmp_path: Path, key: str) -> None:
     async with console(story, tmp_path) as opened:
         records = story.records()
         await ask_for(opened, "d", "out of the way")
+        await opened.press("w")
+        assert "written to " in opened.text()
+        [written] = (tmp_path / "state").iterdir()
+        assert written.read_text() == opened.screen.confirm_bar.confirmation.command
         # No other key gets through to what is behind.
         await opened.press("x", "1", "2", "j", "k", "r", "d")
         assert opened.screen.confirm_bar.waiting
@@ -406,15 +410,39 @@ async def test_production_has_a_frame_and_wants_its_name(tmp_path: Path) -> None
         await opened.until(lambda: opened.screen.prompt.asking, "the question")
         assert "in PRODUCTION prod-eu" in opened.text()
         assert "type prod-eu or 1 to do it:" in opened.text()
+        written = writes(opened)
         await opened.type("y")
         await opened.press("enter")
-        await opened.shows("nothing was done")
+        assert "that is not it, nothing is done yet" in opened.text()
         assert story.state(told.QUEUED) == "queued"
-        await ask_for(opened, "d", "wrong")
-        await opened.until(lambda: opened.screen.prompt.asking, "the question")
+        # The keys that take the command along do so here too.
+        await opened.press("backspace", "Y")
+        assert "asked the terminal to copy the command" in opened.text()
+        assert copied(written) == f"paigeant-console dead-letter {told.QUEUED} --reason wrong"
+        await opened.press("w")
+        assert "written to " in opened.text()
         await opened.type("prod-eu")
         await opened.press("enter")
         await opened.until(lambda: story.state(told.QUEUED) == "dead", "the deed")
+
+
+async def test_in_production_a_dispatch_wants_its_name_too(tmp_path: Path) -> None:
+    story = sample_story()
+    records = story.records()
+    async with console(story, tmp_path, production=True, context="prod-eu") as opened:
+        for typed in ("", "prod-eu"):
+            await opened.press(":")
+            await opened.type('dispatch charge notify email="ann"')
+            await opened.press("enter")
+            await opened.until(lambda: opened.screen.prompt.asking, "the question")
+            assert "dispatch 1 workflow  in PRODUCTION prod-eu" in opened.text()
+            assert "of the steps charge, notify" in opened.text()
+            command = "paigeant-console dispatch charge notify '--var=email=\"ann\"'"
+            assert opened.screen.confirm_bar.confirmation.command == command
+            await opened.type(typed)
+            await opened.press("enter" if typed else "escape")
+            await opened.shows("dispatched " if typed else "dispatch: nothing was done")
+            assert story.records() - records == (1 if typed else 0)
 
 
 async def test_many_have_to_be_counted(tmp_path: Path) -> None:

@@ -94,6 +94,8 @@ async def test_production_wants_its_name_typed_for_an_approval_too(tmp_path: Pat
         assert "type prod or 1 to do it" in opened.text()
         await opened.type("y")
         await opened.press("enter")
+        assert "that is not it, nothing is done yet" in opened.text()
+        await opened.press("escape")
         await opened.shows("it still waits for a second person")
         assert story.last("order-0").headers.activity == "charge"
 

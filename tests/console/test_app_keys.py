@@ -169,7 +169,7 @@ async def test_hints_are_made_from_the_table(tmp_path: Path) -> None:
 async def test_a_key_that_does_nothing_here_says_why(tmp_path: Path) -> None:
     async with console(sample_story(), tmp_path) as opened:
         await opened.press("2", "r")
-        assert "retry: not in this view (but in: workflows, workflow, dead)" in opened.text()
+        assert "retry: not in this view (but in: 1 workflows, 4 dead letters, a workflow's page)" in opened.text()
         await opened.press("u")
         assert "unmark: not in this view" in opened.text()
 

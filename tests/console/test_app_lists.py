@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from paigeant_console.model.query import use_saved
 from tests.console import story as told
 from tests.console.appkit import console
 from tests.console.story import Story, sample_story
@@ -87,7 +88,7 @@ async def test_the_filter_counts_while_it_is_typed_and_keeps_the_row(tmp_path: P
         assert len(table.source) == 9
 
 
-async def test_a_filter_that_is_half_typed_leaves_the_last_one(tmp_path: Path) -> None:
+async def test_a_filter_that_cannot_be_read_is_not_taken(tmp_path: Path) -> None:
     async with console(sample_story(), tmp_path) as opened:
         await opened.press("/")
         await opened.type("state:dead")
@@ -96,9 +97,24 @@ async def test_a_filter_that_is_half_typed_leaves_the_last_one(tmp_path: Path) -
         assert len(opened.screen.table.source) == 1
         assert "a term is missing at character 13" in opened.text()
         await opened.press("enter")
-        assert "kept the last filter that could be read: state:dead" in opened.text()
-        await opened.press("/", "escape")
+        assert opened.screen.prompt.value == "state:dead (", "it stays, to be mended"
+        assert "a term is missing at character 13" in opened.text()
+        await opened.press("escape")
         assert len(opened.screen.table.source) == 9
+
+
+async def test_a_saved_query_is_completed_and_what_is_wrong_with_its_name_is_told_in_full(tmp_path: Path) -> None:
+    use_saved({"stale": "state:dead", "mine": "name:order"})
+    try:
+        async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+            await opened.press("/")
+            await opened.type("@st")
+            await opened.press("enter")
+            assert "no saved query '@st' at character 1; saved are @stale, @mine" in opened.text()
+            await opened.press("tab", "enter")
+            assert opened.screen.rows.query.text == "@stale"
+    finally:
+        use_saved({})
 
 
 async def test_a_new_filter_takes_the_place_of_the_old_one_or_goes_on_from_it(tmp_path: Path) -> None:
