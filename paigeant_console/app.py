@@ -43,7 +43,7 @@ from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.keys import PASSING, bindings_of
 from paigeant_console.widgets.prompt import Prompt
-from paigeant_console.widgets.themes import DEFAULT, THEMES, textual_name
+from paigeant_console.widgets.themes import DEFAULT, THEMES, all_themes, textual_name
 from paigeant_core.errors import PaigeantError
 from paigeant_core.transports import Transport
 from paigeant_core.urls import mask_url, parse_url
@@ -156,12 +156,14 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         """Draw and bind as the user wants it."""
         use_keys(look.keys)
         self.set_keymap({name: ",".join(keys) for name, keys in look.keys.items()})
-        for theme in THEMES.values():
-            if theme is not None:
-                self.register_theme(theme)
+        for theme in all_themes():
+            self.register_theme(theme)
         if self.no_color or look.theme is not None or "TEXTUAL_THEME" not in os.environ:
             # Without colours the terminal's own two are left; all others would come out as shades of grey.
-            self.theme = textual_name(DEFAULT if self.no_color else look.theme or DEFAULT)
+            self._use(DEFAULT if self.no_color else look.theme or DEFAULT)
+
+    def _use(self, theme: str) -> None:
+        self.theme = textual_name(theme, sixteen=self.console.color_system == "standard")
 
     def use_theme(self, name: str) -> SafeText | None:
         """Draw in another theme from now on.
@@ -176,7 +178,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             return safe(f"theme: there are {', '.join(THEMES)}", 200)
         if self.no_color:
             return safe("theme: NO_COLOR is set, so there is but one")
-        self.theme = textual_name(name)
+        self._use(name)
         return None
 
     # -- life ---------------------------------------------------------------------------

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rich.color import Color
+from rich.color import Color, ColorSystem
+from rich.terminal_theme import TerminalTheme
 from textual.color import Color as Drawn
 from textual.filter import DimFilter
 
@@ -81,3 +82,35 @@ async def test_every_text_can_be_read(tmp_path: Path, theme: str, monkeypatch: p
     ratios = {(text, under): contrast(Color.parse(text), Color.parse(under)) for text, under in found}
     weak = {pair: (round(ratio, 2), found[pair]) for pair, ratio in ratios.items() if ratio < LEAST[theme]}
     assert not weak, weak
+
+
+XTERM = TerminalTheme(
+    (0, 0, 0),
+    (229, 229, 229),
+    [(0, 0, 0), (205, 0, 0), (0, 205, 0), (205, 205, 0), (0, 0, 238), (205, 0, 205), (0, 205, 205), (229, 229, 229)],
+    [(127, 127, 127), (255, 0, 0), (0, 255, 0), (255, 255, 0), (92, 92, 255), (255, 0, 255), (0, 255, 255), (255,) * 3],
+)
+
+
+@pytest.mark.parametrize("theme", LEAST)
+async def test_sixteen_colours_can_be_read_and_told_apart(
+    tmp_path: Path, theme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_COLOR", "TEXTUAL_THEME", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    found: dict[str, list[Color]] = {}
+    async with console(sample_story(), tmp_path, look=Look(theme=theme)) as opened:
+        screen = opened.app.screen
+        for strip in screen._compositor.render_strips(screen.size):
+            for segment in strip:
+                style = segment.style
+                if segment.text.strip() and style is not None and not style.reverse:
+                    drawn = [colour for colour in (style.color, style.bgcolor) if colour is not None]
+                    found[segment.text.strip()] = [colour.downgrade(ColorSystem.STANDARD) for colour in drawn]
+    for text, colours in found.items():
+        shades = [Color.from_triplet(colour.get_truecolor(XTERM)) for colour in colours]
+        assert contrast(*shades) >= 4.5, (text, colours)
+    said = [found[text][0].number for text in ("✗ dead", "‖ held", "▶ running", "memory://story")]
+    assert len(set(said)) == 4
+    assert said[0] in (1, 9), "what is dead is red"
