@@ -14,6 +14,7 @@ __all__ = [
     "GAP",
     "Piece",
     "Span",
+    "apart",
     "brief_id",
     "clip",
     "count",
@@ -47,6 +48,16 @@ def width_of(text: SafeText) -> int:
 def spans_width(spans: Iterable[Span]) -> int:
     """Cells that spans take together."""
     return sum(width_of(text) for text, _ in spans)
+
+
+def apart(*groups: Sequence[Span]) -> list[Span]:
+    """Groups of spans one after the other, with a space between any two that say something."""
+    spans: list[Span] = []
+    for group in groups:
+        if spans and group:
+            spans.append((literal(" "), ""))
+        spans.extend(group)
+    return spans
 
 
 def shown(value: str | bytes, limit: int, *, ascii_only: bool = False) -> SafeText:

@@ -17,7 +17,7 @@ from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.record_line import record_summary
 from paigeant_console.model.row import Row
 from paigeant_console.model.stuck import explain, keys_line
-from paigeant_console.model.text import EMPTY, Piece, Span, clip, count, fit_line, shown, wrap_words
+from paigeant_console.model.text import EMPTY, Piece, Span, apart, clip, count, fit_line, shown, wrap_words
 from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, stopwatch
 from paigeant_console.model.trust import UNSIGNED, VALID, Finding, examine, last_body
 from paigeant_console.model.workflow_list import state_spans
@@ -144,8 +144,8 @@ class WorkflowPage:
         entry = self.trust.hop(number)
         if entry is None:
             since = self.trust.broken_since
-            return [(literal(" unchecked"), "error")] if since is not None and number >= since else ()
-        return [(joined((literal(" signed "), shown(entry.signer, 40, ascii_only=self._ascii))), "dim")]
+            return [(literal("unchecked"), "error")] if since is not None and number >= since else ()
+        return [(joined((literal("signed "), shown(entry.signer, 40, ascii_only=self._ascii))), "dim")]
 
     def _runner(self, row: Row) -> tuple[Span, ...]:
         if not row.runner:
@@ -257,13 +257,15 @@ class WorkflowPage:
         def cell(at: float | None) -> int:
             return round(BAR * min(1.0, max(0.0, ((end if at is None else at) - start) / (end - start))))
 
-        sent, began = cell(span.sent), cell(span.began)
-        ended = max(cell(span.ended), began + 1) if span.began is not None else began
+        sent, began, ended = cell(span.sent), cell(span.began), cell(span.ended)
+        if span.began is None:
+            ended = began
+        else:
+            # However short, it is to be seen.
+            began = min(began, BAR - 1)
+            sent, ended = min(sent, began), max(ended, began + 1)
         wait, work = (".", "#") if self._ascii else ("░", "█")
-        return (
-            (literal(" " * sent + wait * (began - sent)), "dim"),
-            (literal(work * (min(ended, BAR) - min(began, BAR - 1)) if span.began is not None else ""), "info"),
-        )
+        return (literal(" " * sent + wait * (began - sent)), "dim"), (literal(work * (ended - began)), "info")
 
     def _hop_cells(
         self, number: int, hop: Hop, here: Row | None, row: Row | None, now: float, scale: tuple[float, float]
@@ -285,7 +287,7 @@ class WorkflowPage:
                 took, waited = stopwatch(now - span.began), duration(span.waited)
             elif span.sent is not None:
                 waited = age(now - span.sent)
-            outcome = [(look(here.state).word, mark.style), *self._by(here.runner if runs else "")]
+            outcome = apart([(look(here.state).word, mark.style)], self._by(here.runner if runs else ""))
             if here.state == State.RETRYING and (due := parsed(here.due_at)) is not None:
                 outcome = [*outcome, (joined((literal(" next try "), countdown(due - now))), "warn")]
         elif hop.done is not None:
@@ -295,7 +297,7 @@ class WorkflowPage:
             seconds = detail.get("duration_s")
             took = duration(float(seconds)) if isinstance(seconds, int | float) else EMPTY
             waited = duration(span.waited)
-            outcome = [*self._by(hop.done.worker), *self._signed_by(number), *self._extras(detail)]
+            outcome = apart(self._by(hop.done.worker), self._signed_by(number), self._extras(detail))
         return (
             name,
             (times_glyph(attempt, self._ascii) if attempt > 1 else EMPTY, "strong"),
@@ -329,11 +331,11 @@ class WorkflowPage:
             (duration(span.waited), "dim"),
             (duration(span.worked), "dim"),
             self._bar(span, now, scale),
-            [*self._error(record.detail), *self._by(record.worker)],
+            apart(self._error(record.detail), self._by(record.worker)),
         )
 
     def _by(self, worker: str) -> Sequence[Span]:
-        return [(joined((literal(" on "), shown(worker, TEXT_LIMIT, ascii_only=self._ascii))), "dim")] if worker else ()
+        return [(joined((literal("on "), shown(worker, TEXT_LIMIT, ascii_only=self._ascii))), "dim")] if worker else ()
 
     def _error(self, detail: Mapping[str, Any]) -> Sequence[Span]:
         error = detail.get("error")
@@ -349,7 +351,7 @@ class WorkflowPage:
             steps = detail.get(key)
             if isinstance(steps, list) and steps:
                 names = shown(", ".join(map(str, steps)), 200, ascii_only=self._ascii)
-                said.append((joined((literal(f" {key} "), names)), "info"))
+                said = apart(said, [(joined((literal(f"{key} "), names)), "info")])
         return said
 
     # -- details ------------------------------------------------------------------------
@@ -367,10 +369,12 @@ class WorkflowPage:
         """
         number = int(key.partition(".")[0]) if key else 0
         record = self._hops[number - 1].came if 0 < number <= len(self._hops) else None
-        title = literal(f"payload as it came to hop {number}")
+        # The form comes first: the rest may be cut.
+        what = literal({"raw": "raw payload", "hex": "payload in hex"}.get(form, "payload"))
+        title = joined((what, literal(f" as it came to hop {number}")))
         if record is None:
             record = self._newest()
-            title = literal("payload as it ended" if self._ended is not None else "payload as it stands")
+            title = joined((what, literal(" as it ended" if self._ended is not None else " as it stands")))
             number = len(self._hops) + 1 if self._ended is not None else self.reached()
         if record is None or record.body is None:
             return None
@@ -384,13 +388,9 @@ class WorkflowPage:
         if form == "changes":
             return self._changes(number, base, payload, size)
         if form == "raw":
-            return Detail(
-                joined((title, size, literal(", raw"))), safe_block(payload, line_limit=max(20, width)), payload
-            )
+            return Detail(joined((title, size)), safe_block(payload, line_limit=max(20, width)), payload)
         if form == "hex":
-            return Detail(
-                joined((title, size, literal(", hex"))), hex_lines(payload, per_line=16 if width >= 76 else 8), payload
-            )
+            return Detail(joined((title, size)), hex_lines(payload, per_line=16 if width >= 76 else 8), payload)
         _, lines = safe_payload(payload, line_limit=max(20, width))
         arguments = self._arguments(message, number)
         if arguments:

@@ -45,7 +45,7 @@ _HOPS: Final = (
     Column(literal("WAITED"), 6, align="right", priority=4),
     Column(literal("TOOK"), 6, align="right", priority=7),
     Column(literal("WAITING AND WORKING"), BAR, priority=1),
-    Column(literal(" OUTCOME"), 30, min_width=16, priority=10),
+    Column(literal("OUTCOME"), 30, min_width=16, priority=10),
 )
 _RECORDS: Final = (
     Column(literal("AT"), 8, priority=8),

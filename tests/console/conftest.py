@@ -6,8 +6,9 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def no_tmux(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is copied is wrapped inside tmux and screen, and the tests read it."""
+def same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is copied is wrapped inside tmux and screen, and the tests read it; themes are drawn by the colours there are."""
     monkeypatch.delenv("TMUX", raising=False)
     monkeypatch.delenv("STY", raising=False)
+    monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TZ", "UTC")

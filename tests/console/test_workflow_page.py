@@ -11,7 +11,7 @@ import pytest
 
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.payload_diff import changes
-from paigeant_console.model.workflow_page import WorkflowPage
+from paigeant_console.model.workflow_page import BAR, WorkflowPage
 from paigeant_console.safe_text import literal
 from paigeant_core.operations import Operations, Replay
 from tests.console import story as told
@@ -138,7 +138,8 @@ def test_a_payload_is_shown_raw_in_hex_and_as_what_changed() -> None:
     assert all(line.startswith("+ ") for line in lines)
     assert shown("2", "changes", 2)[1][0] == "nothing changed"
     assert shown("1", "raw")[1][0].startswith('{"card":{"n":1.5,')
-    assert shown("1", "raw")[0].endswith("bytes, raw")
+    assert shown("1", "raw")[0].startswith("raw payload as it came"), "what is cut off is the end"
+    assert shown("1", "hex")[0].startswith("payload in hex as it came")
     assert shown("1", "hex")[1][0].startswith("00000000  7b 22 63 61 72 64 22")
 
 
@@ -156,12 +157,21 @@ def test_what_cannot_be_compared_says_so() -> None:
     assert found[0][0].startswith("~ a.a.a.a.a.a: ")
 
 
+def test_a_bar_is_no_longer_than_its_column() -> None:
+    story = Story()
+    story.start("a", ("one",))
+    story.wait(100)
+    story.fails("a", ValueError("no"), took=0.001)
+    bar = cells_text(page(story, "a").hops(story.clock.now()))[-1].split(" | ")[5]
+    assert bar == "░" * (BAR - 1) + "█"
+
+
 def test_hops_tell_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
     _in_utc(monkeypatch)
     story = sample_story()
     made = page(story, told.DEAD)
     told_rows = cells_text(made.hops(story.clock.now()))
-    assert told_rows[0] == " 1 ✓ validate-order-details |  | 10:00:23 | 0ms | 400ms | ██ |  on w1"
+    assert told_rows[0] == " 1 ✓ validate-order-details |  | 10:00:23 | 0ms | 400ms | ██ | on w1"
     assert told_rows[2].startswith(" 3 ✗ process-payment | ×2 |")
     assert "try 1" in told_rows[3]
     assert "ConnectionError: payment provider answered 503" in told_rows[3]
