@@ -230,3 +230,26 @@ async def test_no_claim_is_made_ahead_while_twice_the_slots_are_held() -> None:
     slots.asked = slots.claimable
     assert slots.asked == 2
     assert slots.claimable == 0
+
+
+async def test_whoever_waits_is_woken_before_the_work_that_it_takes_begins() -> None:
+    """Else a worker asks for more only once it has run what it was given, and the server idles meanwhile."""
+    order: list[str] = []
+
+    async def step() -> None:
+        order.append("step")
+
+    def take(deliveries: list[Delivery]) -> None:
+        tasks.extend(asyncio.create_task(step()) for _ in deliveries)
+
+    async def wait() -> None:
+        await waiter.future
+        order.append("woken")
+
+    tasks: list[asyncio.Task[None]] = []
+    waiter = Waiter(2, asyncio.get_running_loop().create_future(), take)
+    waiting = asyncio.create_task(wait())
+    await asyncio.sleep(0)
+    waiter.answer([Delivery(body=b"", activity="a", token=("a", str(number))) for number in range(2)])
+    await asyncio.gather(waiting, *tasks)
+    assert order == ["woken", "step", "step"]

@@ -77,7 +77,10 @@ class RedisConsumer(Consumer):
             waiter = Waiter(slots, asyncio.get_running_loop().create_future(), take)
             self._open().wait(waiter)
             try:
-                return await waiter.future
+                claimed = await waiter.future
+                if waiter.error is not None:
+                    raise waiter.error
+                return claimed
             except asyncio.CancelledError:
                 self._pump.cancelled(waiter)
                 raise

@@ -31,24 +31,25 @@ class Waiter:
         take: is given it at once.
     """
 
-    __slots__ = ("_take", "future", "slots")
+    __slots__ = ("_take", "error", "future", "slots")
 
     def __init__(self, slots: int, future: asyncio.Future[list[Delivery]], take: Take | None = None) -> None:
         self.slots = slots
         self.future = future
         self._take = take
+        self.error: Exception | None = None
 
     def answer(self, deliveries: list[Delivery]) -> None:
         """Here they are."""
         if self._take is None:
             self.future.set_result(deliveries)
             return
+        # Whoever waits wakes before the work begins, and asks for more.
+        self.future.set_result([])
         try:
             self._take(deliveries)
         except Exception as error:  # noqa: BLE001 - raised to whoever waits
-            self.future.set_exception(error)
-        else:
-            self.future.set_result([])
+            self.error = error
 
     def refuse(self, error: TransportError) -> bool:
         """There is none, and will not be; False: it has an answer already."""
