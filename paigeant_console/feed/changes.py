@@ -29,14 +29,20 @@ class Changes:
         self._rows = rows
         self._subscriptions: list[Subscription] = []
         self._counts: Counter[str] = Counter()
+        self._noted: set[str] = set()
 
     @property
     def counts(self) -> dict[str, int]:
         """How many workflows there are by state, without the states of none."""
+        self._tell()
         return {state: number for state, number in self._counts.items() if number}
 
     def note(self, changed: set[str]) -> None:
-        """Count the states of these workflows anew, and remember them for all who subscribed."""
+        """These workflows changed: their states are counted anew, and who subscribed is told, once somebody looks."""
+        self._noted |= changed
+
+    def _tell(self) -> None:
+        changed, self._noted = self._noted, set()
         rows, counts = self._rows, self._counts
         for key in changed:
             row = rows[key]
@@ -52,6 +58,7 @@ class Changes:
 
     def subscribe(self) -> Subscription:
         """Remember every workflow that changes from now on, and all there are."""
+        self._tell()
         subscription = Subscription(list(self._rows))
         self._subscriptions.append(subscription)
         return subscription
@@ -61,8 +68,8 @@ class Changes:
         with contextlib.suppress(ValueError):
             self._subscriptions.remove(subscription)
 
-    @staticmethod
-    def take(subscription: Subscription) -> set[str]:
+    def take(self, subscription: Subscription) -> set[str]:
         """IDs of the workflows that changed since this was called last."""
+        self._tell()
         changed, subscription.changed = subscription.changed, set()
         return changed
