@@ -96,7 +96,7 @@ async def admit(
     delivery.message = message
     if delivery.deaths >= POISON_DEATHS:
         error = Poison(f"{delivery.deaths} workers died while they ran this step")
-        span = Span(worker=worker, started_at=now, completed_at=now)
+        span = Span(worker=worker, started_at=now, completed_at=now, deaths=delivery.deaths)
         parked = moves.failed(message, error, "poison", span, delivery.body)
         if guard is not None:
             parked = guard.signed(parked, message, span, delivery.body)

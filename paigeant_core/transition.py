@@ -106,11 +106,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """Who did a step, and from when to when (seconds since the Unix epoch)."""
+    """Who did a step, and from when to when (seconds since the Unix epoch).
+
+    Attributes:
+        worker: who.
+        started_at: when.
+        completed_at: until when.
+        deaths: workers that died with the step before, and from whom this one took it over.
+    """
 
     worker: str
     started_at: float
     completed_at: float
+    deaths: int = 0
 
     def to_detail(self, headers: Headers) -> dict[str, Any]:
         """The journal's words for it, with the step's own numbers."""
@@ -118,10 +126,14 @@ class Span:
             "step": headers.activity,
             "hop": headers.hop,
             "attempt": headers.attempt,
-            "started_at": rfc3339(self.started_at),
-            "completed_at": rfc3339(self.completed_at),
+            **self.times(),
             "duration_s": round(max(0.0, self.completed_at - self.started_at), 3),
         }
+
+    def times(self) -> dict[str, Any]:
+        """The journal's words for when, and for how many died with it before."""
+        times = {"started_at": rfc3339(self.started_at), "completed_at": rfc3339(self.completed_at)}
+        return {**times, "deaths": self.deaths} if self.deaths else times
 
 
 def error_document(error: BaseException) -> dict[str, str]:
@@ -233,8 +245,7 @@ def retry(
         "delay_s": round(delay, 3),
         "due_at": rfc3339(at + delay),
         "failed_attempt": message.headers.attempt,
-        "started_at": rfc3339(span.started_at),
-        "completed_at": rfc3339(at),
+        **span.times(),
     }
     if most is not None:
         detail["max_attempts"] = most
@@ -281,15 +292,14 @@ def failed(
     at = span.completed_at
     slip = message.routing_slip
     if slip.undoing:
-        detail = {"reason": reason, "origin": message.headers.activity, "error": error_document(error)}
+        detail = {"reason": reason, "origin": message.headers.activity, "error": error_document(error), **span.times()}
         record = _parked(Kind.COMPENSATION_FAILED, State.COMPENSATION_FAILED, message, at, detail, span.worker, body)
         return Transition(place=Place.DEAD, record=record)
     if slip.on_failure != "compensate":
-        when = {"started_at": rfc3339(span.started_at), "completed_at": rfc3339(at)}
-        return dead_letter(message, at, reason=reason, body=body, error=error, worker=span.worker, detail=when)
+        return dead_letter(message, at, reason=reason, body=body, error=error, worker=span.worker, detail=span.times())
     detail = {"reason": reason, "error": error_document(error)}
     transition = compensate(message, at, detail, span.worker)
-    note = Record(Kind.FAILED, message.headers, worker=span.worker, detail=detail, at=at)
+    note = Record(Kind.FAILED, message.headers, worker=span.worker, detail={**detail, **span.times()}, at=at)
     transition.before = (note,)
     return transition
 

@@ -339,7 +339,7 @@ class Worker:
             error = raised
         except BaseException as raised:  # noqa: BLE001 - SystemExit and its like end the step, not the worker
             error = RuntimeError(f"the handler raised {type(raised).__name__}")
-        span = Span(worker=self.name, started_at=started_at, completed_at=clock.now())
+        span = Span(worker=self.name, started_at=started_at, completed_at=clock.now(), deaths=delivery.deaths)
         try:
             transition = decide(activity, message, context, result, error, span, delivery.body)
             transition = silenced(transition, message, span, delivery.body)

@@ -255,7 +255,7 @@ def _facts(
     if found is not None:
         if stuck := document["stuck"]:
             facts.append(fact("stuck", safe(stuck), literal(": "), found.sentence))
-        elif row.state == State.HELD:
+        elif row.error is None or row.state not in (State.DEAD, State.QUARANTINED):
             facts.append(fact("why", found.sentence))
         if todo := keys_line(found, read_only=read_only, commands=True):
             facts.append(fact("to do", todo))

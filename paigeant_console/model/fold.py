@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from paigeant_console.model.row import CALM, Row, trust_of
+from paigeant_console.model.row import CALM, Row, Undoing, trust_of
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError
@@ -32,7 +32,8 @@ _QUIET: Final = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED})
 """What goes as it should, and needs no words."""
 _WITH_TOKEN: Final = frozenset({Kind.RETRYING, Kind.HELD})
 """What tells until when a token is good."""
-_UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATION_FAILED})
+_UNDOING: Final = frozenset({Kind.COMPENSATING, Kind.COMPENSATED})
+"""What tells why a workflow is undone."""
 SHORT_SLIP: Final = 4096
 MOST_SHAPES: Final = 2000
 """Routing slips whose names are kept, and the bytes that one of them may have."""
@@ -111,8 +112,13 @@ class Fold:
         """Take from a record that comes after newer ones of its workflow what they did not tell."""
         self._time(record, record.told())
         row = self.rows.get(record.headers.correlation_id)
-        if row is not None and not row.names and record.body is not None and record.kind != _QUARANTINED:
+        if row is None:
+            return
+        if not row.names and record.body is not None and record.kind != _QUARANTINED:
             row.names = self._names(row, record)
+            row.revision += 1
+        if record.kind in _UNDOING and record.headers.run == row.run and row.unwound:
+            self._tell_undoing(row, record)
             row.revision += 1
 
     def _told(self, record: Record) -> None:
@@ -170,7 +176,6 @@ class Fold:
         row.at = record.at
         row.token = record.id
         row.worker = shared(record.worker, record.worker)
-        row.undoing = state in _UNDOING
         if row.trouble is not CALM:
             running = row.trouble.running
             if running is not None and not row.holds(running):
@@ -203,17 +208,19 @@ class Fold:
         if kind != _RETRYING:
             trouble.most = None
             trouble.token_until = ""
+        if not row.unwound:
+            trouble.undoing = None
 
     def _explain(self, row: Row, record: Record) -> None:
         detail, trouble = record.detail, row.own_trouble()
         error = detail.get("error")
         if isinstance(error, dict):
-            trouble.error = {"type": str(error.get("type", "")), "message": str(error.get("message", ""))}
+            trouble.error = _plain_error(error)
         elif record.kind == Kind.OPERATED or record.state in ENDED:
             # Somebody acted: what failed before is not what it stands at now.
             trouble.error = None
-        reason = detail.get("reason")
-        trouble.reason = reason if isinstance(reason, str) else ""
+        # Of a dead letter that an operator made, `reason` is the word for that, and `why` what they gave.
+        trouble.reason = _text(detail.get("why")) or _text(detail.get("reason"))
         due_at, delay = detail.get("due_at") or detail.get("until"), detail.get("delay_s")
         if due_at is None and isinstance(delay, int | float):
             due_at = rfc3339(record.at + delay)
@@ -223,8 +230,21 @@ class Fold:
         trouble.most = most if isinstance(most, int) and record.kind == _RETRYING else None
         until = detail.get("token_expires_at")
         trouble.token_until = until if isinstance(until, str) and record.kind in _WITH_TOKEN else ""
-        operator = detail.get("operator")
-        trouble.held_by = operator if isinstance(operator, str) else ""
+        trouble.held_by = _text(detail.get("operator"))
+        if record.kind in _UNDOING:
+            self._tell_undoing(row, record)
+
+    @staticmethod
+    def _tell_undoing(row: Row, record: Record) -> None:
+        """Why it is undone: the record with which that began tells, and those of what was undone do not."""
+        detail, trouble = record.detail, row.own_trouble()
+        if trouble.undoing is None and "undo" not in detail and detail.get("action", "compensate") == "compensate":
+            error = detail.get("error")
+            trouble.undoing = Undoing(
+                error=_plain_error(error) if isinstance(error, dict) else None,
+                operator=_text(detail.get("operator")),
+                reason=_text(detail.get("reason")),
+            )
 
     def _names(self, row: Row, record: Record) -> tuple[str, ...]:
         body = record.body or b""
@@ -348,7 +368,7 @@ class Fold:
             return "slow" if limit is not None and now - row.since > limit else None
         if row.lost and row.lost not in self._stopped:
             return "worker_lost"
-        if row.reason in ("poison", "version", "token_expired", "lost"):
+        if row.reason in ("poison", "version", "token_expired", "lost") and not row.held_by:
             return row.reason
         if now >= row.queued_since and state in (State.QUEUED, State.RETRYING, State.COMPENSATING):
             if row.activity in self.paused:
@@ -389,3 +409,11 @@ class Fold:
             "trust": trust_of(row),
             **erased,
         }
+
+
+def _plain_error(error: Mapping[str, Any]) -> dict[str, str]:
+    return {"type": str(error.get("type", "")), "message": str(error.get("message", ""))}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from paigeant_console.model.documents import readable
 from paigeant_console.model.times import parsed
 from paigeant_core.journal import Kind, Record, State
 
 __all__ = ["Hop", "Spent", "Try", "hops_of", "last_operation", "number_of", "spent_of"]
+
+
+_FAILURES: Final = frozenset({Kind.RETRYING, Kind.FAILED, Kind.DEAD_LETTERED, Kind.COMPENSATION_FAILED})
 
 
 @dataclass(slots=True)
@@ -33,6 +37,11 @@ class Hop:
     """The record that published the message it came with."""
     sent: float | None = None
     """When the message that it was done with was published."""
+    undoes: list[Try] = field(default_factory=list)
+    """The tries to undo it that failed."""
+    undone: Record | None = None
+    undo_sent: float | None = None
+    """When the message that it is to be undone with was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +81,41 @@ def hops_of(history: Sequence[Record]) -> list[Hop]:
     hops = [Hop(name) for name in (message.routing_slip.names() if message is not None else ())]
     run = 0
     for record in history:
-        if not record.state:
+        if not record.state and record.kind != Kind.FAILED:
             continue
         if record.headers.run != run:
             run = record.headers.run
-            for hop in hops[max(0, record.headers.hop - 1) :]:
-                # A replay does the work again from here.
-                hop.tries, hop.done, hop.came, hop.sent = [], None, None, None
+            # A replay does the work again from here.
+            start = max(0, record.headers.hop - 1)
+            hops[start:] = [Hop(hop.name) for hop in hops[start:]]
         _tell(hops, record)
     return hops
 
 
 def _tell(hops: list[Hop], record: Record) -> None:
     detail, headers = record.detail, record.headers
-    if "undo" in detail or record.state in (State.COMPENSATING, State.COMPENSATION_FAILED):
-        return
     if "step" in detail and isinstance(number := detail.get("hop"), int) and 0 < number <= len(hops):
         hop = hops[number - 1]
-        hop.done, hop.sent = record, hop.came.at if hop.came is not None else None
-    if record.kind in (Kind.RETRYING, Kind.DEAD_LETTERED) and "error" in detail and 0 < headers.hop <= len(hops):
+        if "undo" in detail:
+            hop.undone = record
+        else:
+            hop.done, hop.sent = record, hop.came.at if hop.came is not None else None
+    if not 0 < headers.hop <= len(hops):
+        return
+    hop = hops[headers.hop - 1]
+    undoing = headers.activity != "" and headers.hop <= headers.steps_done
+    if record.kind in _FAILURES and "error" in detail:
         number = number_of(detail.get("failed_attempt"), headers.attempt)
-        hop = hops[headers.hop - 1]
-        hop.tries.append(Try(record, number, hop.came.at if hop.came is not None else None))
-    if headers.activity and record.body is not None and 0 < headers.hop <= len(hops):
-        hops[headers.hop - 1].came = record
+        if undoing:
+            hop.undoes.append(Try(record, number, hop.undo_sent))
+        else:
+            hop.tries.append(Try(record, number, hop.came.at if hop.came is not None else None))
+    if not headers.activity or record.body is None or record.state == State.COMPENSATED:
+        return
+    if undoing:
+        hop.undo_sent = record.at
+    else:
+        hop.came = record
 
 
 def number_of(value: object, default: int) -> int:

@@ -16,6 +16,7 @@ from paigeant_core.journal import Kind, State
 __all__ = [
     "ARROW",
     "DONE",
+    "FAILED",
     "KINDS",
     "SKIPPED",
     "STATES",
@@ -77,6 +78,7 @@ STATES: Final[Mapping[str, Look]] = {
 DONE: Final = _look("✓", "[x]", "ok", "done")
 TO_COME: Final = _look("·", "[ ]", "dim", "to do")
 UNDONE: Final = _look("↶", "[<]", "dim", "undone")
+FAILED: Final = _look("✗", "[!]", "error", "failed")
 SKIPPED: Final = _look("–", "[-]", "dim", "skipped")
 UNKNOWN: Final = _look("?", "[?]", "warn", "unknown")
 

@@ -33,6 +33,10 @@ def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool 
             spans.append((joined((_SPACE, times_glyph(document["attempt"], ascii_only))), "strong"))
     if isinstance(seconds := detail.get("duration_s"), int | float):
         add(f"took {duration(float(seconds))}", "dim")
+    if isinstance(deaths := detail.get("deaths"), int) and deaths > 0:
+        add(f"after {deaths} worker{'s' if deaths > 1 else ''} died with it", "warn")
+    if isinstance(undo := detail.get("undo"), str):
+        add("undone" if undo == "done" else f"nothing undone: {undo}", "dim")
     if isinstance(following := detail.get("next"), Mapping):
         add(f"next {following.get('activity')}", "dim")
     if record.kind == Kind.OPERATED:

@@ -16,6 +16,20 @@ from paigeant_core.message import Headers
 from paigeant_core.transports.types import Holding
 
 
+class Undoing(msgspec.Struct, frozen=True):
+    """Why a workflow is being undone, or was: a step failed, or somebody asked for it.
+
+    Attributes:
+        error: of the step that failed; None: none did.
+        operator: who asked for it; empty: nobody.
+        reason: why they did.
+    """
+
+    error: dict[str, str] | None
+    operator: str
+    reason: str
+
+
 class Trouble:
     """What is to be said of a workflow that does not just move on: few do, so only they have one."""
 
@@ -32,6 +46,7 @@ class Trouble:
         "runner",
         "running",
         "token_until",
+        "undoing",
     )
 
     def __init__(self) -> None:
@@ -47,6 +62,7 @@ class Trouble:
         self.lost = ""
         self.lost_at = 0.0
         self.token_until = ""
+        self.undoing: Undoing | None = None
 
 
 CALM: Final = Trouble()
@@ -72,7 +88,6 @@ class Row(msgspec.Struct, gc=False, eq=False):
         token: what the fence knows it by (:attr:`Record.id`).
         names: all steps in order, done and to do, by name.
         worker: who wrote the last record; empty: nobody's worker.
-        undoing: its step is being undone.
         signed: it carries signed records.
         revision: rises with each change.
         trouble: what is to be said of it beyond that; :data:`CALM`, or its own.
@@ -96,7 +111,6 @@ class Row(msgspec.Struct, gc=False, eq=False):
     token: str = ""
     names: tuple[str, ...] = ()
     worker: str = ""
-    undoing: bool = False
     signed: bool = False
     revision: int = 0
     trouble: Trouble = CALM
@@ -122,6 +136,21 @@ class Row(msgspec.Struct, gc=False, eq=False):
             steps_total=self.steps_total,
             created_at=self.created_at,
         )
+
+    @property
+    def undoing(self) -> bool:
+        """Whether its step is one that was done, and is being undone."""
+        return self.activity != "" and 0 < self.hop <= self.steps_done
+
+    @property
+    def unwound(self) -> bool:
+        """Whether what was done of it is being undone, or was."""
+        return self.undoing or self.base == State.COMPENSATED
+
+    @property
+    def undone_for(self) -> Undoing | None:
+        """Why it is being undone, or was; None: it is not, or nobody knows."""
+        return self.trouble.undoing
 
     @property
     def error(self) -> dict[str, str] | None:

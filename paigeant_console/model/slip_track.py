@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from paigeant_console.model.looks import ARROW, DONE, TO_COME, UNDONE, Look, look, times_glyph
+from paigeant_console.model.looks import ARROW, DONE, FAILED, TO_COME, UNDONE, Look, look, times_glyph
 from paigeant_console.model.row import Row
 from paigeant_console.model.text import Span, shown, spans_width, width_of
 from paigeant_console.model.times import countdown, countdown_tick, parsed, stopwatch, stopwatch_tick
 from paigeant_console.safe_text import SafeText, cells, joined, literal
 from paigeant_core.journal import State
 
-__all__ = ["StepMark", "Track", "draw_track", "track_of", "track_tick", "wrap_track"]
+__all__ = ["StepMark", "Track", "draw_track", "failed_hop", "track_of", "track_tick", "wrap_track"]
 
 NAME_LIMIT: Final = 64
 _LEAST_NAME: Final = 8
@@ -67,8 +67,9 @@ def track_of(row: Row, now: float, *, ascii_only: bool = False) -> Track:
     names = row.names
     done = headers.steps_done
     finished = not headers.activity or state == State.COMPLETED
-    at = None if finished else headers.hop - 1
-    notes = () if finished else _notes(row, state, now, ascii_only)
+    at = None if finished or state == State.COMPENSATED else headers.hop - 1
+    notes = () if at is None else _notes(row, state, now, ascii_only)
+    failed = failed_hop(row)
     if at is not None and not (0 <= at < len(names) and names[at] == headers.activity):
         # The slip could not be read, or is of another message: what the headers say is all there is.
         after = max(0, headers.steps_total - done - 1)
@@ -78,14 +79,22 @@ def track_of(row: Row, now: float, *, ascii_only: bool = False) -> Track:
     for index, name in enumerate(names):
         if index == at:
             mark = here
-        elif row.undoing or state == State.COMPENSATED:
-            mark = DONE if at is not None and index < at else UNDONE if index < done else TO_COME
+        elif row.unwound and index < done:
+            mark = DONE if at is not None and index < at else UNDONE
+        elif index + 1 == failed:
+            mark = FAILED
         else:
             mark = DONE if index < done else TO_COME
         marks.append(StepMark(shown(name, NAME_LIMIT, ascii_only=ascii_only), mark))
     if not marks and finished:
         return Track((), None, (), before=max(0, done))
-    return Track(tuple(marks), at, notes)
+    return Track(tuple(marks), at if at is not None or failed is None else failed - 1, notes)
+
+
+def failed_hop(row: Row) -> int | None:
+    """The hop whose failure made a workflow be undone, where one did; it was never done, so it is not undone."""
+    cause = row.undone_for
+    return row.steps_done + 1 if row.unwound and cause is not None and cause.error is not None else None
 
 
 def track_tick(row: Row, now: float) -> int:

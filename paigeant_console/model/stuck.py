@@ -6,7 +6,7 @@ living workers report, and of what the journal tells of workers that do not live
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from paigeant_console.actions import by_id, key_of, keys_of
 from paigeant_console.model.fold import Fold, Sign
 from paigeant_console.model.looks import STUCK, look
 from paigeant_console.model.row import Row
+from paigeant_console.model.slip_track import failed_hop
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.model.times import countdown, day_and_time, parsed, spoken
 from paigeant_console.model.workflow_list import one_line, why
@@ -90,7 +91,7 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
     if stuck is not None:
         sentence = _SENTENCES[stuck](say) if stuck in _SENTENCES else STUCK.get(stuck, safe(stuck, _NAME))
         return Explanation(sentence, look(row.state).style or "warn", say.remedies(stuck))
-    reason = say.reason()
+    reason = say.undone() if row.undone_for is not None and row.state in _UNDOING else say.reason()
     if not reason:
         return None
     return Explanation(reason, look(row.state).style or "warn", _REMEDIES.get(row.state, ()))
@@ -237,10 +238,31 @@ class _Words:
         spans = why(row, None, 4000, ascii_only=self._ascii)
         if not spans:
             return EMPTY
-        word = EMPTY
+        said = one_line(spans)
+        if row.held_by and row.error is None and (word := _DEEDS.get(row.state)):
+            reason = joined((_COLON, self._text(row.reason))) if row.reason else EMPTY
+            return joined((literal(word), self._name(row.held_by), literal(" at "), self._at(row.at), reason))
         if row.state == State.DEAD and row.error is not None and row.reason:
-            word = joined((literal(" ("), self._text(row.reason.replace("_", " ")), literal(")")))
-        return joined((one_line(spans), word))
+            by = joined((literal("by "), self._name(row.held_by), _COLON)) if row.held_by else EMPTY
+            reason = self._text(row.reason if row.held_by else row.reason.replace("_", " "))
+            return joined((said, literal(" ("), by, reason, _CLOSE))
+        return said
+
+    def undone(self) -> SafeText:
+        """Why it is being undone, or was; and where that failed, what it failed at."""
+        row, cause = self._row, self._row.undone_for
+        assert cause is not None
+        parts = [literal("undone" if row.state == State.COMPENSATED else "being undone")]
+        number = failed_hop(row)
+        if cause.operator:
+            parts += [literal(" by "), self._name(cause.operator)]
+            parts += [_COLON, self._text(cause.reason)] if cause.reason else []
+        elif number is not None:
+            name = row.names[number - 1] if number <= len(row.names) else f"hop {number}"
+            parts += [literal(" because "), self._name(name), literal(" failed: "), self._wrong(cause.error)]
+        if row.state != State.COMPENSATION_FAILED:
+            return joined(parts) if len(parts) > 1 else EMPTY
+        return joined((literal("undoing "), self._step(), literal(" failed: "), self._error(), literal("; "), *parts))
 
     def remedies(self, stuck: str) -> tuple[Remedy, ...]:
         """What helps, the likeliest first."""
@@ -280,7 +302,9 @@ class _Words:
         return joined((literal("last seen "), at, literal(" on "), self._name(sign.worker)))
 
     def _error(self) -> SafeText:
-        error = self._row.error
+        return self._wrong(self._row.error)
+
+    def _wrong(self, error: Mapping[str, str] | None) -> SafeText:
         if error is None:
             return EMPTY
         kind, message = self._name(error["type"]), self._text(error["message"])
@@ -310,6 +334,9 @@ _SENTENCES: Final[dict[str, Callable[[_Words], SafeText]]] = {
     "paused": _Words.paused,
 }
 
+_UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATED, State.COMPENSATION_FAILED})
+_DEEDS: Final[dict[str, str]] = {State.DEAD: "parked by ", State.CANCELLED: "cancelled by "}
+"""What an operator did to those that are so."""
 _NEEDS_WORKER: Final = frozenset({"worker_lost", "lost"})
 _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     # By why it is stuck, and where it is not, by its state.

@@ -372,17 +372,30 @@ def why(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) ->
     if row.erased_at:
         by = [(literal(" by "), "dim"), (shown(row.held_by, limit, ascii_only=ascii_only), "")] if row.held_by else []
         return [(literal("erased"), "warn"), *by]
+    style = look(row.state).style
+    if (cause := row.undone_for) is not None and row.state in (State.COMPENSATING, State.COMPENSATED):
+        # Who asked for it outweighs what the step came to.
+        error = None if cause.operator else cause.error
+        return _said(error, cause.operator, cause.reason, style, limit, ascii_only)
     if row.state in (State.COMPLETED, State.RUNNING, State.QUEUED, State.COMPENSATING):
         return []
-    style = look(row.state).style
-    if row.error is not None:
-        kind = shown(row.error["type"], limit, ascii_only=ascii_only)
-        message = shown(row.error["message"], limit, ascii_only=ascii_only)
+    return _said(row.error, row.held_by, row.reason, style, limit, ascii_only)
+
+
+def _said(
+    error: Mapping[str, str] | None, operator: str, reason: str, style: str, limit: int, ascii_only: bool
+) -> Sequence[Span]:
+    """The error that a step came to; else by whom and why; else only why."""
+    if error is not None:
+        kind = shown(error["type"], limit, ascii_only=ascii_only)
+        message = shown(error["message"], limit, ascii_only=ascii_only)
         return [(joined((kind, _COLON)) if message else kind, style), (message, "")]
-    if row.held_by:
-        return [(literal("by "), "dim"), (shown(row.held_by, limit, ascii_only=ascii_only), style)]
-    reason = shown(row.reason.replace("_", " "), limit, ascii_only=ascii_only)
-    return [(reason, style)] if reason else []
+    if operator:
+        words = shown(reason, limit, ascii_only=ascii_only)
+        spans: list[Span] = [(literal("by "), "dim"), (shown(operator, limit, ascii_only=ascii_only), style)]
+        return [*spans, (_COLON, "dim"), (words, "")] if words else spans
+    word = shown(reason.replace("_", " "), limit, ascii_only=ascii_only)
+    return [(word, style)] if word else []
 
 
 def _backwards(text: str) -> tuple[int, ...]:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
 
 from paigeant_console.model.documents import readable
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.hop_log import Hop, Spent, Try, hops_of, number_of, spent_of
-from paigeant_console.model.looks import DONE, SKIPPED, TO_COME, UNDONE, Look, kind_look, look, times_glyph
+from paigeant_console.model.hop_cells import TEXT_LIMIT, bar, by, extras, taken_over, try_cells, undone_cells
+from paigeant_console.model.hop_log import Hop, Spent, hops_of, number_of, spent_of
+from paigeant_console.model.looks import DONE, FAILED, SKIPPED, TO_COME, UNDONE, Look, kind_look, look, times_glyph
 from paigeant_console.model.payload_diff import changes
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.record_line import record_summary
 from paigeant_console.model.row import Row
+from paigeant_console.model.slip_track import failed_hop
 from paigeant_console.model.stuck import explain, keys_line
 from paigeant_console.model.text import EMPTY, Piece, Span, apart, clip, count, fit_line, shown, wrap_words
 from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, stopwatch
@@ -31,9 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["FORMS", "Detail", "Form", "WorkflowPage"]
 
 _SPACE: Final = literal(" ")
-TEXT_LIMIT: Final = 64
-BAR: Final = 24
-"""Cells of the bars that show when it waited and when it worked."""
+_MOVING: Final = frozenset({State.QUEUED, State.RUNNING, State.RETRYING, State.COMPENSATING})
 
 Form: TypeAlias = Literal["pretty", "changes", "raw", "hex"]
 FORMS: Final[tuple[Form, ...]] = get_args(Form)
@@ -193,11 +193,14 @@ class WorkflowPage:
         rows: list[tuple[str, RowCells]] = []
         for number, hop in enumerate(self._hops, start=1):
             current = row is not None and row.step is not None and row.headers.hop == number
+            current = current and row is not None and row.state != State.COMPENSATED
             cells = self._hop_cells(number, hop, row if current and self._ended is None else None, row, now, scale)
             rows.append((str(number), cells))
-            rows.extend(
-                (f"{number}.{index}", self._try_cells(one, now, scale)) for index, one in enumerate(hop.tries, start=1)
-            )
+            below = [try_cells(one, "try", now, scale, self._ascii) for one in hop.tries]
+            below += [try_cells(one, "undo, try", now, scale, self._ascii) for one in hop.undoes]
+            if hop.undone is not None and row is not None and row.unwound:
+                below.append(undone_cells(hop.undone, hop.undo_sent, now, scale, self._ascii))
+            rows.extend((f"{number}.{index}", said) for index, said in enumerate(below, start=1))
         if self._ended is not None:
             mark = look(self._ended.state)
             name = [(joined((literal("   "), mark.mark(self._ascii), _SPACE)), mark.style), (literal("end"), "")]
@@ -224,48 +227,35 @@ class WorkflowPage:
         return sum(span.waited or 0.0 for span in spans), sum(span.worked or 0.0 for span in spans)
 
     def _spent(self, hop: Hop, now: float) -> list[Spent]:
-        spans = [spent_of(one.record, one.sent) for one in hop.tries]
+        spans = [spent_of(one.record, one.sent) for one in (*hop.tries, *hop.undoes)]
+        if hop.undone is not None:
+            spans.append(spent_of(hop.undone, hop.undo_sent))
         if hop.done is not None:
             spans.append(spent_of(hop.done, hop.sent))
-        elif hop.came is not None and (here := self._here(hop)) is not None:
+        if (here := self._here(hop)) is not None:
             spans.append(here)
         return [replace(span, ended=now) if span.ended is None and span.began is not None else span for span in spans]
 
     def _here(self, hop: Hop) -> Spent | None:
         """Of the step where it stands: while it waits it has not begun, and parked it does neither."""
         row = self.row
-        if row is None or hop.came is None or not 0 < row.headers.hop <= len(self._hops):
+        if row is None or self._ended is not None or not 0 < row.hop <= len(self._hops):
             return None
-        if self._hops[row.headers.hop - 1] is not hop:
+        if self._hops[row.hop - 1] is not hop:
+            return None
+        sent = hop.undo_sent if row.undoing else hop.came.at if hop.came is not None else None
+        if sent is None:
             return None
         if row.running is not None and row.state in (State.RUNNING, State.COMPENSATING):
-            return Spent(hop.came.at, row.running.since, None)
-        return Spent(hop.came.at, None, None) if row.state in (State.QUEUED, State.RETRYING) else None
+            return Spent(sent, row.running.since, None)
+        waits = row.state in (State.QUEUED, State.RETRYING, State.COMPENSATING)
+        return Spent(sent, None, None) if waits else None
 
     def _scale(self, now: float) -> tuple[float, float]:
         """From when to when the bars reach."""
         started = self.history[0].at if self.history else now
-        moving = self.row is not None and self.row.state in (State.QUEUED, State.RUNNING, State.RETRYING)
+        moving = self.row is not None and self.row.state in _MOVING
         return started, now if moving or not self.history else self.history[-1].at
-
-    def _bar(self, span: Spent, now: float, scale: tuple[float, float]) -> Sequence[Span]:
-        """When it waited and when it worked, within the whole of the workflow."""
-        start, end = scale
-        if span.sent is None or end <= start:
-            return ((EMPTY, ""),)
-
-        def cell(at: float | None) -> int:
-            return round(BAR * min(1.0, max(0.0, ((end if at is None else at) - start) / (end - start))))
-
-        sent, began, ended = cell(span.sent), cell(span.began), cell(span.ended)
-        if span.began is None:
-            ended = began
-        else:
-            # However short, it is to be seen.
-            began = min(began, BAR - 1)
-            sent, ended = min(sent, began), max(ended, began + 1)
-        wait, work = (".", "#") if self._ascii else ("░", "█")
-        return (literal(" " * sent + wait * (began - sent)), "dim"), (literal(work * (ended - began)), "info")
 
     def _hop_cells(
         self, number: int, hop: Hop, here: Row | None, row: Row | None, now: float, scale: tuple[float, float]
@@ -287,7 +277,7 @@ class WorkflowPage:
                 took, waited = stopwatch(now - span.began), duration(span.waited)
             elif span.sent is not None:
                 waited = age(now - span.sent)
-            outcome = apart([(look(here.state).word, mark.style)], self._by(here.runner if runs else ""))
+            outcome = apart([(look(here.state).word, mark.style)], by(here.runner if runs else "", self._ascii))
             if here.state == State.RETRYING and (due := parsed(here.due_at)) is not None:
                 outcome = [*outcome, (joined((literal(" next try "), countdown(due - now))), "warn")]
         elif hop.done is not None:
@@ -297,62 +287,34 @@ class WorkflowPage:
             seconds = detail.get("duration_s")
             took = duration(float(seconds)) if isinstance(seconds, int | float) else EMPTY
             waited = duration(span.waited)
-            outcome = apart(self._by(hop.done.worker), self._signed_by(number), self._extras(detail))
+            who = by(hop.done.worker, self._ascii)
+            outcome = apart(who, taken_over(detail), self._signed_by(number), extras(detail, self._ascii))
+        elif mark is FAILED and hop.tries:
+            attempt = hop.tries[-1].number
+            outcome = [(mark.word, mark.style)]
         return (
             name,
             (times_glyph(attempt, self._ascii) if attempt > 1 else EMPTY, "strong"),
             (day_and_time(span.began, now) if span.began is not None else EMPTY, "dim"),
             (waited, "dim"),
             (took, ""),
-            self._bar(span, now, scale),
+            bar(span, scale, self._ascii),
             outcome,
         )
 
     def _mark(self, number: int, hop: Hop, here: Row | None, row: Row | None) -> Look:
         if here is not None:
             return look(here.state)
+        if row is not None and row.unwound and number <= row.steps_done:
+            if hop.done is None and hop.undone is None:
+                return SKIPPED
+            return UNDONE if row.state == State.COMPENSATED or number > row.hop else DONE
+        if row is not None and number == failed_hop(row):
+            return FAILED
         if hop.done is not None:
-            if row is not None and (row.undoing or row.state == State.COMPENSATED):
-                undone = row.state == State.COMPENSATED or number > row.headers.hop
-                return UNDONE if undone else DONE
             return DONE
         done = row is not None and number <= row.headers.steps_done
         return (SKIPPED if hop.came is not None else DONE) if done else TO_COME
-
-    def _try_cells(self, one: Try, now: float, scale: tuple[float, float]) -> RowCells:
-        record = one.record
-        span = spent_of(record, one.sent)
-        cross = look(State.DEAD)
-        at = span.began if span.began is not None else record.at
-        return (
-            ((literal("    "), ""), (cross.mark(self._ascii), "error"), (literal(f" try {one.number}"), "dim")),
-            (EMPTY, ""),
-            (day_and_time(at, now), "dim"),
-            (duration(span.waited), "dim"),
-            (duration(span.worked), "dim"),
-            self._bar(span, now, scale),
-            apart(self._error(record.detail), self._by(record.worker)),
-        )
-
-    def _by(self, worker: str) -> Sequence[Span]:
-        return [(joined((literal("on "), shown(worker, TEXT_LIMIT, ascii_only=self._ascii))), "dim")] if worker else ()
-
-    def _error(self, detail: Mapping[str, Any]) -> Sequence[Span]:
-        error = detail.get("error")
-        if not isinstance(error, Mapping):
-            return [(shown(str(detail.get("reason", "")).replace("_", " "), 300, ascii_only=self._ascii), "error")]
-        kind = shown(str(error.get("type", "")), 60, ascii_only=self._ascii)
-        message = shown(str(error.get("message", "")), 300, ascii_only=self._ascii)
-        return [(joined((kind, literal(": "))) if message else kind, "error"), (message, "")]
-
-    def _extras(self, detail: Mapping[str, Any]) -> Sequence[Span]:
-        said: list[Span] = []
-        for key in ("inserted", "discarded"):
-            steps = detail.get(key)
-            if isinstance(steps, list) and steps:
-                names = shown(", ".join(map(str, steps)), 200, ascii_only=self._ascii)
-                said = apart(said, [(joined((literal(f"{key} "), names)), "info")])
-        return said
 
     # -- details ------------------------------------------------------------------------
 

@@ -14,11 +14,12 @@ from textual.widget import Widget
 from paigeant_console.actions import key_of
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.fold import Fold
+from paigeant_console.model.hop_cells import BAR
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.slip_track import track_of
 from paigeant_console.model.text import Span, clip
 from paigeant_console.model.times import day_and_time, rough
-from paigeant_console.model.workflow_page import BAR, FORMS, Detail, Form, WorkflowPage
+from paigeant_console.model.workflow_page import FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
 from paigeant_console.screens.shared import Shared

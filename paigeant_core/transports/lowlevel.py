@@ -149,7 +149,7 @@ class LowLevel(ABC):
     async def nack(self, raw: Delivery) -> None:
         """Put the step back, to be tried again after a delay that the broker keeps."""
         if (held := self._held.get(id(raw))) is not None and not raw.settled:
-            span = Span(worker=held.worker, started_at=held.since, completed_at=self.clock.now())
+            span = _span(held, self.clock.now())
             delay = RetryPolicy().delay(held.original.headers.attempt)
             await self._settle(raw, moves.retry(held.original, Nacked("put back by its handler"), delay, span))
 
@@ -179,9 +179,13 @@ class Nacked(Exception):
     """A handler of the low-level form put its message back."""
 
 
+def _span(held: _Held, now: float) -> Span:
+    return Span(worker=held.worker, started_at=held.since, completed_at=now, deaths=held.delivery.deaths)
+
+
 def _handed_on(message: PaigeantMessage, held: _Held, now: float) -> Transition:
     original = held.original
-    span = Span(worker=held.worker, started_at=held.since, completed_at=now)
+    span = _span(held, now)
     before, after = original.routing_slip, message.routing_slip
     moved = len(after.executed) - len(before.executed)
     if after.executed[: len(before.executed)] != before.executed or moved < 0 or after.undoing != before.undoing:

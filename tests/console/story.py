@@ -15,6 +15,7 @@ from paigeant_core.clock import ManualClock
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.journal import Record
 from paigeant_core.message import PaigeantMessage
+from paigeant_core.routing import OnFailure
 from paigeant_core.transition import Outcome, Span, Transition
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from paigeant_core.transports.memory.broker import Claimant
@@ -55,6 +56,7 @@ class Story:
         *,
         name: str = "onboarding",
         labels: Mapping[str, str] | None = None,
+        on_failure: OnFailure = "dead_letter",
     ) -> str:
         message = new_workflow(
             steps,
@@ -63,6 +65,7 @@ class Story:
             correlation_id=correlation_id,
             name=name,
             labels=labels,
+            on_failure=on_failure,
             at=self.clock.now(),
         )
         self._do(self.transport().dispatch(self.topic, moves.dispatch(message, self.clock.now())))
@@ -90,6 +93,14 @@ class Story:
             self._settle(message, moves.failed(message, error, "attempts_exhausted", span))
         else:
             self._settle(message, moves.retry(message, error, delay, span))
+
+    def undone(self, correlation_id: str, *, took: float = 1.0, had_compensator: bool = True) -> None:
+        """Its step is undone after so many seconds."""
+        message = self.message(correlation_id)
+        started = self.clock.now()
+        self.clock.advance(took)
+        span = Span(worker=self.worker, started_at=started, completed_at=self.clock.now())
+        self._settle(message, moves.undone(message, span, had_compensator=had_compensator))
 
     def runs(self, worker: str, *correlation_ids: str, activities: Sequence[str] = (), concurrency: int = 4) -> None:
         """A worker lives, and runs these now."""

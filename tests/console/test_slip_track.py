@@ -118,3 +118,31 @@ def test_a_late_report_of_a_worker_does_not_make_a_dead_step_run() -> None:
     rows.read()
     story.wait(5)
     assert plain(draw_track(track_of(rows.fold.rows["a"], rows.now()), 80)) == "✗ charge"
+
+
+def test_the_step_that_failed_is_not_taken_for_one_that_was_undone() -> None:
+    story = Story()
+    story.start("a", ("validate", "pay", "card", "notify"), on_failure="compensate")
+    story.done("a")
+    story.done("a")
+    rows = StoryRows(story)
+
+    def drawn() -> str:
+        rows.read()
+        return plain(draw_track(track_of(rows.fold.rows["a"], rows.now()), 80))
+
+    story.fails("a", ValueError("card declined"))
+    assert drawn() == "✓ validate → ↶ pay → ✗ card → · notify"
+    story.undone("a")
+    story.fails("a", ValueError("not now"), delay=30)
+    assert drawn() == "↻ validate in 30s ×2 → ↶ pay → ✗ card → · notify"
+    story.fails("a", ValueError("refund refused"))
+    assert drawn() == "✗ validate ×2 → ↶ pay → ✗ card → · notify"
+    story.start("b", ("validate", "card"), on_failure="compensate")
+    story.done("b")
+    story.fails("b", ValueError("card declined"))
+    story.undone("b")
+    rows.read()
+    row = rows.fold.rows["b"]
+    assert plain(draw_track(track_of(row, rows.now()), 80)) == "↶ validate → ✗ card"
+    assert plain(draw_track(track_of(row, rows.now()), 14)) == "↶1 → ✗ card"

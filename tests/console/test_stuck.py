@@ -8,8 +8,11 @@ import pytest
 
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.row import Row
+from paigeant_console.model.slip_track import track_of
 from paigeant_console.model.stuck import Explanation, explain, keys_line
 from paigeant_console.model.times import spoken
+from paigeant_console.model.workflow_list import one_line
+from paigeant_console.model.workflow_list import why as short
 from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_core import transition as moves
 from paigeant_core.delegation import Delegation
@@ -289,6 +292,39 @@ def test_what_is_parked_keeps_its_error_and_its_reason() -> None:
     assert str(found.sentence) == "ValueError: dead (attempts exhausted)"
     assert found.style == "error"
     assert keys_line(found) == "r runs the step again; R replays with a mended payload"
+
+
+def test_what_an_operator_parked_or_ended_says_by_whom_and_why() -> None:
+    story = Story("a", at=TEN_TO_TEN)
+    detail = {"operator": "ann", "action": "dead-letter", "why": "no provider"}
+    story.add(moves.dead_letter(story.message, TEN_TO_TEN, reason="operator", detail=detail))
+    fold, row = story.fold()
+    assert sentence(fold, row, TEN_TO_TEN) == "parked by ann at 09:50: no provider"
+    assert one_line(short(row, None, 80)) == "by ann: no provider"
+    story = Story("a", at=TEN_TO_TEN)
+    story.add(moves.cancel(story.message, TEN_TO_TEN, {"operator": "ann", "reason": "lost"}))
+    fold, row = story.fold()
+    assert fold.stuck(row, TEN_TO_TEN) is None, "that is their word, and not the broker's"
+    assert sentence(fold, row, TEN_TO_TEN) == "cancelled by ann at 09:50: lost"
+    story = Story("a", at=TEN_TO_TEN)
+    story.fails()
+    story.add(moves.dead_letter(story.message, TEN_TO_TEN, reason="operator", detail=detail))
+    assert sentence(*story.fold(), TEN_TO_TEN) == "ValueError: no (by ann: no provider)"
+
+
+def test_what_an_operator_had_undone_says_by_whom_and_why() -> None:
+    story = Story("a", "b", at=TEN_TO_TEN)
+    story.done()
+    detail = {"operator": "ann", "action": "compensate", "reason": "customer asked"}
+    story.add(moves.compensate(story.message, TEN_TO_TEN, detail))
+    assert sentence(*story.fold(), TEN_TO_TEN) == "being undone by ann: customer asked"
+    story.add(moves.undone(story.message, story.span(), had_compensator=True))
+    fold, row = story.fold()
+    assert sentence(fold, row, TEN_TO_TEN) == "undone by ann: customer asked"
+    assert one_line(short(row, None, 80)) == "by ann: customer asked"
+    assert [step.look.word for step in track_of(row, TEN_TO_TEN).steps] == ["undone", "to do"]
+    story.operated(3, run=2)
+    assert story.fold()[1].undone_for is None
 
 
 def test_text_off_the_wire_is_made_safe() -> None:

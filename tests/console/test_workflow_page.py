@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from paigeant_console.model.fold import Fold
+from paigeant_console.model.hop_cells import BAR
 from paigeant_console.model.payload_diff import changes
-from paigeant_console.model.workflow_page import BAR, WorkflowPage
+from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import literal
+from paigeant_core import transition as moves
 from paigeant_core.operations import Operations, Replay
+from paigeant_core.transition import Span
 from tests.console import story as told
 from tests.console.story import START, Story, sample_story
 from tests.console.story_rows import StoryRows, plain, workers_of
@@ -177,6 +180,58 @@ def test_hops_tell_every_try(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ConnectionError: payment provider answered 503" in told_rows[3]
     assert "try 2" in told_rows[4]
     assert told_rows[5].startswith(" 4 · update-inventory")
+
+
+def test_hops_tell_what_was_undone_and_why() -> None:
+    story = Story()
+    story.start("a", ("validate", "pay", "card", "notify"), on_failure="compensate")
+    story.done("a")
+    story.done("a")
+    story.fails("a", ValueError("card declined"))
+    story.undone("a", took=2.0)
+    story.fails("a", ValueError("refund refused"), took=3.0)
+    made = page(story, "a")
+    told_rows = [" ".join(row.split()) for row in cells_text(made.hops(story.clock.now()))]
+    assert told_rows[0].startswith("1 ✗ validate |")
+    assert told_rows[1].startswith("✗ undo, try 1 |")
+    assert told_rows[1].endswith("ValueError: refund refused on w1")
+    assert told_rows[2].startswith("2 ↶ pay |")
+    assert told_rows[3].startswith("↶ undone |")
+    assert "| 2.0s |" in told_rows[3]
+    assert told_rows[4].startswith("3 ✗ card |")
+    assert told_rows[4].endswith("| failed")
+    assert told_rows[5].endswith("ValueError: card declined on w1")
+    assert told_rows[6].startswith("4 · notify")
+    assert made.totals(story.clock.now()) == (0.0, 8.0)
+    assert plain(made.reason(200, story.clock.now(), 2)[0]) == (
+        "  undoing validate failed: ValueError: refund refused; "
+        "being undone because card failed: ValueError: card declined"
+    )
+    at_first = made.payload_at("1", 80)
+    assert at_first is not None
+    assert at_first.title.startswith("payload as it came to hop 1")
+
+
+def test_what_was_undone_without_a_compensator_says_so() -> None:
+    story = Story()
+    story.start("a", ("validate", "card"), on_failure="compensate")
+    story.done("a")
+    story.fails("a", ValueError("card declined"))
+    story.undone("a", had_compensator=False)
+    made = page(story, "a")
+    told_rows = cells_text(made.hops(story.clock.now()))
+    assert "nothing to undo: it has no compensator on w1" in told_rows[1]
+    assert plain(made.reason(200, story.clock.now(), 2)[0]) == "  undone because card failed: ValueError: card declined"
+
+
+def test_a_hop_that_a_dead_worker_had_begun_says_so() -> None:
+    story = Story()
+    story.start("a", ("one", "two"))
+    span = Span(worker="w2", started_at=story.clock.now(), completed_at=story.clock.now() + 1, deaths=1)
+    story._settle(story.message("a"), moves.done(story.message("a"), None, span))
+    made = page(story, "a")
+    assert cells_text(made.hops(story.clock.now()))[0].endswith("on w2 taken over: 1 worker died with it")
+    assert "after 1 worker died with it" in cells_text(made.records(story.clock.now()))[0]
 
 
 def test_each_hop_shows_the_payload_as_it_came() -> None:
