@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def same_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is copied is wrapped inside tmux and screen, and the tests read it; themes are drawn by the colours there are."""
+    """What is copied is wrapped inside tmux and screen; themes are drawn by the colours that there are."""
     monkeypatch.delenv("TMUX", raising=False)
     monkeypatch.delenv("STY", raising=False)
     monkeypatch.setenv("COLORTERM", "truecolor")
