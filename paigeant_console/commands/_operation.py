@@ -171,9 +171,12 @@ def _operate(call: Call, action: Action, order: Order) -> int:
                 await _confirmed(call, operations, plan, order)
             if why := operations.second(plan):
                 status = await operations.propose(plan)
+                from paigeant_console.model.confirmation import PACE_LOST
+
                 note(
                     f"operation {status.operation_id} takes a second person, {why}: nothing was done; another operator "
                     f"looks at it with: operations approve {status.operation_id}"
+                    + (f"; the pace {PACE_LOST}" if pace else "")
                 )
                 return ExitCode.OK
             if pace or len(plan.lines) > AT_ONCE:

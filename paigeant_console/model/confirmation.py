@@ -18,6 +18,7 @@ from paigeant_core.routing import Step
 from paigeant_core.urls import has_password
 
 __all__ = [
+    "PACE_LOST",
     "Confirmation",
     "Target",
     "action_words",
@@ -37,6 +38,7 @@ __all__ = [
 PROGRAM: Final = "paigeant-console"
 TYPE_FROM: Final = 11
 """From so many workflows on their number has to be typed."""
+PACE_LOST: Final = literal("is not kept: whoever approves it carries it out as fast as can be")
 ID_CELLS: Final = 12
 NAME_CELLS: Final = 16
 
@@ -207,6 +209,8 @@ def confirmation_of(
     if second:
         asks = joined((literal("it takes a second person, "), shown(second, 200, ascii_only=ascii_only)))
         facts.insert(0, [(literal("asks    "), "dim"), (asks, "warn")])
+        if pace:
+            facts.insert(1, [(literal("pace    "), "dim"), (PACE_LOST, "warn")])
         effect = joined((literal("nothing is done until another operator approves it; then "), effect))
     elif pace:
         facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])

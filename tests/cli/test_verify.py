@@ -252,8 +252,8 @@ def test_an_operation_at_a_flagged_activity_waits_for_a_second_person(
     monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
     here("dispatch", "validate", "charge", "--id", "order-1").ended(0)
     monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
-    here("skip", "order-1", "--reason", "not needed", "--yes").ended(0).said(
-        "takes a second person", "nothing was done"
+    here("skip", "order-1", "--reason", "not needed", "--rate", "5", "--yes").ended(0).said(
+        "takes a second person", "nothing was done", "the pace is not kept"
     )
     (waiting,) = here("operations", "--json").documents
     assert (waiting["state"], waiting["operator"], waiting["targets"]) == ("waiting", "ann", 1)

@@ -81,6 +81,16 @@ async def test_one_asks_by_key_and_another_approves_by_key(tmp_path: Path) -> No
     assert story.last("order-0").headers.activity == "notify"
 
 
+async def test_a_pace_that_an_approval_does_not_keep_is_said_before_it_is_asked_for(tmp_path: Path) -> None:
+    story = Story()
+    await charged(story, 1)
+    async with console(story, tmp_path, size=(120, 30), signer=ANN, trust=policy()) as opened:
+        await opened.press(":")
+        await opened.type("skip rate=5")
+        await ask_for(opened, "enter", "paid by hand")
+        assert "pace    is not kept: whoever approves it" in opened.text()
+
+
 async def test_production_wants_its_name_typed_for_an_approval_too(tmp_path: Path) -> None:
     story = Story()
     await proposed(story, ANN, *await charged(story, 1))
