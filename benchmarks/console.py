@@ -207,8 +207,9 @@ def measure_load(report: Report, url: str, workflows: int, rate: int, seconds: f
             report.told(TAIL_CPU, [cpu * 100], "% of one")
             terminal.send("1")
             time.sleep(2)
-            keys = latency(terminal, "?", "q", b"Keys of", rounds * 4)
-            report.told("key to paint: help opens over the list", keys, "ms", 50, p95=True)
+            for what, first, there, back, marker in KEYS:
+                keys = latency(terminal, there, back, marker, rounds * 2, first)
+                report.told(f"key to paint: {what}", keys, "ms", 50, p95=True)
             terminal.send("p")
             time.sleep(1)
             keys = latency(terminal, "j", "k", CURSOR, rounds * 8)
@@ -246,12 +247,30 @@ def filtering(report: Report, terminal: Terminal, workflows: int, rounds: int) -
 
 CURSOR = "\u258c".encode()
 """What the console puts before the row under the cursor."""
+ESCAPE, CONTROL_P = "\x1b", "\x10"
+KEYS = (
+    ("help opens over the list", "", "?", "q", b"Keys of"),
+    ("the palette opens over the list", "", CONTROL_P, ESCAPE, b"> "),
+    ("a reason is asked for", "", "h", ESCAPE, b"it is parked"),
+    # The workflows were never on the broker, only in its journal, which is what the question says of them.
+    ("a confirmation, with the broker's answer", "hx", "\r", ESCAPE, b"nothing can be done"),
+    ("one workflow opens", "", "\r", "q", b"hops"),
+    ("view 2, traffic", "", "2", "1", b"KIND"),
+    ("view 3, queues and workers", "", "3", "1", b"QUEUE"),
+    ("view 4, dead letters", "", "4", "1", b"nothing is dead"),
+    ("view 5, audit", "", "5", "1", b"ACTION"),
+    ("view 1, the list", "5", "1", "", b"STATE"),
+)
+"""Keys that open something over the list: what that is, what is typed before, the key, the way back, what is seen."""
 
 
-def latency(terminal: Terminal, there: str, back: str, marker: bytes, rounds: int) -> list[float]:
+def latency(terminal: Terminal, there: str, back: str, marker: bytes, rounds: int, first: str = "") -> list[float]:
     """Milliseconds from a key to what it brings on the screen."""
     took = []
     for number in range(rounds):
+        if first:
+            terminal.send(first)
+            time.sleep(0.5)
         # Not in step with the flushes, which are four a second.
         time.sleep(0.15 + 0.1 * (number % 7) / 7)
         before, begun = len(terminal.raw), time.perf_counter()
