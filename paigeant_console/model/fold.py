@@ -95,7 +95,7 @@ class Fold:
         for record in records:
             self.records += 1
             if record.kind == _WORKER:
-                self._told(record)
+                changed |= self._told(record)
             elif record.state and self._apply(record):
                 changed.add(record.headers.correlation_id)
         return changed
@@ -121,15 +121,24 @@ class Fold:
             self._tell_undoing(row, record)
             row.revision += 1
 
-    def _told(self, record: Record) -> None:
-        """A worker started, stopped or was lost."""
+    def _told(self, record: Record) -> set[str]:
+        """A worker started, stopped or was lost; return the IDs of the workflows that it handed back."""
         activities, event = record.detail.get("activities"), record.detail.get("event")
+        gave_back = record.detail.get("gave_back")
+        changed: set[str] = set()
+        for workflow in gave_back if isinstance(gave_back, list) else ():
+            row = self.rows.get(workflow) if isinstance(workflow, str) else None
+            if row is not None and row.at <= record.at:
+                row.own_trouble().back_at = record.at
+                row.revision += 1
+                changed.add(row.correlation_id)
         if event == "stopped":
             self._stopped.add(record.worker)
         if isinstance(activities, list) and isinstance(event, str):
             for activity in activities:
                 if isinstance(activity, str):
                     self._seen(activity, record.worker, record.at, event)
+        return changed
 
     def _seen(self, activity: str, worker: str, at: float, event: str = "") -> None:
         known = self.signs.get(activity)
@@ -200,6 +209,7 @@ class Fold:
         """The workflow moved: what was to be said of where it stood does not hold any more."""
         trouble = row.trouble
         trouble.lost = ""
+        trouble.back_at = 0.0
         if kind in (_ADVANCED, _FINISHED):
             row.calm()
             return

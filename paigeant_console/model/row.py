@@ -34,6 +34,7 @@ class Trouble:
     """What is to be said of a workflow that does not just move on: few do, so only they have one."""
 
     __slots__ = (
+        "back_at",
         "due_at",
         "erased_at",
         "error",
@@ -50,6 +51,8 @@ class Trouble:
     )
 
     def __init__(self) -> None:
+        self.back_at = 0.0
+        """When a worker that stopped handed it back unfinished; 0: none did."""
         self.error: dict[str, str] | None = None
         self.reason = ""
         self.due_at = ""
@@ -229,16 +232,17 @@ class Row(msgspec.Struct, gc=False, eq=False):
 
     @property
     def since(self) -> float:
-        """When the workflow came to where it stands: its step's start, or the last record."""
+        """When the workflow came to where it stands: its step's start, its return to the queue, or the last record."""
         running = self.trouble.running
-        return running.since if running is not None else self.at
+        return running.since if running is not None else max(self.at, self.trouble.back_at)
 
     @property
     def queued_since(self) -> float:
         """Since when its message waits for a worker, seconds since the epoch; what is delayed comes later."""
         due_at = self.trouble.due_at
         due = parsed(due_at) if due_at else None
-        return self.at if due is None else max(self.at, due)
+        back = max(self.at, self.trouble.back_at)
+        return back if due is None else max(back, due)
 
     def holds(self, held: Holding) -> bool:
         """Whether ``held`` is the step at which the workflow stands."""

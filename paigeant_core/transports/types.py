@@ -202,15 +202,25 @@ class Capabilities:
     durable: bool = True
 
 
-def worker_record(info: WorkerInfo, topic: str, event: str, at: float) -> Record:
-    """The journal's word that a worker started, stopped or was lost."""
-    detail = {
+def worker_record(info: WorkerInfo, topic: str, event: str, at: float, gave_back: Sequence[str] = ()) -> Record:
+    """The journal's word that a worker started, stopped or was lost.
+
+    Args:
+        info: which worker.
+        topic: where.
+        event: what.
+        at: when, seconds since the Unix epoch.
+        gave_back: the workflows whose steps it had begun, and handed back when it stopped.
+    """
+    detail: dict[str, Any] = {
         "event": event,
         "activities": list(info.activities),
         "concurrency": info.concurrency,
         "host": info.host,
         "pid": info.pid,
     }
+    if gave_back:
+        detail["gave_back"] = list(gave_back)
     return Record(Kind.WORKER, Headers(topic=topic), worker=info.worker, detail=detail, at=at)
 
 

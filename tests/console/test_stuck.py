@@ -120,6 +120,23 @@ def test_who_died_before_anybody_looked_is_named_too_and_who_stopped_is_not() ->
     assert (row.state, row.runner) == (State.RUNNING, "w-2"), "it was taken over"
 
 
+def test_what_a_worker_that_stopped_had_begun_waits_since_it_was_handed_back() -> None:
+    story = Story("a", at=TEN_TO_TEN)
+    fold, row = story.fold()
+    fold.observe([worker("a", running=story.message, since=TEN_TO_TEN)], TEN_TO_TEN)
+    back = TEN_TO_TEN + 17 * 60
+    assert fold.apply([worker_record(serves("w-1", "a"), "t", "stopped", back, [row.correlation_id])])
+    fold.observe([], back)
+    assert (row.since, fold.stuck(row, back + 20)) == (back, None)
+    assert sentence(fold, row, back + 40) == "waiting 40 s: no worker serves a (w-1 was the last; stopped at 10:07)"
+    story.fails()
+    assert story.fold()[1].queued_since == story.at - 1 + 5
+    # The journal's order counts: what moved on since is not at that step any more.
+    fold.apply(story.journal[1:])
+    fold.learn([worker_record(serves("w-1", "a"), "t", "stopped", TEN_TO_TEN + 0.5, [row.correlation_id])])
+    assert row.queued_since == story.at - 1 + 5
+
+
 def test_an_attempt_that_is_due_waits_for_a_worker_as_the_first_did() -> None:
     story = Story("a")
     story.add(moves.retry(story.message, TimeoutError("no"), 60.0, story.span(), most=3))

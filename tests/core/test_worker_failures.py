@@ -191,6 +191,17 @@ async def test_a_step_in_which_workers_keep_dying_is_poison(bench: Bench) -> Non
     assert record.detail["error"]["type"] == "Poison"
 
 
+async def test_a_step_that_is_taken_over_says_how_many_died_with_it(bench: Bench) -> None:
+    worker = bench.worker()
+    step(worker, "a")
+    workflow = await bench.dispatch("a")
+    with bench.broker.topic(bench.topic) as topic:
+        topic.work["a"][0].deaths = 2
+    async with bench.serving(worker):
+        record = await bench.reaches(workflow, State.COMPLETED)
+    assert record.detail["deaths"] == 2
+
+
 async def test_what_nobody_can_read_does_not_stop_a_worker(bench: Bench) -> None:
     worker = bench.worker()
     step(worker, "a")

@@ -297,6 +297,14 @@ class TransportContract:
             assert delivery.message.correlation_id == workflow
             assert delivery.deaths == 0
 
+    async def test_a_worker_that_stops_says_what_it_handed_back(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a") as leaving:
+            await leaving.consumer.hand_back(await leaving.take_one())
+        *_, last = [record async for batch in transport.records(topic) for record in batch]
+        assert (last.detail["event"], last.detail["gave_back"]) == ("stopped", [workflow])
+
     async def test_what_is_delivered_is_taken_once_and_what_cannot_be_taken_is_not_lost(
         self, connect: Connect, topic: str
     ) -> None:

@@ -274,6 +274,7 @@ class MemoryConsumer(Consumer):
         self._broker = broker
         self._topic = topic
         self._claimant = Claimant(info, lease)
+        self._gave_back: list[str] = []
         self._started = False
         self._turn = 0
 
@@ -335,6 +336,8 @@ class MemoryConsumer(Consumer):
         with self._broker.topic(self._topic, wake=True) as state:
             if delivery.token.owner is self._claimant:
                 state.give_back(delivery.token)
+                if delivery.message is not None:
+                    self._gave_back.append(delivery.message.correlation_id)
         delivery.settled = True
 
     def report(self, running: Sequence[Holding]) -> None:
@@ -350,7 +353,8 @@ class MemoryConsumer(Consumer):
             for entry in [entry for entry in state.claimed if entry.owner is self._claimant]:
                 state.give_back(entry)
             if state.claimants.pop(self._claimant.info.worker, None) is not None:
-                state.append(worker_record(self._claimant.info, self._topic, "stopped", state.clock.now()))
+                info, now = self._claimant.info, state.clock.now()
+                state.append(worker_record(info, self._topic, "stopped", now, self._gave_back))
 
     def _start(self) -> None:
         self._started = True

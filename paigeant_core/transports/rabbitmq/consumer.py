@@ -328,6 +328,8 @@ class RabbitConsumer(Consumer):
         """See :meth:`Consumer.hand_back`."""
         if not delivery.settled:
             delivery.settled = True
+            if delivery.message is not None:
+                self._desk.gave_back.append(delivery.message.correlation_id)
             await self._desk.put_back(delivery.token, delivery.deaths)
 
     def report(self, running: Sequence[Holding]) -> None:
@@ -423,7 +425,7 @@ class RabbitConsumer(Consumer):
         return f"lost the connection to RabbitMQ at {self._line.where}"
 
     def _own_record(self, event: str) -> Record:
-        return worker_record(self._info, self._names.topic, event, self._desk.clock.now())
+        return worker_record(self._info, self._names.topic, event, self._desk.clock.now(), self._desk.gave_back)
 
     async def _refresh(self) -> None:
         while True:

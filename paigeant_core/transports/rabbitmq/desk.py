@@ -134,6 +134,8 @@ class Desk:
         self.settled: OrderedDict[str, None] = OrderedDict()
         self.strayed: OrderedDict[str, int] = OrderedDict()
         self.out = 0
+        self.gave_back: list[str] = []
+        """Workflows whose steps were handed back unfinished."""
         self._free = free
         self._consider = consider
         self._tasks: set[asyncio.Task[Any]] = set()

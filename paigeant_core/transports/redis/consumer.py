@@ -104,7 +104,10 @@ class RedisConsumer(Consumer):
     async def hand_back(self, delivery: Delivery) -> None:
         """See :meth:`Consumer.hand_back`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._open().give_back(delivery.token, future)
+        pump = self._open()
+        pump.give_back(delivery.token, future)
+        if delivery.message is not None:
+            pump.gave_back.append(delivery.message.correlation_id)
         await future
         delivery.settled = True
 

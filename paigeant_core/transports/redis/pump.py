@@ -77,6 +77,7 @@ class Pump:
         heartbeat: Heartbeat,
     ) -> None:
         self.held: dict[Token, Delivery] = {}  # claimed, and not settled
+        self.gave_back: list[str] = []  # workflows whose steps were handed back unfinished
         self.slots = Slots(info.concurrency, self.held, self.give_back)
         self.started = False
         self._endpoint = endpoint
@@ -491,7 +492,7 @@ class Pump:
 
     async def _leave(self) -> None:
         """Hand back all that is held, and say goodbye."""
-        stopped = worker_record(self._info, self._topic, "stopped", self._clock.now())
+        stopped = worker_record(self._info, self._topic, "stopped", self._clock.now(), self.gave_back)
         goodbye = leave(self._keys, self._name, self._activities, stopped)
         # Unblocked, or the waiting read could still be given something after the goodbye.
         self._endpoint.check((await self._line.call(*self._reading_line.unblock(), goodbye))[-1])
