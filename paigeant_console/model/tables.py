@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
 
-__all__ = ["audit_rows", "operation_of", "queue_rows", "worker_rows"]
+__all__ = ["audit_rows", "operation_of", "problem_of", "queue_rows", "worker_rows"]
 
 LIMIT: Final = 200
 
@@ -32,31 +33,56 @@ def queue_rows(
 ) -> list[tuple[str, RowCells]]:
     """Rows of queues: activity, ready, running, delayed, workers, oldest, median, steps done lately, what is wrong."""
     rows: list[tuple[str, RowCells]] = []
+    reported = Counter(held.activity for status in fold.workers for held in status.running)
     for queue in queues:
-        unserved = queue.consumers == 0 and bool(queue.ready)
+        unserved = _unserved(queue)
         median = fold.median(queue.activity)
         lately = rates.lately(queue.activity, now)
-        problem: Span = (literal("no worker"), "error") if unserved else (EMPTY, "")
-        if queue.paused is not None:
-            problem = (literal("paused"), "warn")
         rows.append(
             (
                 queue.activity,
                 (
                     (shown(queue.activity, LIMIT, ascii_only=ascii_only), "strong" if queue.ready else ""),
                     _figure(queue.ready, "warn" if unserved else "strong"),
-                    _figure(queue.in_flight, "info"),
+                    _running(queue.in_flight, reported[queue.activity]),
                     _figure(queue.delayed, "warn"),
                     _figure(queue.consumers, "ok") if not unserved else (literal("0"), "error"),
-                    (age(queue.oldest_s), "") if queue.oldest_s is not None else (EMPTY, ""),
+                    _oldest(queue),
                     (_seconds(median), "dim"),
                     (per_second(lately), ""),
                     (sparkline(lately, ascii_only=ascii_only), "info" if any(lately) else "dim"),
-                    problem,
+                    problem_of(queue),
                 ),
             )
         )
     return rows
+
+
+def problem_of(queue: QueueStatus) -> Span:
+    """What is wrong with a queue; empty: nothing."""
+    problems = [literal("no worker")] if (unserved := _unserved(queue)) else []
+    if queue.paused is not None:
+        problems.append(literal("paused"))
+    return joined(problems, literal(", ")), "error" if unserved else "warn" if problems else ""
+
+
+def _unserved(queue: QueueStatus) -> bool:
+    """Whether it has work and no worker; what a dead worker holds and what is delayed will want one too."""
+    return queue.consumers == 0 and bool(queue.ready or queue.in_flight or queue.delayed)
+
+
+def _running(in_flight: int | None, reported: int) -> Span:
+    """How many are held; where the broker cannot tell, what workers say, which is of a moment ago."""
+    if in_flight is None and reported:
+        return joined((literal("~"), count(reported))), "info"
+    return _figure(in_flight, "info")
+
+
+def _oldest(queue: QueueStatus) -> Span:
+    """Of an empty queue nothing is oldest; of another one it may not be known."""
+    if queue.oldest_s is not None:
+        return age(queue.oldest_s), ""
+    return (EMPTY, "") if queue.ready == 0 else (literal("?"), "dim")
 
 
 def _seconds(value: float | None) -> SafeText:

@@ -34,13 +34,12 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
 def age(seconds: float) -> SafeText:
-    """How long ago, roughly, so that it changes seldom: ``<1m``, ``7m``, ``25m``, ``3h``, ``2d``."""
+    """How long ago, by the minute at most: ``<1m``, ``7m``, ``26m``, ``3h``, ``2d``."""
     whole = max(0, int(seconds))
     if whole < MINUTE:
         return literal("<1m")
     if whole < HOUR:
-        minutes = whole // MINUTE
-        return literal(f"{minutes if minutes < 10 else minutes - minutes % 5}m")
+        return literal(f"{whole // MINUTE}m")
     return literal(f"{whole // HOUR}h" if whole < DAY else f"{whole // DAY}d")
 
 
@@ -48,8 +47,7 @@ def age_tick(seconds: float) -> int:
     """Changes exactly when :func:`age` does."""
     whole = max(0, int(seconds))
     if whole < HOUR:
-        minutes = whole // MINUTE
-        return minutes if minutes < 10 else minutes - minutes % 5
+        return whole // MINUTE
     return 100 + whole // HOUR if whole < DAY else 200 + whole // DAY
 
 

@@ -246,6 +246,7 @@ class WorkflowPage:
         sent = hop.undo_sent if row.undoing else hop.came.at if hop.came is not None else None
         if sent is None:
             return None
+        sent = max(sent, row.trouble.back_at)
         if row.running is not None and row.state in (State.RUNNING, State.COMPENSATING):
             return Spent(sent, row.running.since, None)
         waits = row.state in (State.QUEUED, State.RETRYING, State.COMPENSATING)

@@ -14,8 +14,8 @@ from paigeant_console.actions import Situation, key_of
 from paigeant_console.model.confirmation import command_line, pause_confirmation
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.rates import CELLS
-from paigeant_console.model.tables import queue_rows, worker_rows
-from paigeant_console.model.text import EMPTY, shown
+from paigeant_console.model.tables import problem_of, queue_rows, worker_rows
+from paigeant_console.model.text import shown, width_of
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
 from paigeant_console.screens.confirming import confirmed
@@ -39,8 +39,6 @@ _QUEUES: Final = (
     Column(literal("DONE/S"), 6, align="right", priority=3),
     Column(literal("LAST MINUTE"), CELLS, priority=1),
 )
-_PROBLEM: Final = Column(literal(""), 9, priority=10)
-"""A column that is there only while there is something to say."""
 _WORKERS: Final = (
     Column(literal("WORKER"), 24, min_width=14, priority=9),
     Column(literal("LOAD"), 7, align="right", priority=8),
@@ -53,12 +51,12 @@ _WORKERS: Final = (
 class _QueueTable(LineTable):
     """The queues."""
 
-    problems = False
-    """Whether there is something to say."""
+    problems = 0
+    """Cells of what there is to say of queues; 0: nothing."""
 
     def columns_for(self, width: int) -> Sequence[Column]:
-        """See :meth:`LineTable.columns_for`."""
-        return (*_QUEUES, _PROBLEM) if self.problems else _QUEUES
+        """See :meth:`LineTable.columns_for`; a column is there only while there is something to say."""
+        return (*_QUEUES, Column(literal(""), self.problems, priority=10)) if self.problems else _QUEUES
 
 
 class QueuesScreen(ActingScreen):
@@ -100,7 +98,7 @@ class QueuesScreen(ActingScreen):
             workers = worker_rows(self.feed.fold.workers, now, ascii_only=self.shared.ascii_only)
             observed = self.feed.fold.observed
         self._queue_rows.replace(queues)
-        self._tell_problems(any(cells[-1] != (EMPTY, "") for _, cells in queues))
+        self._tell_problems(max((width_of(problem_of(queue)[0]) for queue in known), default=0))
         self._worker_rows.replace(workers)
         self._fit()
         self.queues.set_empty(self.sentence())
@@ -108,9 +106,9 @@ class QueuesScreen(ActingScreen):
         self.queues.sync()
         self.crew.sync()
 
-    def _tell_problems(self, there_are: bool) -> None:
-        if there_are != self.queues.problems:
-            self.queues.problems = there_are
+    def _tell_problems(self, width: int) -> None:
+        if width != self.queues.problems:
+            self.queues.problems = width
             self.queues.relook()
 
     def _fit(self) -> None:

@@ -35,9 +35,11 @@ def test_a_tick_changes_exactly_when_its_text_does(text, tick, one: float, other
 
 
 def test_times_read_well() -> None:
-    assert [times.age(s) for s in (-5, 0, 59, 60, 599, 1540, 3600, 86400 * 3)] == [
-        "<1m", "<1m", "<1m", "1m", "9m", "25m", "1h", "3d",
+    assert [times.age(s) for s in (-5, 0, 59, 60, 599, 1630, 3600, 86400 * 3)] == [
+        "<1m", "<1m", "<1m", "1m", "9m", "27m", "1h", "3d",
     ]  # fmt: skip
+    ages = [str(times.age(s)) for s in range(60, 3600, 7)]
+    assert ages == [str(times.spoken(s)).replace(" min", "m") for s in range(60, 3600, 7)], "no two say it otherwise"
     assert [times.stopwatch(s) for s in (0, 12.9, 60, 3900, 90000)] == ["00:00", "00:12", "1m", "1h05", "1d"]
     assert [times.countdown(s) for s in (-1, 3, 41, 61, 4000)] == ["due", "in 10s", "in 50s", "in 2m", "in 1h"]
     assert [times.duration(s) for s in (None, 0.0012, 0.9, 2.54, 61, 3700)] == [
