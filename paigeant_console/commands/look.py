@@ -267,7 +267,8 @@ def _facts(
     if row.due_at:
         facts.append(fact("due", moment(row.due_at)))
     numbers = "run {run}, hop {hop}, attempt {attempt}, epoch {epoch}, {steps_done} of {steps_total} steps done"
-    facts.append(fact("where", literal(numbers.format_map(document))))
+    unread = literal("its message is unread")
+    facts.append(fact("where", literal(numbers.format_map(document)) if document["steps_total"] else unread))
     if document["name"]:
         facts.append(fact("name", text(document["name"])))
     if document["labels"]:

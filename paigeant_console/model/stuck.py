@@ -110,11 +110,17 @@ def keys_line(explanation: Explanation, *, read_only: bool = False, commands: bo
         act, does = remedy.act, remedy.does
         if not act:
             words.append(does)
-        elif keys_of(by_id(act)) and not read_only:
-            name = literal(f"`{remedy.command or act}`") if commands else key_of(act)
+        elif not read_only:
+            name = literal(f"`{remedy.command or act}`") if commands else _way(act)
             where = joined((literal(" in view "), key_of(remedy.view))) if remedy.view and not commands else EMPTY
             words.append(joined((name, where, literal(" "), does)))
     return joined(words, literal("; "))
+
+
+def _way(act: str) -> SafeText:
+    """The key of an action, or its command in the console where it has none."""
+    action = by_id(act)
+    return key_of(act) if keys_of(action) else literal(f":{action.command[0]}")
 
 
 class _Words:
@@ -356,5 +362,9 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     "paused": (_remedy("operation.pause", "lets its workers go on", "activity resume", "view.queues"), _SKIP, _PARK),
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),
     State.DEAD: (_AGAIN, _MENDED),
+    State.QUARANTINED: (
+        _remedy("", "mend what sent it"),
+        _remedy("restore", "brings it back, where it can be read by now"),
+    ),
     State.COMPENSATION_FAILED: (_remedy("retry", "resumes the undoing"),),
 }

@@ -25,7 +25,7 @@ from paigeant_console.model.trust import UNSIGNED, VALID, Finding, examine, last
 from paigeant_console.model.workflow_list import state_spans
 from paigeant_console.safe_text import SafeText, hex_lines, joined, literal, safe_block, safe_payload
 from paigeant_core.journal import Record, State
-from paigeant_core.message import PaigeantMessage
+from paigeant_core.message import Headers, PaigeantMessage
 
 if TYPE_CHECKING:
     from paigeant_core.security.trust import Trust
@@ -83,6 +83,7 @@ class WorkflowPage:
         self._ascii = ascii_only
         self._hops = hops_of(history)
         last = last_body(history)
+        self._stood: dict[int, Row | None] = {}
         # By the time of its own record: a key that runs out later takes nothing back.
         self.trust = examine(last[0], policy, last[1], last[1]) if last is not None else Finding(UNSIGNED)
 
@@ -93,13 +94,19 @@ class WorkflowPage:
 
     # -- head ---------------------------------------------------------------------------
 
-    def head(self, width: int, now: float) -> list[Sequence[Span]]:
-        """Who it is and where it stands: two or three lines."""
-        row = self.row
+    def head(self, width: int, now: float, stood: tuple[Row, float] | None = None) -> list[Sequence[Span]]:
+        """Who it is and where it stands, or stood: two or three lines.
+
+        Args:
+            width: cells there are.
+            now: seconds since the Unix epoch.
+            stood: the workflow as it was, and when, see :meth:`as_it_stood`; None: as it is.
+        """
+        row, at = stood if stood is not None else (self.row, now)
         if row is None:
             return [[(shown(self.correlation_id, width, ascii_only=self._ascii), "strong")]]
         headers = row.headers
-        stuck = self._fold.stuck(row, now)
+        stuck = self._fold.stuck(row, at)
         name = shown(headers.name, 60, ascii_only=self._ascii)
         first = [
             Piece(tuple(state_spans(row, stuck, self._ascii))),
@@ -107,13 +114,12 @@ class WorkflowPage:
             Piece(((shown(headers.correlation_id, 130, ascii_only=self._ascii), ""),)),
             Piece((self._trusted(),), rank=2 if self.trust.broken_since is not None else 4, right=True),
         ]
-        hop = literal(f"hop {headers.hop} of {headers.steps_total}")
+        # Of a message that nobody could read, nothing is known but that it came.
+        hop = literal(f"hop {headers.hop} of {headers.steps_total}" if headers.steps_total else "its message is unread")
         created = parsed(headers.created_at)
         second = [
             Piece(((hop, ""),)),
-            Piece(((literal(f"try {headers.attempt}"), "strong" if headers.attempt > 1 else "dim"),), rank=1),
-            Piece(((literal(f"run {headers.run}"), "strong" if headers.run > 1 else "dim"),), rank=3),
-            Piece(((literal(f"epoch {headers.epoch}"), "dim"),), rank=5),
+            *(self._numbers(headers) if headers.steps_total else ()),
             Piece(_aged("created", created, now) if created is not None else (), rank=4),
             Piece(_aged("changed", row.at, now), rank=2),
             Piece(self._runner(row), rank=6),
@@ -125,6 +131,13 @@ class WorkflowPage:
         if labels := self._labels(row.headers.label_map):
             lines.append(clip(labels, width, ascii_only=self._ascii))
         return lines
+
+    def _numbers(self, headers: Headers) -> Sequence[Piece]:
+        return (
+            Piece(((literal(f"try {headers.attempt}"), "strong" if headers.attempt > 1 else "dim"),), rank=1),
+            Piece(((literal(f"run {headers.run}"), "strong" if headers.run > 1 else "dim"),), rank=3),
+            Piece(((literal(f"epoch {headers.epoch}"), "dim"),), rank=5),
+        )
 
     def _trusted(self) -> Span:
         """What its signatures are worth, in a few words."""
@@ -396,13 +409,15 @@ class WorkflowPage:
         number = self.hop_of(key)
         if number is None or str(number) == self.stands_at():
             return None
-        came = self._hops[number - 1].came
-        fold = Fold()
-        for record in self.history:
-            fold.apply((record,))
-            if record is came:
-                break
-        row = fold.rows.get(self.correlation_id)
+        if number not in self._stood:
+            came = self._hops[number - 1].came
+            fold = Fold()
+            for record in self.history:
+                fold.apply((record,))
+                if record is came:
+                    break
+            self._stood[number] = fold.rows.get(self.correlation_id)
+        row = self._stood[number]
         return (row, row.at) if row is not None else None
 
     def hop_of(self, key: str | None) -> int | None:

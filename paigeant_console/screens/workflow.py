@@ -15,9 +15,11 @@ from paigeant_console.actions import key_of
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.hop_cells import BAR
+from paigeant_console.model.looks import look
 from paigeant_console.model.plain_rows import PlainRows
+from paigeant_console.model.row import Row
 from paigeant_console.model.slip_track import track_of
-from paigeant_console.model.text import Span, clip
+from paigeant_console.model.text import EMPTY, Span, clip
 from paigeant_console.model.times import day_and_time, rough
 from paigeant_console.model.workflow_page import FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -292,13 +294,25 @@ class WorkflowScreen(ActingScreen):
     def head_lines(self, width: int) -> Sequence[Line]:
         """The head, under the lock as it reads the row."""
         with self.feed.lock:
-            return self.page.head(width, self.feed.now())
+            return self.page.head(width, self.feed.now(), self._stood())
 
     def reason_lines(self, width: int) -> Sequence[Line]:
-        """The reason, likewise."""
+        """The reason, likewise; where a hop before is looked at, that, on as many lines: nothing else moves."""
         with self.feed.lock:
+            now, stood = self.feed.now(), self._stood()
             most = REASON_LINES if self.app.size.height >= 24 else 2
-            return self.page.reason(width, self.feed.now(), most, read_only=self.nothing_can_be_done)
+            lines = self.page.reason(width, now, most, read_only=self.nothing_can_be_done)
+            return lines if stood is None else [self._past_line(stood[1], now), *[()] * (len(lines) - 1)]
+
+    def _stood(self) -> tuple[Row, float] | None:
+        """The workflow as it was at the hop that is looked at, and when; None: where it stands. Under the lock."""
+        return self.page.as_it_stood(self.hops.cursor_key)
+
+    def _past_line(self, at: float, now: float) -> Line:
+        row = self.page.row
+        is_now = joined((literal("; it is "), look(row.state).word, literal(" now"))) if row is not None else EMPTY
+        goes_on = literal(f"; {key_of('hop.later')} goes on")
+        return [(joined((literal("  as it stood at "), day_and_time(at, now), is_now, goes_on)), "warn")]
 
     @property
     def nothing_can_be_done(self) -> bool:
@@ -309,17 +323,9 @@ class WorkflowScreen(ActingScreen):
         now = self.feed.now()
         with self.feed.lock:
             waited, worked = self.page.totals(now)
-            stood = self.page.as_it_stood(self.hops.cursor_key)
-        hops: list[Span] = [(literal(f" {len(self.page.names()):,}"), "dim")]
-        if stood is not None:
-            at = day_and_time(stood[1], now)
-            hops.append(
-                (
-                    joined((literal(" the slip as it stood at "), at, literal(f"; {key_of('hop.later')} goes on"))),
-                    "warn",
-                )
-            )
-        elif waited or worked:
+        known = len(self.page.names())
+        hops: list[Span] = [(literal(f" {known:,}"), "dim")] if known else []
+        if waited or worked:
             spent = literal(" waited "), rough(waited), literal(", worked "), rough(worked)
             hops.append((joined(spent), "dim"))
         history: list[Span] = [(literal(f" {len(self.page.history):,}"), "dim")]
@@ -331,7 +337,7 @@ class WorkflowScreen(ActingScreen):
         """Draw the slip as it stands, or as it stood at the hop that is looked at."""
         now = self.feed.now()
         with self.feed.lock:
-            stood = self.page.as_it_stood(self.hops.cursor_key)
+            stood = self._stood()
             row, at = stood if stood is not None else (self.page.row, now)
             if row is not None:
                 self._track.show(track_of(row, at, ascii_only=self.shared.ascii_only))
@@ -358,6 +364,8 @@ class WorkflowScreen(ActingScreen):
 
     def on_line_table_cursor_moved(self) -> None:
         """Show what the cursor is on now."""
+        self._head.update_lines()
+        self._reason_lines.update_lines()
         self._titles()
         self._inspect(keep=False)
 

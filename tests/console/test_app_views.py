@@ -242,7 +242,11 @@ async def test_scrubbing_shows_slip_and_payload_as_they_were(tmp_path: Path) -> 
         await opened.press("[")
         assert opened.screen.hops.cursor_key == "2"
         text = opened.text()
-        assert "the slip as it stood at" in text
+        lines = [line.strip() for line in opened.lines()]
+        assert any(line.startswith("○ queued") and told.DEAD in line for line in lines), "the head too"
+        slip = next(at for at, line in enumerate(lines) if line.startswith("✓ validate-order-details → ○ check"))
+        assert lines[slip + 2] == "as it stood at 10:00:23; it is dead now; Right goes on"
+        assert "runs the step again" not in text, "that is of where it stands now"
         assert "✓ validate-order-details → ○ check-inventory → · process-payment" in text
         assert "payload as it came to hop 2" in text
         await opened.press("left", "left", "left")
@@ -254,7 +258,7 @@ async def test_scrubbing_shows_slip_and_payload_as_they_were(tmp_path: Path) -> 
         assert opened.screen.hops.cursor_key == "3"
         assert "changed from hop 1 to hop 3" in opened.text()
         assert "+ in_stock: true" in opened.text()
-        assert "the slip as it stood" not in opened.text(), "back where it stands"
+        assert "as it stood at" not in opened.text(), "back where it stands"
         assert not opened.screen.hops.moved, "and it follows again"
         await opened.press("v")
         assert '"order_valid":true' in opened.text()

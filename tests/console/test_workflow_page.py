@@ -270,6 +270,9 @@ def test_bytes_that_nobody_can_read_are_shown_in_hex() -> None:
     assert made.payload_bytes_at(1) is None
     head = made.head(80, START + 300)
     assert "quarantined" in plain(head[0])
+    assert plain(head[1]).startswith("its message is unread  created")
+    said = made.reason(100, START + 300, 3)
+    assert plain(said[-1]).strip() == "mend what sent it; :restore brings it back, where it can be read by now"
 
 
 def test_a_workflow_that_is_not_known_has_an_empty_page() -> None:
