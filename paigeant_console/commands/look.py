@@ -145,6 +145,7 @@ def show(
     """Show one workflow: its slip, why it is stuck, its hops, payload and history."""
     from paigeant_console.commands._signing import trust_of_environment
     from paigeant_console.commands._wait import outcome, wait_until_over
+    from paigeant_console.model.deeds import outstanding_line
     from paigeant_console.model.documents import workflow_document
     from paigeant_console.model.fold import Fold
     from paigeant_console.model.snapshot import WAITING
@@ -166,6 +167,7 @@ def show(
             workers = await transport.workers(topic)
             now = transport.clock.now()
             fold.paused = await transport.pauses(topic)
+            runs = await call.operations(transport).runs()
             silent = await transport.silent(topic)
             # While nobody can write, nobody can say that he lives.
             lives = whole in fold.rows and fold.rows[whole].base in WAITING
@@ -185,7 +187,8 @@ def show(
         if call.out.as_json:
             call.out.document(document)
         else:
-            _print_workflow(call, fold, document, now, _unread(history))
+            asked = outstanding_line(runs.values(), whole, now, ascii_only=call.out.ascii_only, commands=True)
+            _print_workflow(call, fold, document, now, _unread(history), asked)
         if refusal:
             from paigeant_console.model.status import no_writes
 
@@ -201,7 +204,9 @@ def _unread(history: Sequence[Record]) -> bytes:
     return body or b""
 
 
-def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: float, unread: bytes) -> None:
+def _print_workflow(
+    call: Call, fold: Fold, document: Mapping[str, Any], now: float, unread: bytes, asked: SafeText
+) -> None:
     from paigeant_console.model.slip_track import draw_track, track_of
     from paigeant_console.safe_text import joined, literal, safe_payload
 
@@ -210,7 +215,7 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
     spans = draw_track(track_of(row, now, ascii_only=out.ascii_only), out.width or 100_000, ascii_only=out.ascii_only)
     out.line(joined(text for text, _ in spans))
     read_only = call.settings.read_only
-    facts = _facts(fold, row, document, now, ascii_only=out.ascii_only, read_only=read_only)
+    facts = _facts(fold, row, document, now, asked, ascii_only=out.ascii_only, read_only=read_only)
     out.lines([literal(""), *facts])
     if document["executed"]:
         out.line(literal(""))
@@ -231,7 +236,14 @@ def _print_workflow(call: Call, fold: Fold, document: Mapping[str, Any], now: fl
 
 
 def _facts(
-    fold: Fold, row: Row, document: Mapping[str, Any], now: float, *, ascii_only: bool, read_only: bool
+    fold: Fold,
+    row: Row,
+    document: Mapping[str, Any],
+    now: float,
+    asked: SafeText,
+    *,
+    ascii_only: bool,
+    read_only: bool,
 ) -> list[SafeText]:
     from paigeant_console.human import age, moment, since, text
     from paigeant_console.model.stuck import explain, keys_line
@@ -251,6 +263,8 @@ def _facts(
         facts.append(fact("erased", moment(erased), *by, literal(": its messages, and what was said of it, are gone")))
     if row.runner:
         facts.append(fact("worker", safe(row.runner)))
+    if asked:
+        facts.append(fact("asked", asked))
     found = explain(fold, row, now, ascii_only=ascii_only)
     if found is not None:
         if stuck := document["stuck"]:

@@ -14,7 +14,15 @@ from paigeant_console.model.times import countdown, day_and_time
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.operations import OperationState, OperationStatus, Report
 
-__all__ = ["deed_spans", "look_of", "operation_line", "operation_rows", "progress_bar", "progress_spans"]
+__all__ = [
+    "deed_spans",
+    "look_of",
+    "operation_line",
+    "operation_rows",
+    "outstanding_line",
+    "progress_bar",
+    "progress_spans",
+]
 
 BAR: Final = 10
 """Cells of the bars that show how far an operation came."""
@@ -159,4 +167,44 @@ def operation_line(status: OperationStatus, *, ascii_only: bool = False) -> Safe
     return joined([part for part in (reason, pace, which) if part], _BETWEEN)
 
 
+def outstanding_line(
+    operations: Iterable[OperationStatus],
+    correlation_id: str,
+    now: float,
+    *,
+    ascii_only: bool = False,
+    commands: bool = False,
+) -> SafeText:
+    """What is asked for, or armed, and will be done to a workflow; empty: nothing.
+
+    Args:
+        operations: all that there are.
+        correlation_id: the workflow.
+        now: seconds since the Unix epoch.
+        ascii_only: write ASCII only.
+        commands: name commands in place of keys.
+    """
+    said: list[SafeText] = []
+    for status in operations:
+        if correlation_id not in status.targets or status.state not in _TO_COME:
+            continue
+        waits = status.state is OperationState.WAITING
+        when = (
+            literal(" waits for a second person") if waits else literal(f" begins {countdown(status.begins_at - now)}")
+        )
+        order = "approve" if waits else "abort"
+        which = shown(status.operation_id, 40, ascii_only=ascii_only)
+        way: SafeText = joined((key_of(f"operation.{order}"), literal(" in view "), key_of("view.audit")))
+        if commands:
+            way = joined((literal(f"`operations {order} "), which, literal("`")))
+        does = literal(" approves it" if waits else " calls it off")
+        name = shown(str(status.action.get("name", "")), 20, ascii_only=ascii_only)
+        who = joined((literal(" by "), shown(status.operator, 60, ascii_only=ascii_only)))
+        reason = joined((literal(" ("), shown(status.reason, 200, ascii_only=ascii_only), literal(")")))
+        said.append(joined((name, who, reason, when, _BETWEEN, way, does)))
+    return joined(said, _BETWEEN)
+
+
+_TO_COME: Final = frozenset({OperationState.WAITING, OperationState.ARMED})
+"""States of operations of which nothing is done yet."""
 _BETWEEN: Final = literal("; ")

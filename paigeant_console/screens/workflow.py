@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
 from collections.abc import Iterable, Sequence
 from typing import ClassVar, Final
 
@@ -13,13 +15,14 @@ from textual.widget import Widget
 
 from paigeant_console.actions import key_of
 from paigeant_console.model.confirmation import command_line
+from paigeant_console.model.deeds import outstanding_line
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.hop_cells import BAR
 from paigeant_console.model.looks import look
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.row import Row
 from paigeant_console.model.slip_track import track_of
-from paigeant_console.model.text import EMPTY, Span, clip
+from paigeant_console.model.text import EMPTY, Span, clip, wrap_words
 from paigeant_console.model.times import day_and_time, rough
 from paigeant_console.model.workflow_page import FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -33,13 +36,15 @@ from paigeant_console.widgets.span_lines import Line, SpanLines
 from paigeant_console.widgets.top_table import TopTable
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import Record
-from paigeant_core.operations import Report
+from paigeant_core.operations import OperationStatus, Report
 
 __all__ = ["WorkflowScreen"]
 
 WIDE: Final = 120
 """Columns from which on the payload stands beside the hops."""
 REASON_LINES: Final = 3
+ASK_EVERY: Final = 5.0
+"""Seconds between two looks at what operations there are."""
 
 _HOPS: Final = (
     Column(literal("HOP"), 31, min_width=20, priority=11),
@@ -174,6 +179,8 @@ class WorkflowScreen(ActingScreen):
         self._history_open = False
         self._detail: Detail | None = None
         self._problem: SafeText | None = None
+        self._operations: dict[str, OperationStatus] = {}
+        self._operations_at = float("-inf")
         self._form: Form = "pretty"
         self._base: int | None = None
         self._head = _Head("head", ascii_only=ascii_only)
@@ -240,7 +247,17 @@ class WorkflowScreen(ActingScreen):
         if stamp != self._fetched and not self._fetching:
             self._fetching = True
             self.run_worker(self._fetch(stamp), group="history", exit_on_error=True)
+        if self.status.connected and time.monotonic() - self._operations_at >= ASK_EVERY:
+            self._operations_at = time.monotonic()
+            self.run_worker(self._ask_operations(), group="operations")
         self._draw()
+
+    async def _ask_operations(self) -> None:
+        """What others ask for, or armed, is not in the workflow's history until it is done."""
+        with contextlib.suppress(PaigeantError):
+            self._operations = await asyncio.wrap_future(self.feed.deeds.runs())
+        if self.built:
+            self._reason_lines.update_lines()
 
     async def _fetch(self, stamp: tuple[int, int]) -> None:
         """Ask for the history; what was asked for meanwhile is asked for again at the next look."""
@@ -301,7 +318,15 @@ class WorkflowScreen(ActingScreen):
         with self.feed.lock:
             now, stood = self.feed.now(), self._stood()
             most = REASON_LINES if self.app.size.height >= 24 else 2
-            lines = self.page.reason(width, now, most, read_only=self.nothing_can_be_done)
+            asked = outstanding_line(
+                self._operations.values(), self.correlation_id, now, ascii_only=self.shared.ascii_only
+            )
+            wrapped = wrap_words(asked, max(20, width - 2), 2) if asked else []
+            told = [joined((literal("  "), line)) for line in wrapped]
+            lines: Sequence[Line] = [
+                *[[(line, "warn")] for line in told],
+                *self.page.reason(width, now, most, read_only=self.nothing_can_be_done),
+            ]
             return lines if stood is None else [self._past_line(stood[1], now), *[()] * (len(lines) - 1)]
 
     def _stood(self) -> tuple[Row, float] | None:

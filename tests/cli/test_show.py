@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from paigeant_core.operations import Cancel, OperationStatus, Pace
+from paigeant_core.operations.log import opening, to_document
 from tests.cli.conftest import Cli
 from tests.console import story as told
 from tests.console.story import Story, sample_story
@@ -73,6 +75,31 @@ def test_a_backoff_and_a_hold_are_explained(shown: Cli) -> None:
     out = shown("show", told.HELD).ended(0).out
     assert fact(out, "why").startswith("held by its handler on w1 since 10:0")
     assert out.count("a person has to look at the document") >= 2
+
+
+def test_what_is_armed_is_told_and_how_to_call_it_off(shown: Cli) -> None:
+    story = Story()
+    story.start("a", ("charge",))
+    now = story.clock.now()
+    action = to_document(Cancel())
+    armed = OperationStatus(
+        "op-1", operator="ann", action=action, reason="asked to", at=now, targets=["a"], pace=Pace(delay=90)
+    )
+    for data in opening(armed):
+        story._do(story.transport().append_operation(story.topic, data))
+    out = shown("show", "a").ended(0).out
+    assert fact(out, "asked") == "cancel by ann (asked to) begins in 2m; `operations abort op-1` calls it off"
+
+
+def test_what_was_undone_says_why(shown: Cli) -> None:
+    story = Story()
+    story.start("a", ("validate", "charge", "notify"), on_failure="compensate")
+    story.done("a")
+    story.fails("a", ValueError("card declined"))
+    story.undone("a")
+    out = shown("show", "a").ended(0).out
+    assert out.splitlines()[0] == "↶ validate → ✗ charge → · notify"
+    assert fact(out, "why") == "undone because charge failed: ValueError: card declined"
 
 
 def test_nothing_is_said_of_one_that_is_done(shown: Cli) -> None:

@@ -131,6 +131,14 @@ async def test_who_may_not_approve_can_read_it_all_and_reject_it_with_a_reason(t
     assert story.last("order-0").headers.activity == "charge"
 
 
+async def test_what_waits_for_a_second_person_is_told_on_the_page_of_its_workflow(tmp_path: Path) -> None:
+    story = Story()
+    await proposed(story, ANN, *await charged(story, 1))
+    async with console(story, tmp_path, size=(120, 30), signer=BOB, trust=policy()) as opened:
+        await opened.press("enter")
+        await opened.shows("  skip by ann (paid by hand) waits for a second person; a in view 5 approves it")
+
+
 async def test_read_only_approves_nothing(tmp_path: Path) -> None:
     story = Story()
     await proposed(story, ANN, *await charged(story, 1))
