@@ -313,18 +313,22 @@ def _trust(document: Mapping[str, Any]) -> list[SafeText]:
 
 def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
     from paigeant_console.human import moment, text
+    from paigeant_console.model.record_line import died_with_it
     from paigeant_console.model.times import duration
-    from paigeant_console.safe_text import literal
+    from paigeant_console.safe_text import joined, literal
 
     signers = {
         entry["hop"]: entry["signer"] if entry["status"] == "valid" else entry["status"]
         for entry in document.get("signatures", ())
         if entry["kind"] == "step"
     }
+    # The newest run's: a record of an older one comes before it.
+    deaths = {record["hop"]: record["detail"].get("deaths") for record in document["history"] if _did(record)}
     rows = []
     for hop, step in enumerate(document["executed"], start=1):
         took = step["duration_s"]
         signed = signers.get(hop)
+        died = f" ({died_with_it(deaths[hop])})" if deaths.get(hop) and step["worker"] else ""
         rows.append(
             [
                 literal(str(hop)),
@@ -332,11 +336,16 @@ def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
                 literal(str(step["attempt"]) if step["attempt"] else "skipped"),
                 moment(step["started_at"]),
                 duration(took) if isinstance(took, int | float) else literal("-"),
-                text(step["worker"]),
+                joined((text(step["worker"]), literal(died))),
                 text(signed),
             ]
         )
     return rows
+
+
+def _did(record: Mapping[str, Any]) -> bool:
+    """Whether a record of the history tells that a step was done."""
+    return "duration_s" in record["detail"] and "undo" not in record["detail"]
 
 
 def _history(document: Mapping[str, Any]) -> list[list[SafeText]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from paigeant_console.model.hop_log import Spent, Try, number_of, spent_of
+from paigeant_console.model.hop_log import Spent, Try, spent_of
 from paigeant_console.model.looks import UNDONE, look
 from paigeant_console.model.plain_rows import RowCells
+from paigeant_console.model.record_line import died_with_it
 from paigeant_console.model.text import EMPTY, Span, apart, shown
 from paigeant_console.model.times import day_and_time, duration
 from paigeant_console.safe_text import joined, literal
@@ -102,8 +103,6 @@ def extras(detail: Mapping[str, Any], ascii_only: bool) -> Sequence[Span]:
 
 
 def taken_over(detail: Mapping[str, Any]) -> Sequence[Span]:
-    """That others had begun it: whoever asks whether it was done twice has to know."""
-    deaths = number_of(detail.get("deaths"), 0)
-    if deaths <= 0:
-        return ()
-    return [(literal(f"taken over: {deaths} worker{'s' if deaths > 1 else ''} died with it"), "warn")]
+    """That others had begun it."""
+    died = died_with_it(detail.get("deaths"))
+    return [(literal(f"taken over: {died}"), "warn")] if died else ()

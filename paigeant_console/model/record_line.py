@@ -11,7 +11,7 @@ from paigeant_console.model.times import day_and_time, duration, parsed
 from paigeant_console.safe_text import joined, literal
 from paigeant_core.journal import Kind, Record
 
-__all__ = ["record_summary"]
+__all__ = ["died_with_it", "record_summary"]
 
 _SPACE: Final = literal(" ")
 
@@ -33,8 +33,8 @@ def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool 
             spans.append((joined((_SPACE, times_glyph(document["attempt"], ascii_only))), "strong"))
     if isinstance(seconds := detail.get("duration_s"), int | float):
         add(f"took {duration(float(seconds))}", "dim")
-    if isinstance(deaths := detail.get("deaths"), int) and deaths > 0:
-        add(f"after {deaths} worker{'s' if deaths > 1 else ''} died with it", "warn")
+    if died := died_with_it(detail.get("deaths")):
+        add(f"after {died}", "warn")
     if isinstance(undo := detail.get("undo"), str):
         add("undone" if undo == "done" else f"nothing undone: {undo}", "dim")
     if isinstance(following := detail.get("next"), Mapping):
@@ -63,3 +63,14 @@ def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool 
     if record.worker:
         add(f"on {record.worker}", "dim")
     return spans
+
+
+def died_with_it(deaths: object) -> str:
+    """How many workers died with a step before it was taken over: whoever asks whether it was done twice has to know.
+
+    Args:
+        deaths: off the wire.
+    """
+    if not isinstance(deaths, int) or deaths <= 0:
+        return ""
+    return f"{deaths:,} worker{'s' if deaths > 1 else ''} died with it"

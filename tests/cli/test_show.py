@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from paigeant_core import transition as moves
 from paigeant_core.operations import Cancel, OperationStatus, Pace
 from paigeant_core.operations.log import opening, to_document
+from paigeant_core.transition import Span
 from tests.cli.conftest import Cli
 from tests.console import story as told
 from tests.console.story import Story, sample_story
@@ -89,6 +91,15 @@ def test_what_is_armed_is_told_and_how_to_call_it_off(shown: Cli) -> None:
         story._do(story.transport().append_operation(story.topic, data))
     out = shown("show", "a").ended(0).out
     assert fact(out, "asked") == "cancel by ann (asked to) begins in 2m; `operations abort op-1` calls it off"
+
+
+def test_a_step_that_was_taken_over_says_so(shown: Cli) -> None:
+    story = Story()
+    story.start("a", ("charge", "notify"))
+    span = Span(worker="w2", started_at=story.clock.now(), completed_at=story.clock.now() + 1, deaths=2)
+    story._settle(story.message("a"), moves.done(story.message("a"), None, span))
+    out = shown("show", "a").ended(0).out
+    assert "w2 (2 workers died with it)" in out
 
 
 def test_what_was_undone_says_why(shown: Cli) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.head_start import HeadStart
+from paigeant_core import transition as moves
 from paigeant_core.journal import Record
 from tests.console.test_fold import NOW, Story
 
@@ -72,6 +73,21 @@ def test_the_end_first_comes_to_the_same_as_all_in_order(
     assert not start.under_way
     assert shown(fold) == shown(plain)
     assert fold.signs == plain.signs
+
+
+def test_why_one_was_undone_is_filled_in_behind_it() -> None:
+    story = Story("a", "b")
+    story.done()
+    story.add(moves.compensate(story.message, NOW, {"operator": "ann", "reason": "customer asked"}))
+    story.add(moves.undone(story.message, story.span(), had_compensator=True))
+    fold = Fold()
+    start = HeadStart(fold)
+    start.take(story.journal[-1:])
+    row = fold.rows[story.message.correlation_id]
+    assert row.undone_for is None
+    fold.apply(start.rest(story.journal))
+    assert row.undone_for is not None
+    assert (row.undone_for.operator, row.undone_for.reason) == ("ann", "customer asked")
 
 
 def test_what_was_trimmed_before_it_was_read_keeps_nothing_back() -> None:
