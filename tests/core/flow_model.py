@@ -160,6 +160,8 @@ class Flow:
             self._moved("cancelled")
             self.by = ("cancel", operation)
         elif verb == "compensate" and self.state not in ("compensated", "cancelled") and not self.undo:
+            if was_done:
+                self.slips.pop()  # it turns back before the next step, which so was never reached
             self._undo_next(len(self.done) + 1)
         elif verb == "insert" and not self.undo and self.state not in ("compensated", "cancelled"):
             behind = 0 if was_done else 1
