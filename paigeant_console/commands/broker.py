@@ -42,9 +42,11 @@ def queues(call: Call) -> int:
                     }
                 )
         elif found:
+            from paigeant_console.model.tables import problem_of
+
             rows = [
                 [
-                    text(queue.activity if queue.paused is None else f"{queue.activity} (paused)"),
+                    text(f"{queue.activity} ({problem})" if (problem := problem_of(queue)[0]) else queue.activity),
                     figure(queue.ready),
                     figure(queue.in_flight),
                     figure(queue.delayed),

@@ -231,7 +231,7 @@ def test_queues_workers_and_audit(here: Cli, worker: Worker) -> None:
         ["validate", "charge"],
         [],
     )
-    assert "nobody" in here("queues").ended(0).out
+    assert "nobody (no worker)" in here("queues").ended(0).out
     assert worker.name in here("workers").ended(0).out
     assert here("audit").ended(0).out == ""
     here("dead-letter", "one", "--reason", f"because {HOSTILE}", "--yes").ended(0)
