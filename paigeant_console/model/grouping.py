@@ -7,27 +7,34 @@ that four hundred failures with three causes are three lines.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final, Literal, TypeAlias, get_args
 
 from paigeant_console.model.looks import URGENT, look
 from paigeant_console.model.ordering import Rank
 from paigeant_console.model.row import Row
-from paigeant_console.model.text import Span, plural, shown
-from paigeant_console.safe_text import joined, literal
+from paigeant_console.model.text import Span, apart, plural, shown
+from paigeant_console.model.times import MINUTE, age
+from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.journal import PARKED, State
 
-__all__ = ["GROUPINGS", "Grouping", "Groups", "Member", "group_of", "is_head"]
+__all__ = ["GROUPINGS", "NO_FACE", "Grouping", "Groups", "Member", "face_of", "group_of", "is_head"]
 
 Grouping: TypeAlias = Literal["none", "state", "activity", "cause"]
 GROUPINGS: Final[tuple[Grouping, ...]] = get_args(Grouping)
-Member: TypeAlias = tuple[str, Rank]
-"""A row's group, and its rank within it."""
+Face: TypeAlias = tuple[str, str, int]
+"""What a head tells of a row: its state, its step (empty: none), and the minute since which it stands there."""
+NO_FACE: Final[Face] = "", "", 0
+Member: TypeAlias = tuple[str, Rank, Face]
+"""A row's group, its rank within it, and its face."""
 
 _HEAD: Final = "\udc80"
 """What the key of a head begins with: half of a surrogate pair, which no text off the wire can hold."""
 _TEXT: Final = 200
+_STEP: Final = 32
+_GAP: Final = literal("  ")
 _OWN_WORDS: Final = "|".join(
     f"{status.value}[ :]+{re.escape(status.phrase)}" for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST
 )
@@ -61,6 +68,11 @@ def group_of(row: Row, grouping: Grouping) -> str:
     return _CHANCE.sub(lambda found: found[1] or "#", text[:_TEXT])
 
 
+def face_of(row: Row) -> Face:
+    """What the head of its group tells of a row."""
+    return str(row.state), row.step or "", int(row.since // MINUTE)
+
+
 def is_head(key: str) -> bool:
     """Whether a row's key is that of a group's head."""
     return key.startswith(_HEAD)
@@ -72,7 +84,8 @@ class Groups:
     def __init__(self) -> None:
         self.grouping: Grouping = "none"
         self._members: dict[str, dict[str, Rank]] = {}
-        self._group: dict[str, str] = {}
+        self._group: dict[str, tuple[str, Face]] = {}
+        self._faces: dict[str, Counter[Face]] = {}
         self._places: dict[str, int] = {}
         self._closed: set[str] = set()
         self._fresh = False
@@ -83,7 +96,7 @@ class Groups:
     def choose(self, grouping: Grouping) -> None:
         """Group by something else, at the next :meth:`replace`; groups are closed then, and until then empty."""
         self.grouping = grouping
-        self._members, self._group, self._places, self._closed = {}, {}, {}, set()
+        self._members, self._group, self._faces, self._places, self._closed = {}, {}, {}, {}, set()
         self._fresh = True
 
     def replace(self, found: Mapping[str, Member]) -> dict[str, Rank]:
@@ -92,10 +105,10 @@ class Groups:
         Returns:
             What is to be seen, heads too, and its rank.
         """
-        self._group = {key: group for key, (group, _) in found.items()}
-        self._members = {}
-        for key, (group, rank) in found.items():
+        self._group, self._members, self._faces = {}, {}, {}
+        for key, (group, rank, face) in found.items():
             self._members.setdefault(group, {})[key] = rank
+            self._show(key, group, face)
         self._places = {group: place for place, group in enumerate(sorted(self._members, key=self._order))}
         if self._fresh and found:
             self._fresh = False
@@ -111,16 +124,20 @@ class Groups:
         touched: dict[str, None] = {}
         before: dict[str, int] = {}
         for key, found in changes.items():
-            old = self._group.pop(key, None)
+            old, face = self._group.pop(key, (None, NO_FACE))
             for group in (old, found[0] if found is not None else None):
                 if group is not None:
                     touched[group] = None
                     before.setdefault(group, len(self._members.get(group, ())))
             if old is not None:
                 del self._members[old][key]
+                faces = self._faces[old]
+                faces[face] -= 1
+                if not faces[face]:
+                    del faces[face]
             if found is not None:
-                self._group[key] = found[0]
                 self._members.setdefault(found[0], {})[key] = found[1]
+                self._show(key, found[0], found[2])
                 self._places.setdefault(found[0], len(self._places))
         result: dict[str, Rank | None] = dict.fromkeys(changes)
         for group in touched:
@@ -129,6 +146,11 @@ class Groups:
             crossed = (before[group] > 1) != (len(members) > 1)
             result.update(self._seen(group, members if crossed else [key for key in changes if key in members]))
         return result
+
+    def _show(self, key: str, group: str, face: Face) -> None:
+        faces = self._faces.setdefault(group, Counter())
+        faces[face] += 1
+        self._group[key] = group, face
 
     def toggle(self, head: str) -> dict[str, Rank | None]:
         """Close a group, or open it; see :meth:`update` for what is returned."""
@@ -147,12 +169,32 @@ class Groups:
         """How many rows are in the group of a head."""
         return len(self._members.get(head[1:], ()))
 
-    def line(self, head: str, *, ascii_only: bool) -> tuple[Span, ...]:
-        """What stands in the line of a head."""
+    def line(self, head: str, now: float, *, ascii_only: bool) -> tuple[Span, ...]:
+        """What stands in the line of a head: how many, in which states, at which step, since when, and what they share.
+
+        Args:
+            head: its key.
+            now: seconds since the Unix epoch.
+            ascii_only: write ASCII only.
+        """
         group = head[1:]
         mark = literal(("+ " if ascii_only else "▸ ") if group in self._closed else ("- " if ascii_only else "▾ "))
-        number = joined((plural(self.size(head), "workflow"), literal("  ")))
-        return (mark, "dim"), (number, "strong"), *self._title(group, ascii_only)
+        states: Counter[str] = Counter()
+        steps, minutes = set(), set()
+        for (state, step, minute), number in self._faces.get(group, {}).items():
+            states[state] += number
+            steps.add(step)
+            minutes.add(minute)
+        title = [self._title(group, ascii_only)]
+        looks = [] if self.grouping == "state" else [_looks(states, ascii_only)]
+        there = steps - {""}
+        step = shown(next(iter(there)), _STEP, ascii_only=ascii_only) if len(there) == 1 else plural(len(there), "step")
+        at: list[Sequence[Span]] = [((step, "strong"),)] if there and self.grouping != "activity" else []
+        since: list[Sequence[Span]] = [((_since(minutes, now), "dim"),)] if minutes else []
+        # What may be long is last.
+        said = [apart(*looks, *at), *since, *title] if self.grouping == "cause" else [*title, *looks, *at, *since]
+        many = plural(self.size(head), "workflow")
+        return (mark, "dim"), (many, "strong"), *(span for part in said for span in ((_GAP, ""), *part))
 
     def _title(self, group: str, ascii_only: bool) -> tuple[Span, ...]:
         if self.grouping == "state":
@@ -182,3 +224,20 @@ class Groups:
         if self.grouping == "cause":
             return not group, -len(self._members[group]), group
         return not group, group
+
+
+def _looks(states: Mapping[str, int], ascii_only: bool) -> tuple[Span, ...]:
+    """The glyphs of states, the most urgent first, with how many are in each where there are several."""
+    spans: list[Span] = []
+    for state in sorted(states, key=lambda state: _URGENCY.get(state, len(_URGENCY))):
+        here = look(state)
+        number = f" {states[state]:,}" if len(states) > 1 else ""
+        gap = " " if spans else ""
+        spans.append((joined((literal(gap), here.mark(ascii_only), literal(number))), here.style))
+    return tuple(spans)
+
+
+def _since(minutes: Iterable[int], now: float) -> SafeText:
+    """``3m``, or from the newest to the oldest ``3m-2h``."""
+    newest, oldest = (age(now - MINUTE * minute) for minute in (max(minutes), min(minutes)))
+    return newest if newest == oldest else joined((newest, literal("-"), oldest))

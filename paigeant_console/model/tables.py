@@ -11,7 +11,7 @@ import msgspec
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.plain_rows import RowCells
 from paigeant_console.model.rates import Rates, per_second, sparkline
-from paigeant_console.model.text import EMPTY, Span, count, shown
+from paigeant_console.model.text import EMPTY, Span, brief_id, count, shown, spans_width
 from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
@@ -19,6 +19,8 @@ from paigeant_core.transports.types import QueueStatus, WorkerStatus
 __all__ = ["audit_rows", "operation_of", "problem_of", "queue_rows", "worker_rows"]
 
 LIMIT: Final = 200
+_ID_CELLS: Final = (36, 20, 12, 8)
+"""Of the IDs of what a worker runs, the widest that all of them have room for."""
 
 
 def _figure(value: int | None, style: str = "") -> Span:
@@ -91,20 +93,23 @@ def _seconds(value: float | None) -> SafeText:
     return literal(f"{value * 1000:.0f}ms" if value < 1 else f"{value:.1f}s" if value < 100 else f"{value:.0f}s")
 
 
-def worker_rows(workers: Sequence[WorkerStatus], now: float, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
-    """Rows of workers: name, load, what each runs, host, since when."""
+def worker_rows(
+    workers: Sequence[WorkerStatus], now: float, *, room: int = 40, ascii_only: bool
+) -> list[tuple[str, RowCells]]:
+    """Rows of workers: name, load, what each runs, host, since when; IDs are whole where there is room for them.
+
+    Args:
+        workers: which.
+        now: seconds since the Unix epoch.
+        room: cells for what each runs.
+        ascii_only: write ASCII only.
+    """
     rows: list[tuple[str, RowCells]] = []
     for status in workers:
         info = status.info
         silent = status.last_seen_s > 10
         load = literal(f"{len(status.running):,}/{info.concurrency:,}")
-        running: list[Span] = []
-        for held in sorted(status.running, key=lambda held: held.since)[:8]:
-            if running:
-                running.append((literal(", "), "dim"))
-            running.append((shown(held.activity, 64, ascii_only=ascii_only), ""))
-            running.append((joined((literal(" "), stopwatch(now - held.since))), "info"))
-            running.append((joined((literal(" "), shown(held.correlation_id, 8, ascii_only=ascii_only))), "dim"))
+        running = _runs(status, now, room, ascii_only=ascii_only)
         if not running:
             serves = shown(", ".join(info.activities), LIMIT, ascii_only=ascii_only)
             running = [(joined((literal("idle; serves "), serves)) if serves else literal("idle; serves all"), "dim")]
@@ -124,6 +129,23 @@ def worker_rows(workers: Sequence[WorkerStatus], now: float, *, ascii_only: bool
             )
         )
     return rows
+
+
+def _runs(status: WorkerStatus, now: float, room: int, *, ascii_only: bool) -> list[Span]:
+    """What a worker runs, the oldest first."""
+    spans: list[Span] = []
+    for cells in _ID_CELLS:
+        spans = []
+        for held in sorted(status.running, key=lambda held: held.since)[:8]:
+            if spans:
+                spans.append((literal(", "), "dim"))
+            spans.append((shown(held.activity, 64, ascii_only=ascii_only), ""))
+            spans.append((joined((literal(" "), stopwatch(now - held.since))), "info"))
+            name = brief_id(held.correlation_id, cells, ascii_only=ascii_only)
+            spans.append((joined((literal(" "), name)), "dim"))
+        if spans_width(spans) <= room:
+            break
+    return spans
 
 
 def audit_rows(entries: Sequence[bytes], now: float, *, ascii_only: bool) -> list[tuple[str, RowCells]]:

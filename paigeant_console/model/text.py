@@ -74,7 +74,9 @@ _BY_CHANCE: Final = re.compile(r"q-[0-9a-f]+|[0-9a-f-]{16,}")
 
 
 def short_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:
-    """An ID for a column: of one made by chance the beginning, of one that somebody chose the end, where they differ.
+    """An ID for a column: of one made by chance the beginning, of one that somebody chose the end too.
+
+    The beginning is what can be typed, and in the end those differ that somebody chose.
 
     Args:
         value: the ID, off the wire.
@@ -84,7 +86,9 @@ def short_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:
     room = max(room, 1)
     if len(value) <= room or room < 4 or not value.isascii() or _BY_CHANCE.fullmatch(value):
         return shown(value, room + 1, ascii_only=ascii_only)
-    return joined((literal("~" if ascii_only else "…"), safe(value[1 - room :], room - 1)))
+    head = (room - 1) // 3
+    tail = room - 1 - head
+    return joined((safe(value[:head], head), literal("~" if ascii_only else "…"), safe(value[-tail:], tail)))
 
 
 def brief_id(value: str, room: int, *, ascii_only: bool = False) -> SafeText:

@@ -14,7 +14,7 @@ from threading import RLock
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.grouping import Grouping, Groups, Member, group_of, is_head
+from paigeant_console.model.grouping import NO_FACE, Grouping, Groups, Member, face_of, group_of, is_head
 from paigeant_console.model.looks import STUCK, URGENT, look
 from paigeant_console.model.ordering import Rank, SortedKeys
 from paigeant_console.model.query import Query
@@ -128,7 +128,7 @@ class WorkflowList:
     def revision(self, key: str) -> int:
         """Changes when what its cells say does."""
         if is_head(key):
-            return hash(self._groups.line(key, ascii_only=self.ascii_only)) & 0x7FFF_FFFF_FFFF_FFFF
+            return hash(self._head(key)) & 0x7FFF_FFFF_FFFF_FFFF
         with self._rows.lock:
             fold, now = self._rows.fold, self._rows.now()
             row = fold.rows[key]
@@ -139,12 +139,15 @@ class WorkflowList:
         """What stands in the columns; the head of a group is one cell."""
         key = self._keys.key(index)
         if is_head(key):
-            return (self._groups.line(key, ascii_only=self.ascii_only),)
+            return (self._head(key),)
         with self._rows.lock:
             fold, now = self._rows.fold, self._rows.now()
             row = fold.rows[key]
             stuck = fold.stuck(row, now)
             return [self._cell(name, row, stuck, now) for name in self.columns]
+
+    def _head(self, key: str) -> tuple[Span, ...]:
+        return self._groups.line(key, self._rows.now(), ascii_only=self.ascii_only)
 
     def _cell(self, name: str, row: Row, stuck: str | None, now: float) -> Span | Sequence[Span]:
         headers = row.headers
@@ -231,7 +234,9 @@ class WorkflowList:
             if not self._query.matches(RowView(fold, row, now, body)):
                 return None
         rank = self._rank(row)
-        return group_of(row, self._groups.grouping), _turned(rank) if self.backwards else rank
+        grouping = self._groups.grouping
+        face = NO_FACE if grouping == "none" else face_of(row)
+        return group_of(row, grouping), _turned(rank) if self.backwards else rank, face
 
     def _rank(self, row: Row) -> Rank:
         if self.order == "updated":
@@ -344,7 +349,7 @@ class WorkflowList:
             if self._todo and time.perf_counter() >= until:
                 return False
         if self.grouping == "none":
-            self._keys.replace({key: rank for key, (_, rank) in found.items()})
+            self._keys.replace({key: rank for key, (_, rank, _) in found.items()})
         else:
             self._keys.replace(self._groups.replace(found))
         self._by_creation = self.order == "created" and self.grouping == "none" and not self.backwards

@@ -208,6 +208,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
     def _order_by(self, order: Order, *, backwards: bool = False) -> None:
         self.rows.set_order(order, backwards=backwards)
         self._scan()
+        self.table.relook()
         turned = ", turned round" if backwards else ""
         self.say((literal(f"ordered by {_ORDERED[order]}{turned}"), "info"))
 

@@ -95,7 +95,9 @@ class QueuesScreen(ActingScreen):
             now = self.feed.now()
             known = self.feed.queues or ()
             queues = queue_rows(known, self.feed.fold, self.feed.rates, now, ascii_only=self.shared.ascii_only)
-            workers = worker_rows(self.feed.fold.workers, now, ascii_only=self.shared.ascii_only)
+            workers = worker_rows(
+                self.feed.fold.workers, now, room=self.crew.last_cells, ascii_only=self.shared.ascii_only
+            )
             observed = self.feed.fold.observed
         self._queue_rows.replace(queues)
         self._tell_problems(max((width_of(problem_of(queue)[0]) for queue in known), default=0))

@@ -199,6 +199,11 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         return self._row_strips.columns
 
     @property
+    def last_cells(self) -> int:
+        """Cells of the last column that is shown; 0: there was no room yet."""
+        return self._row_strips.last_cells
+
+    @property
     def wide(self) -> int:
         """Cells that rows have at least, however narrow the screen is; 0: as many as are in sight."""
         return self._row_strips.wide

@@ -51,6 +51,11 @@ class RowStrips:
         self._ascii = ascii_only
         self._fitted: list[tuple[int, int]] = []
 
+    @property
+    def last_cells(self) -> int:
+        """Cells that the last column got."""
+        return self._fitted[-1][1] if self._fitted else 0
+
     def shifted(self, shift: int, sight: int) -> int:
         """The nearest shift to `shift` that leaves the line filled, where `sight` cells are in sight."""
         return max(0, min(shift, max(sight, self.wide) - sight))

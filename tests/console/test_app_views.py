@@ -169,7 +169,7 @@ async def test_the_traffic_follows_and_keeps_its_place(tmp_path: Path) -> None:
         await opened.press("p")
         await opened.settled()
         assert opened.screen.table.cursor_key == str(story.records() - 1)
-        assert "…aused-2" in opened.text()
+        assert "wh…sed-2" in opened.text()
 
 
 async def test_the_traffic_can_be_filtered_and_opens_workflows(tmp_path: Path) -> None:

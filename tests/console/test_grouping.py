@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.grouping import GROUPINGS, Groups, group_of, is_head
+from paigeant_console.model.grouping import GROUPINGS, Groups, Member, group_of, is_head
 from paigeant_console.model.ordering import SortedKeys
 from paigeant_console.model.query import parse
 from paigeant_console.model.workflow_list import Order, WorkflowList
@@ -61,8 +62,8 @@ def test_a_cause_is_an_error_without_its_numbers() -> None:
 def test_groups_are_closed_at_first_and_one_alone_is_its_row() -> None:
     _, made = made_of(failing_story(), "cause")
     assert shown(made) == [
-        "+ 3 workflows  Failure: card # of # declined",
-        "+ 2 workflows  OSError: broken",
+        "+ 3 workflows  [!] charge  <1m  Failure: card # of # declined",
+        "+ 2 workflows  [!] charge  <1m  OSError: broken",
         "held",
         "moves",
     ]
@@ -72,7 +73,8 @@ def test_groups_are_closed_at_first_and_one_alone_is_its_row() -> None:
     assert (made.size(head), made.size("held"), made.members("held")) == (3, 1, ["held"])
     before = made.revision(head)
     made.toggle(head)
-    assert shown(made)[:5] == ["- 3 workflows  Failure: card # of # declined", "w2", "w1", "w0", shown(made)[4]]
+    assert shown(made)[0] == "- 3 workflows  [!] charge  <1m  Failure: card # of # declined"
+    assert shown(made)[1:4] == ["w2", "w1", "w0"]
     assert made.revision(head) != before
     made.toggle(head)
     assert len(made) == 4
@@ -96,9 +98,9 @@ def test_the_head_of_a_group_that_is_gone_does_nothing() -> None:
 
 def test_groups_by_state_stand_in_the_order_of_urgency() -> None:
     _, made = made_of(failing_story(), "state")
-    assert shown(made) == ["+ 5 workflows  [!] dead", "held", "moves"]
+    assert shown(made) == ["+ 5 workflows  [!] dead  charge  <1m", "held", "moves"]
     _, made = made_of(failing_story(), "activity")
-    assert shown(made) == ["+ 6 workflows  charge", "held"]
+    assert shown(made) == ["+ 6 workflows  charge  [!] 5 [.] 1  <1m", "held"]
 
 
 def test_what_changes_goes_to_its_group() -> None:
@@ -108,8 +110,8 @@ def test_what_changes_goes_to_its_group() -> None:
     story.start("new", ("charge",))
     made.absorb(rows.read())
     assert shown(made) == [
-        "+ 3 workflows  Failure: card # of # declined",
-        "+ 3 workflows  OSError: broken",
+        "+ 3 workflows  [!] charge  <1m  Failure: card # of # declined",
+        "+ 3 workflows  [!] charge  <1m  OSError: broken",
         "held",
         "new",
     ]
@@ -152,27 +154,31 @@ def test_more_orders(order: Order, ids: list[str]) -> None:
 MOVES = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["a", "b", "c", None]), st.integers(0, 9)), max_size=40)
 
 
+K9: Member = ("a", (1, "k9"), ("a", "1", 1))
+
+
 @given(MOVES, st.booleans(), st.lists(st.sampled_from("abc"), max_size=6))
 def test_changes_one_by_one_come_to_the_same_as_all_at_once(moves, several: bool, toggles: list[str]) -> None:
     groups, keys = Groups(), SortedKeys()
     groups.choose("cause")
-    now: dict[str, tuple[str, tuple[int, str]]] = {}
+    now: dict[str, Member] = {}
     for number, group, rank in moves:
         key = f"k{number}"
-        change = None if group is None else (group, (rank, key))
-        keys.update(groups.update({key: change} if not several else {key: change, "k9": ("a", (1, "k9"))}))
+        change = None if group is None else (group, (rank, key), (group, str(rank), rank))
+        keys.update(groups.update({key: change} if not several else {key: change, "k9": K9}))
         if change is None:
             now.pop(key, None)
         else:
             now[key] = change
         if several:
-            now["k9"] = ("a", (1, "k9"))
-        if toggles and any(group == toggles[0] for group, _ in now.values()):
+            now["k9"] = K9
+        if toggles and any(group == toggles[0] for group, _, _ in now.values()):
             keys.update(groups.toggle("\udc80" + toggles.pop(0)))
     assert len(groups) == len(now)
     seen = [keys.key(index) for index in range(len(keys))]
     for group in "abc":
-        members = sorted((rank, key) for key, (where, rank) in now.items() if where == group)
+        members = sorted((rank, key) for key, (where, rank, _) in now.items() if where == group)
+        assert groups._faces.get(group, {}) == Counter(face for where, _, face in now.values() if where == group)
         head = "\udc80" + group
         assert (head in seen) == (len(members) > 1)
         inside = [key for _, key in reversed(members)]
@@ -189,7 +195,7 @@ async def test_a_group_is_opened_marked_and_retried_as_a_whole(tmp_path: Path) -
     story = failing_story()
     async with console(story, tmp_path, size=(80, 24)) as opened:
         await opened.press("4")
-        await opened.shows("▸ 3 workflows  Failure: card # of # declined")
+        await opened.shows("▸ 3 workflows  ✗ charge  <1m  Failure: card # of # declined")
         table = opened.screen.table
         assert is_head(table.cursor_key)
         assert opened.screen.targets() == ["w2", "w1", "w0"]
