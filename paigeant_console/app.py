@@ -326,6 +326,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             return True
         if taker is None and _edits(screen.focused):
             return False  # an editor does as Textual's do
+        screen.before_key(event.key)
         active = screen.active_bindings.get(event.key)
         return active is not None and await self.run_action(active.binding.action, active.node)
 

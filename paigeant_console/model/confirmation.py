@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
 
 from paigeant_console.actions import key_of
 from paigeant_console.model.looks import ARROW, DONE, look
-from paigeant_console.model.text import Span, brief_id, plural, shown
+from paigeant_console.model.text import EMPTY, Span, brief_id, plural, shown, width_of
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_core.operations import Action, Insert, Line, OperationStatus, Pace, Plan, Release, Replay, Report, Undo
 from paigeant_core.routing import Step
@@ -39,6 +40,10 @@ PROGRAM: Final = "paigeant-console"
 TYPE_FROM: Final = 11
 """From so many workflows on their number has to be typed."""
 PACE_LOST: Final = literal("is not kept: whoever approves it carries it out as fast as can be")
+CHANGES: Final = 4
+"""Lines for what was changed in a payload."""
+FEW: Final = 6
+"""Targets that are all in sight."""
 ID_CELLS: Final = 12
 NAME_CELLS: Final = 16
 
@@ -71,9 +76,14 @@ def command_line(target: Target, words: Sequence[str]) -> str:
 
 
 def action_words(
-    action: Action, ids: Sequence[str], reason: str, pace: Pace | None = None, token_file: str = ""
+    action: Action,
+    ids: Sequence[str],
+    reason: str,
+    pace: Pace | None = None,
+    token_file: str = "",
+    payload_file: str = "payload.json",
 ) -> list[str]:
-    """The words of an operation's command; ``token_file`` is where its token was read."""
+    """The words of an operation's command; the files are where its token was read, and its payload can be."""
     if isinstance(action, Undo):
         return [action.name, action.operation_id, "--reason", reason]
     # What begins like a flag has to stand behind the end of the flags.
@@ -87,7 +97,7 @@ def action_words(
         if action.from_step is not None:
             words += ["--from-step", str(action.from_step)]
         if action.payload is not None:
-            words += ["--payload", "payload.json"]
+            words += ["--payload", payload_file]
     if isinstance(action, Release):
         words += [f"--var={key}={_json(value)}" for key, value in action.values.items()]
         words += ["--token-file", token_file] if token_file else []
@@ -125,6 +135,14 @@ def _json(value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Edited:
+    """A payload that was edited, and the command line that reads it from a file of that name."""
+
+    payload: bytes
+    command: Callable[[str], str]
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmation:
     """What the confirm bar shows.
 
@@ -132,11 +150,12 @@ class Confirmation:
         title: what will be done, and to how many.
         effect: what that means.
         rows: each target: eligible or why not, and what else will happen.
-        facts: reason and command line.
+        facts: reason, command line and the like, each a word for it and a text.
         eligible: how many it will be tried on.
         typed: texts of which one has to be typed; empty: `y` is enough.
         command: the command line that does the same.
         why: why nothing can be done, where there is one target alone; it is shown in full.
+        edited: the payload that the command line needs a file for; None: it needs none.
     """
 
     title: Sequence[Span]
@@ -147,6 +166,7 @@ class Confirmation:
     typed: tuple[str, ...]
     command: str
     why: SafeText | None = None
+    edited: Edited | None = None
 
 
 def effect_of(action: Action, *, own: bool = True) -> SafeText:
@@ -187,6 +207,7 @@ def confirmation_of(
     pace: Pace | None = None,
     second: str = "",
     token_file: str = "",
+    changes: Sequence[Span] = (),
     ascii_only: bool = False,
 ) -> Confirmation:
     """What is to be confirmed of a plan.
@@ -197,15 +218,22 @@ def confirmation_of(
         pace: how fast.
         second: why it takes a second person, who is asked when it is confirmed; empty: it takes none.
         token_file: where the token that it hands over was read.
+        changes: what was changed in the payload that it gives.
         ascii_only: write ASCII only.
     """
-    ids = [line.correlation_id for line in plan.lines]
-    command = command_line(target, action_words(plan.action, ids, plan.reason, pace, token_file))
+    action, ids = plan.action, [line.correlation_id for line in plan.lines]
+
+    def command_with(payload_file: str) -> str:
+        words = action_words(action, ids, plan.reason, pace, token_file, payload_file)
+        return command_line(target, words)
+
+    command = command_with("payload.json")
     facts: list[Sequence[Span]] = [
         [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
         [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
     ]
-    effect = effect_of(plan.action)
+    facts[:0] = _change_facts(changes)
+    effect = effect_of(action)
     if second:
         asks = joined((literal("it takes a second person, "), shown(second, 200, ascii_only=ascii_only)))
         facts.insert(0, [(literal("asks    "), "dim"), (asks, "warn")])
@@ -214,8 +242,20 @@ def confirmation_of(
         effect = joined((literal("nothing is done until another operator approves it; then "), effect))
     elif pace:
         facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])
-    word = f"ask for {plan.action.name} of " if second else f"{plan.action.name} "
-    return _asked(plan, target, word, effect, facts, command, ascii_only=ascii_only)
+    word = f"ask for {action.name} of " if second else f"{action.name} "
+    asked = _asked(plan, target, word, effect, facts, command, ascii_only=ascii_only)
+    if isinstance(action, Replay) and action.payload is not None:
+        return replace(asked, edited=Edited(action.payload, command_with))
+    return asked
+
+
+def _change_facts(changes: Sequence[Span]) -> list[Sequence[Span]]:
+    """The first changes, one a line, and how many more there are."""
+    if len(changes) > CHANGES:
+        more = plural(len(changes) - CHANGES + 1, "more change")
+        changes = [*changes[: CHANGES - 1], (joined((literal("and "), more)), "dim")]
+    words = [literal("changes "), *[literal(" " * 8)] * (CHANGES - 1)]
+    return [[(word, "dim"), change] for word, change in zip(words, changes, strict=False)]
 
 
 def approval_confirmation(
@@ -262,9 +302,18 @@ def _asked(
         typed = tuple(filter(None, (target.context, str(eligible))))
     elif eligible >= TYPE_FROM:
         typed = (str(eligible),)
-    rows = [_row(line, action, ascii_only) for line in sorted(plan.lines, key=lambda line: line.eligible)]
+    if total > FEW and eligible < total:
+        facts = [_left_alone(plan, width_of(facts[0][0][0]), ascii_only), *facts]
+    rows = [_row(line, action, ascii_only) for line in sorted(plan.lines, key=lambda line: not line.eligible)]
     why = shown(plan.lines[0].why, 400, ascii_only=ascii_only) if not eligible and len(plan.lines) == 1 else None
     return Confirmation(title, effect, rows, facts, eligible, typed, command, why)
+
+
+def _left_alone(plan: Plan, width: int, ascii_only: bool) -> Sequence[Span]:
+    """Why some will be left alone, and how many for each reason: of many targets few are in sight."""
+    whys = Counter(line.why for line in plan.lines if not line.eligible)
+    said = "; ".join(f"{why} ({number:,})" for why, number in whys.most_common())
+    return (literal("left".ljust(width)), "dim"), (shown(said, 600, ascii_only=ascii_only), "warn")
 
 
 def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
@@ -392,9 +441,18 @@ def dispatch_confirmation(
 
 
 def report_spans(
-    report: Report, name: str, at: SafeText, *, said: str = "", ascii_only: bool = False
+    report: Report, name: str, at: SafeText, then: SafeText = EMPTY, *, said: str = "", ascii_only: bool = False
 ) -> Sequence[Span]:
-    """The line that says how an operation ended; ``said`` is why it did so early."""
+    """The line that says how an operation ended.
+
+    Args:
+        report: what came of it.
+        name: what was done.
+        at: when.
+        then: what can be done about it.
+        said: why it ended early.
+        ascii_only: write ASCII only.
+    """
     done, skipped, failed = (report.count(outcome) for outcome in ("done", "skipped", "failed"))
     spans: list[Span] = [(joined((at, literal(f" {name}: "))), "dim")]
     parts: list[Span] = [(literal(f"{done:,} done"), "ok" if done else "dim")]
@@ -404,6 +462,8 @@ def report_spans(
         parts.append((literal(f"{failed:,} failed"), "error"))
     for index, part in enumerate(parts):
         spans += [(literal(", "), ""), part] if index else [part]
+    if then:
+        spans.append((joined((literal(" ("), then, literal(")"))), ""))
     first = next((result for result in report.results if result.outcome != "done"), None)
     if said:
         spans += [(literal("; "), ""), (shown(said, 200, ascii_only=ascii_only), "warn")]

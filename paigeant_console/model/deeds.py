@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Final, Protocol
 
 from paigeant_console.actions import key_of
 from paigeant_console.model.confirmation import pace_words, report_spans
 from paigeant_console.model.looks import Look
 from paigeant_console.model.plain_rows import RowCells
-from paigeant_console.model.text import Span, shown
+from paigeant_console.model.text import EMPTY, Span, shown
 from paigeant_console.model.times import countdown, day_and_time
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.operations import OperationState, OperationStatus, Report
@@ -24,6 +25,7 @@ __all__ = [
     "progress_spans",
 ]
 
+MINUTE: Final = 60
 BAR: Final = 10
 """Cells of the bars that show how far an operation came."""
 
@@ -67,10 +69,10 @@ class Done(Protocol):
         ...
 
 
-def deed_spans(deed: Done, at: SafeText, *, ascii_only: bool = False) -> Sequence[Span]:
-    """The line that says what came of an operation."""
+def deed_spans(deed: Done, at: SafeText, then: SafeText = EMPTY, *, ascii_only: bool = False) -> Sequence[Span]:
+    """The line that says what came of an operation, and ``then``, what can be done about it."""
     if deed.report is not None:
-        return report_spans(deed.report, deed.action, at, said=deed.said, ascii_only=ascii_only)
+        return report_spans(deed.report, deed.action, at, then, said=deed.said, ascii_only=ascii_only)
     name = shown(deed.action, 20, ascii_only=ascii_only)
     return (joined((at, literal(" "), name, literal(": "))), "dim"), (
         shown(deed.error, 400, ascii_only=ascii_only),
@@ -130,7 +132,7 @@ def operation_rows(
             failed = [*failed, (literal(f" +{status.again:,}"), "error")]
         why = status.said or status.reason
         if status.state is OperationState.ARMED and not status.said:
-            why = f"begins {countdown(status.begins_at - now)}; until then it can be called off"
+            why = f"begins {_begins(status.begins_at - now)}; {key_of('operation.abort')} calls it off"
         if status.state is OperationState.WAITING:
             why = f"for a second person ({key_of('operation.approve')} approves), because: {status.reason}"
         said = "nobody carries it out any more" if alone and not status.said else why
@@ -150,6 +152,11 @@ def operation_rows(
             )
         )
     return rows
+
+
+def _begins(seconds: float) -> SafeText:
+    """By the second at the end: who wants to call it off has to know how long that can be done."""
+    return literal(f"in {ceil(seconds)}s") if 0 < seconds < MINUTE else countdown(seconds)
 
 
 def progress_bar(part: int, total: int, *, ascii_only: bool = False) -> SafeText:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation, key_of
+from paigeant_console.actions import WORKFLOWS, Situation, by_id, key_of, keys_of
 from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import confirmation_of, effect_of
 from paigeant_console.model.dispatch_line import parse_pace, parse_words
 from paigeant_console.model.hop_log import last_operation
-from paigeant_console.model.text import brief_id, plural, shown
+from paigeant_console.model.payload_diff import changes as payload_changes
+from paigeant_console.model.text import EMPTY, Span, brief_id, plural, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.workflow_page import WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
@@ -22,6 +23,7 @@ from paigeant_console.screens.confirming import confirmed
 from paigeant_console.screens.shared import KeyTaker, Shared
 from paigeant_console.token_file import read_token_file, tokens_of_environment
 from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
+from paigeant_console.widgets.span_lines import Line
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import State
 from paigeant_core.operations import (
@@ -44,6 +46,9 @@ from paigeant_core.routing import to_step
 
 __all__ = ["ActingScreen"]
 
+SAME: Final = "same"
+"""What is typed in place of a file where the token is to stay; a file of that name is ./same."""
+UNDOABLE: Final = frozenset({Hold.name, Cancel.name, DeadLetter.name})
 _AT_ONCE: Final = Pace()
 
 
@@ -53,6 +58,8 @@ class ActingScreen(ConsoleScreen):
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
         self._typed = ""
+        self._undoable: tuple[Deed, list[str]] | None = None
+        """What was done just now, and to which workflows, as long as it is said that `U` undoes it."""
         self.replay_form = ReplayForm(shared.edit_text, ascii_only=shared.ascii_only)
 
     def forms(self) -> Iterable[Widget]:
@@ -111,21 +118,24 @@ class ActingScreen(ConsoleScreen):
             rows = [row for item in ids if (row := fold.rows.get(item)) is not None and row.state == State.HELD]
             return any(fold.stuck(row, now) == "token_expired" for row in rows)
 
-    def _ask_token(self, values: Mapping[str, Any], ids: list[str]) -> None:
+    def _ask_token(
+        self, values: Mapping[str, Any], ids: list[str], more: str = ": file with its user's new token:"
+    ) -> None:
         """Ask for the file with the user's new token before all else."""
 
         def given(path: str | None) -> None:
             if path is None:
                 self.say((literal("nothing was done"), "dim"))
             elif not path.strip():
+                self._ask_token(values, ids, f", a file is needed ({key_of('prompt.cancel')} cancels):")
+            elif path.strip() == SAME:
                 self.act(Release(values), ids)
             else:
-                self.ask(self._safely(self._with_token(values, ids, path.strip())))
+                self.ask(self._safely(self._with_token(values, ids, path.strip()), "release"))
             self.update_hints()
 
-        label = joined((literal("release "), self._which(ids), literal(": file with its user's new token:")))
-        go_on = key_of("prompt.done")
-        placeholder = joined((literal("a path, of mode 600; "), go_on, literal(" alone goes on with the token it has")))
+        label = joined((literal("release "), self._which(ids), literal(more)))
+        placeholder = literal(f"a path, of mode 600; or {SAME}: it goes on with the token it has")
         self.prompt.ask(label, given, placeholder=placeholder)
         self.update_hints()
 
@@ -152,11 +162,47 @@ class ActingScreen(ConsoleScreen):
         """Restore."""
         self._paced(Restore())
 
+    def say(self, *spans: Span) -> None:
+        """See :meth:`ConsoleScreen.say`; what is not told any more is not what `U` is meant for."""
+        self._undoable = None
+        super().say(*spans)
+
+    def tell(self, deed: Deed, now: float, then: SafeText = EMPTY) -> None:
+        """See :meth:`ConsoleScreen.tell`; what can be undone is what `U` undoes, until another key is pressed.
+
+        Its rows may be gone from the list, and the cursor on another workflow.
+        """
+        results = deed.report.results if deed.report is not None else ()
+        done = [result.correlation_id for result in results if result.outcome == "done"]
+        if not done or deed.action not in UNDOABLE or self.view not in WORKFLOWS:
+            super().tell(deed, now, then)
+        else:
+            super().tell(deed, now, joined((key_of("undo"), literal(" undoes it"))))
+            self._undoable = deed, done
+
+    def perform(self, name: str) -> None:
+        """See :meth:`ConsoleScreen.perform`; to undo what was done just now takes no row.
+
+        Args:
+            name: the action's ID.
+        """
+        if name == "undo" and self._undoable is not None and self.taker() is None:
+            deed, ids = self._undoable
+            self.act(Undo(deed.operation_id), ids)
+        else:
+            super().perform(name)
+
+    def before_key(self, key: str) -> None:
+        """See :meth:`ConsoleScreen.before_key`: whoever goes on means rows again."""
+        if self._undoable is not None and key not in keys_of(by_id("undo")):
+            super().tell(self._undoable[0], self.feed.now())
+            self._undoable = None
+
     def do_undo(self) -> None:
         """Undo what was done last to the workflows that are marked, or to the one under the cursor."""
         ids = self.targets()
         if ids:
-            self.ask(self._safely(self._undo(ids)))
+            self.ask(self._safely(self._undo(ids), "undo: nothing was done"))
 
     async def _undo(self, ids: list[str]) -> None:
         history = await asyncio.wrap_future(self.feed.history(ids[0]))
@@ -214,16 +260,22 @@ class ActingScreen(ConsoleScreen):
         """Replay: of one workflow from a step that is chosen, of several where each stands."""
         ids = self.targets()
         if len(ids) == 1:
-            self.ask(self._safely(self._offer(ids[0])))
+            self.ask(self._safely(self._offer(ids[0]), "replay: nothing was done"))
         else:
             self._paced(Replay())
 
-    async def _safely(self, flow: Coroutine[Any, Any, None]) -> None:
-        """Say what went wrong with the broker or the workflow; nothing was done then."""
+    async def _safely(self, flow: Coroutine[Any, Any, None], what: str) -> None:
+        """Run what may fail, and say then what went wrong with the broker or the workflow.
+
+        Args:
+            flow: it.
+            what: what failed then: its name, and that nothing was done where that is certain.
+        """
         try:
             await flow
         except PaigeantError as error:
-            self.say((clock(self.feed.now()), "dim"), (literal(" "), ""), (safe(str(error), 400), "error"))
+            why = str(error).removeprefix(f"{what.partition(':')[0]}: ")
+            self.say((clock(self.feed.now()), "dim"), (literal(f" {what}: "), ""), (safe(why, 400), "error"))
         finally:
             if self.built and not self.replay_form.asking:
                 self.focus_view()
@@ -245,7 +297,9 @@ class ActingScreen(ConsoleScreen):
                 self.say((literal("nothing was done"), "dim"))
                 self.update_hints()
             else:
-                self.act(Replay(from_step=choice.from_step, payload=choice.payload), [correlation_id])
+                changed = payload_changes(choice.before, choice.payload) if choice.before and choice.payload else None
+                edits = [change for change in changed or () if change[1] != "dim"]
+                self.act(Replay(from_step=choice.from_step, payload=choice.payload), [correlation_id], changes=edits)
 
         self.replay_form.ask(source, min(hop, source.reached), chosen)
 
@@ -259,7 +313,9 @@ class ActingScreen(ConsoleScreen):
         )
         return ReplaySource(title, page.names(), reached, stands_at, page.payload_bytes_at)
 
-    async def _act(self, action: Action, ids: list[str], reason: str, pace: Pace, token_file: str) -> None:
+    async def _act(
+        self, action: Action, ids: list[str], reason: str, pace: Pace, token_file: str, changes: Sequence[Span]
+    ) -> None:
         """Preflight, confirmation, deed; where it takes a second person, that one is asked."""
         self.say((literal(f"{action.name}: looking at "), "dim"), (plural(len(ids), "workflow"), ""))
         plan = await asyncio.wrap_future(self.feed.plan(action, ids, reason))
@@ -271,6 +327,7 @@ class ActingScreen(ConsoleScreen):
             pace=pace,
             second=second,
             token_file=token_file,
+            changes=changes,
             ascii_only=self.shared.ascii_only,
         )
         if not await confirmed(self, confirmation):
@@ -306,6 +363,7 @@ class ActingScreen(ConsoleScreen):
         more: str = " because:",
         *,
         token_file: str = "",
+        changes: Sequence[Span] = (),
     ) -> None:
         """Ask for the reason, and go on with it.
 
@@ -315,6 +373,7 @@ class ActingScreen(ConsoleScreen):
             pace: how fast, and when it stops by itself.
             more: the end of the question.
             token_file: where the token that it hands over was read.
+            changes: what was changed in the payload that it gives.
         """
 
         def given(reason: str | None) -> None:
@@ -322,14 +381,33 @@ class ActingScreen(ConsoleScreen):
                 self.say((literal("nothing was done"), "dim"))
             elif not reason.strip():
                 needed = f", a reason is needed ({key_of('prompt.cancel')} cancels):"
-                self.act(action, ids, pace, needed, token_file=token_file)
+                self.act(action, ids, pace, needed, token_file=token_file, changes=changes)
             else:
-                self.ask(self._safely(self._act(action, ids, reason, pace, token_file)))
+                flow = self._act(action, ids, reason, pace, token_file, changes)
+                self.ask(self._safely(flow, f"{action.name}: nothing was done"))
             self.update_hints()
 
         label = joined((literal(f"{action.name} "), self._which(ids), literal(more)))
         self.prompt.ask(label, given, placeholder=effect_of(action), remember="reason")
+        self.prompt.note(self._in_vain(action, ids))
         self.update_hints()
+
+    def _in_vain(self, action: Action, ids: list[str]) -> Line:
+        """Why nothing can be done, as far as that is known before a reason is typed; nothing: something may be."""
+        if not self.status.connected:
+            return [(literal("the broker is away"), "warn")]
+        # A hold that is still to come is taken back.
+        possible = action.needs | Hold.needs if isinstance(action, Release) else action.needs
+        states: set[str] = set()
+        with self.feed.lock:
+            rows = self.feed.fold.rows
+            for item in ids:
+                row = rows.get(item)
+                if row is None or row.state in possible:
+                    return ()
+                states.add(row.state)
+        why = "; ".join(action.refusal(state) for state in sorted(states))
+        return [(joined((literal("nothing can be done: "), safe(why, 300))), "warn")]
 
     def _which(self, ids: list[str]) -> SafeText:
         return (

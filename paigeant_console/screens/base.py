@@ -10,15 +10,17 @@ from textual.app import ComposeResult
 from textual.widget import Widget
 
 from paigeant_console.actions import VIEWS, Situation, by_id, key_of, refusal
+from paigeant_console.deeds import Deed
 from paigeant_console.feed import FeedStatus, Phase
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import deed_spans, progress_spans
 from paigeant_console.model.status import feed_sentence
-from paigeant_console.model.text import Span
+from paigeant_console.model.text import EMPTY, Span
 from paigeant_console.model.times import clock
 from paigeant_console.painting import PromptScreen
-from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
+from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.screens.commands import Commands
+from paigeant_console.screens.copying import Copying
 from paigeant_console.screens.shared import KeyTaker, Shared
 from paigeant_console.terminal import ConsoleAppBase
 from paigeant_console.widgets.confirm_bar import ConfirmBar
@@ -71,7 +73,6 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         self.pending = False
         """Whether something waits for the broker, so that keys mean nothing."""
         self._warned = False
-        self._offered: bytes | None = None
         self._seen = -1
         self._looked_at = float("-inf")
         self._status = shared.feed.status()
@@ -81,6 +82,7 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         self.confirm_bar = ConfirmBar(ascii_only=ascii_only)
         self.palette = Palette(ascii_only=ascii_only)
         self.commands = Commands(self)
+        self.copying = Copying(self)
         self.hints = Hints(Situation(self.view, has_row=False), ascii_only=ascii_only)
         self.set_class(shared.place.production, "-production")
         if shared.place.production:
@@ -162,10 +164,20 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         """Say what came of operations that this console carried out, and how far the others are."""
         deeds = self.feed.deeds
         for deed in deeds.take_ended():
-            self.say(*deed_spans(deed, clock(now), ascii_only=self.shared.ascii_only))
+            self.tell(deed, now)
             if deed.told is not None:
                 deed.told(deed)
         self.prompt.progress(*progress_spans(deeds.current, ascii_only=self.shared.ascii_only))
+
+    def tell(self, deed: Deed, now: float, then: SafeText = EMPTY) -> None:
+        """Say what came of an operation.
+
+        Args:
+            deed: the operation.
+            now: when it is.
+            then: what can be done about it.
+        """
+        self.say(*deed_spans(deed, clock(now), then, ascii_only=self.shared.ascii_only))
 
     def look(self, changed: bool) -> None:
         """Take up what changed in this view.
@@ -229,7 +241,7 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         if name not in ("escape", "back"):
             self.say()  # what was said of the last act is no news any more
         if name != "write":
-            self._offered = None
+            self.copying.forget()
         handler: Callable[[], None] = getattr(self, "do_" + name.replace(".", "_").replace("-", "_"))
         handler()
 
@@ -281,6 +293,13 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
             self.workers.cancel_group(self, "ask")
             self.say((literal("nothing was done"), "dim"))
         return True
+
+    def before_key(self, key: str) -> None:
+        """Take notice of a key that nothing asked for, before it does what it means.
+
+        Args:
+            key: Textual's name of it.
+        """
 
     def update_hints(self) -> None:
         """Show the keys of what is open now."""
@@ -425,56 +444,12 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
 
     def do_copy(self) -> None:
         """Copy the ID, or what has the focus."""
-        found = self.copied()
-        if found is None:
-            self.say((literal("copy: there is nothing to copy here"), "warn"))
-        else:
-            self.say(*self._copy(found[0], found[1], multiline=b"\n" in found[1]))
+        self.say(*self.copying.copy())
 
     def do_copy_command(self) -> None:
         """Copy the command line that does or shows the same."""
-        self.say(*self.copy_command())
-
-    def copy_command(self) -> Line:
-        """Copy the command line that does or shows the same, and what to say of it."""
-        line = self._command()
-        return self._copy(literal("the command"), line.encode(), said=((literal(": "), "dim"), (safe(line, 200), "")))
-
-    def write_command(self) -> Line:
-        """Write to a file the command line of what is asked now, and what to say of it."""
-        return self._written(self._command().encode())
-
-    def _command(self) -> str:
-        """The command line of what is asked now, else of the view."""
-        asked = self.confirm_bar.confirmation
-        return asked.command if asked is not None else self.command()
-
-    def _copy(self, what: SafeText, value: bytes, *, multiline: bool = False, said: Line = ()) -> Line:
-        if not self.shared.clipboard:
-            return (literal("clipboard is off in the configuration: "), "dim"), *self._written(value)
-        try:
-            self.console.copy_text(value, multiline=multiline)
-        except ClipboardTooLarge:
-            return (literal("too large for a terminal's clipboard: "), "warn"), *self._written(value)
-        self._offered = value
-        if_not = joined((literal("; if it did not, "), key_of("write"), literal(" writes a file")))
-        return (literal("asked the terminal to copy "), ""), (what, "strong"), (if_not, "dim"), *said
+        self.say(*self.copying.copy_command())
 
     def do_write(self) -> None:
         """Write to a file what the terminal was asked to copy just now, else what `y` copies, or what is asked now."""
-        offered, self._offered = self._offered, None
-        if offered is not None:
-            self.say(*self._written(offered))
-        elif self.confirm_bar.confirmation is not None:
-            self.say(*self.write_command())
-        elif (found := self.copied()) is not None:
-            self.say(*self._written(found[1]))
-        else:
-            self.say((literal("write: there is nothing to write here"), "warn"))
-
-    def _written(self, value: bytes) -> tuple[Span, ...]:
-        try:
-            where = self.shared.write_file(value, "copied")
-        except OSError as error:
-            return ((safe(f"could not write a file: {error.strerror or type(error).__name__}", 200), "error"),)
-        return (literal("written to "), ""), (safe(where, 300), "strong")
+        self.say(*self.copying.write())

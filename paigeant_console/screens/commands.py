@@ -206,7 +206,8 @@ class Commands:
                 return
             workflow = await asyncio.wrap_future(screen.feed.dispatch(steps, variables))
         except PaigeantError as error:
-            screen.say((safe(str(error), 300), "warn"))
+            why = str(error).removeprefix("dispatch: ")
+            screen.say((joined((literal("dispatch: "), safe(why, 300))), "warn"))
         else:
             screen.say((joined((literal("dispatched "), safe(workflow, 140))), "ok"))
 

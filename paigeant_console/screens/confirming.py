@@ -60,9 +60,9 @@ async def _typed(screen: ConsoleScreen, choices: tuple[str, ...]) -> bool:
         if longer is not None and any(choice.startswith(longer.strip()) for choice in choices):
             return False
         if key in keys_of(by_id("copy-command")):
-            prompt.note(screen.copy_command())
+            prompt.note(screen.copying.copy_command())
         elif key in keys_of(by_id("write")):
-            prompt.note(screen.write_command())
+            prompt.note(screen.copying.write())
         else:
             return False
         return True

@@ -61,7 +61,7 @@ class OperationsScreen(ActingScreen):
         """Approve the operation, and so carry it out, once that is confirmed."""
         status = self.status_here()
         if status is not None:
-            self.ask(self._safely(self._approve(status)))
+            self.ask(self._safely(self._approve(status), "approve"))
 
     async def _approve(self, status: OperationStatus) -> None:
         """Preflight, confirmation, deed."""
@@ -83,7 +83,7 @@ class OperationsScreen(ActingScreen):
             elif not reason.strip():
                 self._why_reject(status, f", a reason is needed ({key_of('prompt.cancel')} cancels):")
             else:
-                self.ask(self._safely(self._reject(status, reason.strip())))
+                self.ask(self._safely(self._reject(status, reason.strip()), "reject"))
             self.update_hints()
 
         name = shown(str(status.action.get("name", "")), 20, ascii_only=self.shared.ascii_only)
@@ -109,7 +109,7 @@ class OperationsScreen(ActingScreen):
         """Pause the operation, or let it go on."""
         status = self.status_here()
         if status is not None:
-            self.ask(self._safely(self._pause(status)))
+            self.ask(self._safely(self._pause(status), "pause"))
 
     async def _pause(self, status: OperationStatus) -> None:
         deeds = self.feed.deeds
@@ -136,7 +136,7 @@ class OperationsScreen(ActingScreen):
         if status.state is OperationState.WAITING:
             self._why_reject(status)
         else:
-            self.ask(self._safely(self._abort(status)))
+            self.ask(self._safely(self._abort(status), "abort"))
 
     async def _abort(self, status: OperationStatus) -> None:
         asked = stop_confirmation(status, self.shared.target, ascii_only=self.shared.ascii_only)
@@ -154,7 +154,7 @@ class OperationsScreen(ActingScreen):
         """Undo the operation of the row, for all workflows that it was done to."""
         operation_id = self.operation_here()
         if operation_id:
-            self.ask(self._safely(self._undo_all(operation_id)))
+            self.ask(self._safely(self._undo_all(operation_id), "undo: nothing was done"))
 
     async def _undo_all(self, operation_id: str) -> None:
         ids = self.known_targets(operation_id)

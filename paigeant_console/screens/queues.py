@@ -176,7 +176,8 @@ class QueuesScreen(ActingScreen):
             elif not reason.strip():
                 self._why(activity, resume=resume, more=f", a reason is needed ({key_of('prompt.cancel')} cancels):")
             else:
-                self.ask(self._safely(self._switch(activity, reason.strip(), resume=resume)))
+                flow = self._switch(activity, reason.strip(), resume=resume)
+                self.ask(self._safely(flow, "resume" if resume else "pause"))
             self.update_hints()
 
         word = literal("resume activity " if resume else "pause activity ")

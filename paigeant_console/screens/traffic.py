@@ -148,6 +148,10 @@ class TrafficScreen(FilteringScreen):
         found = record.headers.correlation_id if record is not None else ""
         return [found] if found else []
 
+    def has_targets(self) -> bool:
+        """See :meth:`ConsoleScreen.has_targets`; a record may be of no workflow, which is said when it is acted on."""
+        return self.table.cursor_key is not None
+
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""
         query = self.rows.query

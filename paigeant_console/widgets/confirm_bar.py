@@ -9,16 +9,18 @@ from typing import ClassVar, Final
 from textual import events
 
 from paigeant_console.actions import by_id, key_of, key_text, keys_of
-from paigeant_console.model.confirmation import Confirmation
-from paigeant_console.model.text import Span, clip, spans_width, wrap_words
+from paigeant_console.model.confirmation import FEW, Confirmation
+from paigeant_console.model.text import EMPTY, Span, clip, spans_width, width_of, wrap_words
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.widgets.keys import action_of
 from paigeant_console.widgets.span_lines import Line, SpanLines
 
 __all__ = ["ConfirmBar"]
 
-TARGETS: Final = 6
-"""Targets that are in sight at once."""
+FACT_LINES: Final = 3
+"""Lines for a reason, a pace or a command line."""
+AROUND: Final = 5
+"""Lines of the screen around it: at its top, its own border, and the two at the foot."""
 
 
 class ConfirmBar(SpanLines):
@@ -43,6 +45,7 @@ class ConfirmBar(SpanLines):
         self._answer: asyncio.Future[bool] | None = None
         self._answered: Callable[[bool], object] = bool
         self._top = 0
+        self._in_sight = FEW
 
     @property
     def confirmation(self) -> Confirmation | None:
@@ -112,7 +115,7 @@ class ConfirmBar(SpanLines):
             lines: by how many.
         """
         if self._confirmation is not None:
-            self._top = max(0, min(self._top + lines, len(self._confirmation.rows) - TARGETS))
+            self._top = max(0, min(self._top + lines, len(self._confirmation.rows) - self._in_sight))
             self.update_lines()
 
     def lines_for(self, width: int) -> Sequence[Line]:
@@ -120,23 +123,36 @@ class ConfirmBar(SpanLines):
         asked = self._confirmation
         if asked is None:
             return ()
-        lines: list[Sequence[Span]] = [asked.title]
-        lines += [[(line, "")] for line in wrap_words(asked.effect, max(20, width), 2)]
+        above: list[Sequence[Span]] = [asked.title]
+        above += [[(line, "")] for line in wrap_words(asked.effect, max(20, width), 2)]
         rows = asked.rows
-        lines.extend(rows[self._top : self._top + TARGETS])
+        below: list[Sequence[Span]] = []
         if asked.why and spans_width(rows[0]) > width:
             why = wrap_words(asked.why, max(20, width - 2), 4)
-            lines += [[(joined((literal("  "), line)), "error")] for line in why]
-        if len(rows) > TARGETS:
-            below = len(rows) - self._top - TARGETS
-            keys = f"{key_of('confirm.down')} {key_of('confirm.up')}"
-            lines.append([(literal(f"  {self._top:,} more above, {below:,} below ({keys})"), "dim")])
-        lines.extend(asked.facts)
+            below += [[(joined((literal("  "), line)), "error")] for line in why]
+        for fact in asked.facts:
+            below += _wrapped(fact, width)
         if not asked.eligible:
-            lines.append([(literal(f"nothing can be done; {_cancel()} closes"), "warn")])
+            below.append([(literal(f"nothing can be done; {_cancel()} closes"), "warn")])
         elif not asked.typed:
-            lines.append(_question())
-        return [clip(line, width, ascii_only=self.ascii_only) for line in lines]
+            below.append(_question())
+        height = self.app.size.height
+        room = height - AROUND - len(above) - len(below) - (len(rows) > FEW)
+        self._in_sight = max(1, min(room, max(FEW, height // 3)))
+        targets = list(rows[self._top : self._top + self._in_sight])
+        if len(rows) > self._in_sight:
+            left = len(rows) - self._top - self._in_sight
+            keys = f"{key_of('confirm.down')} {key_of('confirm.up')}"
+            targets.append([(literal(f"  {self._top:,} more above, {left:,} below ({keys})"), "dim")])
+        return [clip(line, width, ascii_only=self.ascii_only) for line in (*above, *targets, *below)]
+
+
+def _wrapped(fact: Sequence[Span], width: int) -> list[Sequence[Span]]:
+    """A word and its text on as many lines as it needs, under each other."""
+    word, (text, style) = fact
+    indent = width_of(word[0])
+    first, *others = wrap_words(text, max(20, width - indent), FACT_LINES) or [EMPTY]
+    return [[word, (first, style)], *([(literal(" " * indent), ""), (line, style)] for line in others)]
 
 
 def _cancel() -> SafeText:

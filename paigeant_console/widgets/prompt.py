@@ -67,18 +67,20 @@ class Prompt(SpanLines):
         self._hushed = False
         self._trouble: SafeText | None = None
         self._over = False
+        self._amid_trouble = False
         self._question: _Question | None = None
         self._history: dict[str, list[str]] = {}
 
     # -- saying -------------------------------------------------------------------------
 
     def say(self, *spans: Span) -> None:
-        """Say something, until something else is said.
+        """Say something, until something else is said. In trouble that is the answer to a key, and comes first.
 
         Args:
             spans: what; nothing clears the line.
         """
         self._said = spans
+        self._amid_trouble = self._trouble is not None
         self.update_lines()
 
     def stand(self, *spans: Span) -> None:
@@ -118,6 +120,8 @@ class Prompt(SpanLines):
             sentence: it; None: nothing is.
             over: it is over, so what is said of something else comes before it.
         """
+        if self._trouble is None:
+            self._amid_trouble = False
         if (sentence, over) != (self._trouble, self._over):
             self._trouble, self._over = sentence, over
             self.update_lines()
@@ -352,7 +356,8 @@ class Prompt(SpanLines):
         if question is None:
             spans = self._said
             if self._trouble is not None and not (self._over and spans):
-                spans = [(self._trouble, "warn")]
+                answer = [*spans, (literal("; "), "")] if spans and self._amid_trouble else []
+                spans = [*answer, (self._trouble, "warn")]
             if not spans and not self._hushed:
                 spans = self._progress or self._standing
             return (clip(spans, width, ascii_only=self.ascii_only),)

@@ -52,10 +52,12 @@ class ReplayChoice:
     Attributes:
         from_step: the hop; None: where it stands.
         payload: bytes in place of the payload; None: as it was.
+        before: the payload as it was; None: the journal has none.
     """
 
     from_step: int | None
     payload: bytes | None
+    before: bytes | None
 
 
 class _ReplayBar(SpanLines):
@@ -223,7 +225,7 @@ class ReplayForm(Vertical):
             return
         if name == "replay.done":
             from_step = None if self._hop == source.stands_at else self._hop
-            self._finish(ReplayChoice(from_step, self._payload))
+            self._finish(ReplayChoice(from_step, self._payload, source.payload(self._hop)))
         elif name == "replay.cancel":
             self._finish(None)
         elif name in ("replay.earlier", "replay.later"):

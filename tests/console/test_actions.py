@@ -41,6 +41,7 @@ def test_what_cannot_be_done_says_why() -> None:
             assert "read-only" in (refusal(action, read_only) or "")
     assert "no row" in (refusal(by_id("retry"), Situation("workflows", has_row=False)) or "")
     assert "not in this view" in (refusal(by_id("retry"), Situation("traffic")) or "")
+    assert "(but in: 3 queues, 5 audit)" in (refusal(by_id("operation.pause"), Situation("workflows")) or "")
     assert refusal(by_id("retry"), Situation("workflows")) is None
     dimmed = {key for key, _, usable in hints(read_only) if not usable}
     assert dimmed == {"r", "R", "d", "h", "l", "s", "x", "U"}
@@ -56,12 +57,23 @@ def test_a_plan_says_what_will_happen_and_what_not() -> None:
     asked = confirmation_of(plan, Target("redis://h:6379/0", "workflows"))
     assert plain(asked.title) == "retry 1 workflow of 3; 2 not eligible, left alone"
     rows = list(map(plain, asked.rows))
-    assert "replay it from a step instead" in rows[0]
-    assert "there is no such workflow" in rows[1]
-    assert rows[2].endswith("order dead at process-payment try 2 → queued at process-payment")
+    assert "replay it from a step instead" in rows[1]
+    assert "there is no such workflow" in rows[2]
+    assert rows[0].endswith("order dead at process-payment try 2 → queued at process-payment")
     assert asked.typed == ()
     assert asked.command == (
         f"paigeant-console --url redis://h:6379/0 retry {told.DEAD} {told.DONE} nowhere --reason 'it'\"'\"'s fixed'"
+    )
+
+
+def test_of_many_targets_the_reasons_are_counted_and_what_will_be_done_comes_first() -> None:
+    story = sample_story()
+    gone = [f"nowhere-{number}" for number in range(7)]
+    plan = story._do(Operations(story.transport()).plan(Retry(), [told.DONE, *gone, told.DEAD], reason="r"))
+    asked = confirmation_of(plan, Target("redis://h", "workflows"))
+    assert told.DEAD[:8] in plain(asked.rows[0])
+    assert plain(asked.facts[0]) == (
+        "left    there is no such workflow (7); it is completed: replay it from a step instead (1)"
     )
 
 

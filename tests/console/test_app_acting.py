@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 from textual import events
 
 from paigeant_console.actions import ACTIONS
+from paigeant_console.feed import Phase
+from paigeant_console.safe_text import literal
 from paigeant_console.screens.dead_letters import DeadLettersScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
+from paigeant_core.errors import TransportError
 from tests.console import story as told
 from tests.console.appkit import NAMES, ask_for, console, copied, writes
 from tests.console.story import Story, sample_story
@@ -96,6 +100,52 @@ async def test_what_cannot_be_done_is_told_before_and_after(tmp_path: Path) -> N
         await opened.press("y")
         await opened.shows("retry: 1 done, 1 skipped")
         assert opened.screen.table.marks, "what was not done keeps its mark"
+
+
+async def test_that_nothing_can_be_done_is_said_before_a_reason_is_typed(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
+        await opened.press("4", "G", " ", "l")
+        assert opened.screen.targets() == [told.DEAD]
+        assert "nothing can be done: it is dead" in opened.text()
+        # As long as it may be done to one of them nothing is said.
+        await opened.press("escape", "g", " ", "l")
+        assert "release 2 workflows because:" in opened.text()
+        assert "nothing can be done" not in opened.text()
+
+
+async def test_what_was_meant_while_the_broker_is_away_is_told_beside_that(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(140, 30)) as opened:
+        operations: Any = opened.app.feed._operations
+
+        async def away(*_: object, **__: object) -> None:
+            raise TransportError("no Redis answers")
+
+        operations.plan = away
+        opened.screen.prompt.trouble(literal("connection lost, again in 4 s"))
+        opened.screen._status = replace(opened.screen.status, phase=Phase.RECONNECTING)
+        await opened.press("r")
+        assert "the broker is away" in opened.text()
+        await opened.type("mended")
+        # It would say how the feed really is.
+        app: Any = opened.app
+        app.flush = lambda: None
+        await opened.press("enter")
+        while "nothing was done" not in opened.text():
+            await opened.pilot.pause()
+        assert "retry: nothing was done: no Redis answers; connection lost, again in 4 s" in opened.text()
+
+
+async def test_the_pace_and_the_command_are_told_in_full(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 30)) as opened:
+        await opened.press(":")
+        await opened.type("retry ramp brake=20 rate=2 delay=10s")
+        await opened.press("enter")
+        await opened.type("the provider is back")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        text = " ".join(opened.text().split())
+        assert "stops when 20 % fail again; nothing is done for 10 s, in which A in view 5 calls it off" in text
+        assert "--ramp --rate 2 --brake 20 --delay 10s --reason 'the provider is back'" in text
 
 
 async def test_a_workflow_that_moved_meanwhile_is_left_alone(tmp_path: Path) -> None:
@@ -203,6 +253,11 @@ async def test_verbs_without_a_key(tmp_path: Path) -> None:
         assert story.message(told.DEAD).headers.attempt == 2
 
 
+def payload_of(command: str) -> Any:
+    """What stands in the file that a command reads its payload from."""
+    return json.loads(Path(command.partition("--payload ")[2].partition(" --reason")[0]).read_bytes())
+
+
 async def test_replay_with_an_edited_payload(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:
@@ -236,6 +291,10 @@ async def test_replay_with_an_edited_payload(tmp_path: Path) -> None:
         await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
         assert "with the payload you edited" in opened.text()
         assert "--payload payload.json" in opened.screen.confirm_bar.confirmation.command
+        assert 'changes ~ card.expires: "2024-01" → "2029-08"' in opened.text()
+        written = writes(opened)
+        await opened.press("Y")
+        assert payload_of(copied(written))["card"]["expires"] == "2029-08", "the command has its file"
         await opened.press("y")
         await opened.until(lambda: story.state(told.DEAD) == "queued", "the deed")
         message = story.message(told.DEAD)
@@ -395,7 +454,7 @@ async def test_read_only_writes_nothing_whatever_is_pressed(tmp_path: Path) -> N
         await opened.until(lambda: opened.screen.prompt.asking, "the reason")
         await opened.type("sneaky")
         await opened.press("enter")
-        await opened.shows("retry: this is read-only")
+        await opened.shows("retry: nothing was done: this is read-only")
         assert story.records() == records
         assert story._do(story.transport().audit(story.topic)) == []
 
@@ -454,17 +513,15 @@ async def test_many_have_to_be_counted(tmp_path: Path) -> None:
         await ask_for(opened, "d", "all of it")
         await opened.until(lambda: opened.screen.prompt.asking, "the question")
         assert "type 12 to do it:" in opened.text()
-        assert "6 below" in opened.text()
-        await opened.press("down", "down")
-        assert "2 more above, 4 below" in opened.text()
+        assert "2 below" in opened.text(), "as many are in sight as the screen has room for"
+        await opened.press("down")
+        assert "1 more above, 1 below" in opened.text()
         await opened.type("12")
         await opened.press("enter")
         await opened.shows("dead-letter: 12 done")
 
 
 async def test_what_the_broker_refuses_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from paigeant_core.errors import TransportError
-
     story = sample_story()
     async with console(story, tmp_path) as opened:
 

@@ -182,6 +182,12 @@ async def test_a_held_workflow_is_released_with_the_token_in_a_file(tmp_path: Pa
         file.chmod(0o600)
         await opened.press("l")
         assert "file with its user's new token" in opened.text()
+        await opened.press("enter")
+        assert "a file is needed" in opened.text(), "the old token is kept by a word alone"
+        await opened.type("same")
+        await opened.press("enter")
+        await opened.until(lambda: "because" in opened.text(), "the reason")
+        await opened.press("escape", "l")
         await opened.type(str(file))
         await opened.press("enter")
         await opened.until(lambda: opened.screen.prompt.asking and "because" in opened.text(), "the reason")

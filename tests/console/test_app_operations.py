@@ -141,7 +141,10 @@ async def test_undo_of_a_row_and_of_a_whole_operation(tmp_path: Path) -> None:
         await opened.press(" ", "j", " ")
         await ask_for(opened, "h", "look at these first")
         await opened.press("y")
-        await opened.shows("hold: 2 done")
+        await opened.shows("hold: 2 done (U undoes it)")
+        await opened.press("U")
+        assert "undo 2 workflows because:" in opened.text()
+        await opened.press("escape")
         await opened.press("g")
         await ask_for(opened, "U", "that one was right")
         assert "goes back to where it was" in opened.text()
@@ -159,6 +162,32 @@ async def test_undo_of_a_row_and_of_a_whole_operation(tmp_path: Path) -> None:
         await opened.shows("undo: 1 done, 1 skipped")
     outcomes = [json.loads(entry)["action"] for entry in story._do(story.transport().audit(story.topic))]
     assert outcomes == ["hold", "undo", "undo"]
+
+
+async def test_undo_right_after_a_deed_is_for_that_deed_though_its_row_is_gone(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await opened.press("/")
+        await opened.type("state:dead")
+        await opened.press("enter")
+        await ask_for(opened, "x", "customer asked")
+        await opened.press("y")
+        await opened.shows("cancel: 1 done (U undoes it)")
+        await opened.until(lambda: not len(opened.screen.table.source), "the row goes")
+        await ask_for(opened, "U", "she did not")
+        await opened.press("y")
+        await opened.shows("undo: 1 done")
+        assert story.state(told.DEAD) == "dead"
+        # Whoever goes on means the rows again.
+        await opened.press("escape")
+        await ask_for(opened, "x", "customer asked")
+        await opened.press("y")
+        await opened.shows("cancel: 1 done (U undoes it)")
+        await opened.press("j")
+        assert "cancel: 1 done " in opened.text()
+        assert "U undoes it" not in opened.text()
+        await opened.press("U")
+        await opened.shows("undo: no operator has done anything to it")
 
 
 async def test_what_an_operation_came_to_is_told_on_the_screen_that_is_on_top(tmp_path: Path) -> None:
@@ -180,7 +209,7 @@ async def test_an_armed_operation_can_be_called_off(tmp_path: Path) -> None:
         await begun(opened, "cancel", pace="delay=10m")
         await opened.press("5")
         await opened.shows("○ armed")
-        await opened.shows("until then it can be called off")
+        await opened.shows("begins in 10m; A calls it off")
         await opened.press("A")
         await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
         await opened.press("y")

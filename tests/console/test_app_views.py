@@ -316,6 +316,14 @@ async def test_an_id_pasted_anywhere_opens_it(tmp_path: Path, view: str) -> None
         assert opened.screen.correlation_id == told.HELD
 
 
+async def test_enter_on_a_record_of_no_workflow_says_so(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("2", "g")
+        opened.screen.targets = list  # as of what a worker says of itself
+        await opened.press("enter")
+        assert "this record is of no workflow" in opened.text()
+
+
 async def test_what_is_pasted_and_is_no_id_is_said_and_does_nothing(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:
