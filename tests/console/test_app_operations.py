@@ -206,10 +206,10 @@ async def test_what_an_operation_came_to_is_told_on_the_screen_that_is_on_top(tm
 async def test_an_armed_operation_can_be_called_off(tmp_path: Path) -> None:
     story = many(12)
     async with console(story, tmp_path, size=(140, 30)) as opened:
-        await begun(opened, "cancel", pace="delay=10m")
+        await begun(opened, "cancel", pace="delay=47s")
         await opened.press("5")
         await opened.shows("○ armed")
-        await opened.shows("begins in 10m; A calls it off")
+        await opened.shows("begins in 47s; A calls it off")
         await opened.press("A")
         await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
         await opened.press("y")

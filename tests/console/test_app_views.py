@@ -322,6 +322,8 @@ async def test_enter_on_a_record_of_no_workflow_says_so(tmp_path: Path) -> None:
         opened.screen.targets = list  # as of what a worker says of itself
         await opened.press("enter")
         assert "this record is of no workflow" in opened.text()
+        await opened.press("y")
+        assert "copy: there is nothing to copy here" in opened.text(), "there is a row, and it has no ID"
 
 
 async def test_what_is_pasted_and_is_no_id_is_said_and_does_nothing(tmp_path: Path) -> None:
