@@ -428,7 +428,7 @@ def _signing(feed: Feed, url: str) -> SafeText | None:
             said.append(literal(", no policy"))
     if url.startswith("amqp"):
         # Its fence is eventual: see docs/security.md.
-        said.append(literal(", rollback unseen"))
+        said.append(literal(", cannot see rollbacks"))
     return joined(said)
 
 

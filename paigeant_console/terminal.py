@@ -173,7 +173,7 @@ def size_problem(width: int, height: int) -> SafeText | None:
     """
     if width >= MIN_WIDTH and height >= MIN_HEIGHT:
         return None
-    return literal(f"needs {MIN_WIDTH}x{MIN_HEIGHT}, has {width}x{height}")
+    return literal(f"The console needs {MIN_WIDTH}x{MIN_HEIGHT}; this terminal has {width}x{height}.")
 
 
 # One cell for one cell: this is done when the layout stands. Words and glyphs with a better twin choose it earlier.

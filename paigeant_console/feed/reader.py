@@ -393,6 +393,7 @@ class Feed:
                 retry_in=retry_in,
                 quiet_s=time.monotonic() - self._heard,
                 gap=self._past.gap,
+                met=self.info is not None,
                 refusal=self._refusal,
                 policy="" if self.trust is None else self.trust.problem,
                 rate=self._ring.rate(now),

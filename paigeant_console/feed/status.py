@@ -25,6 +25,7 @@ class FeedStatus:
     """The feed at one moment.
 
     Attributes:
+        met: the broker has answered once.
         phase: what it does.
         reason: why it is not live, in the transport's words; not yet safe to show.
         records: read so far.
@@ -51,6 +52,7 @@ class FeedStatus:
     gap: Gap | None = None
     refusal: str = ""
     policy: str = ""
+    met: bool = True
 
     @property
     def connected(self) -> bool:

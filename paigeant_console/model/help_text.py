@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Final
 
 from paigeant_console.actions import FORMS, Action, Situation, help_of, keys_text, of_view, refusal
-from paigeant_console.model.looks import DONE, STATES, TO_COME
+from paigeant_console.model.looks import DONE, SKIPPED, STATES, TO_COME, UNDONE
 from paigeant_console.model.text import Span, spans_width, width_of, wrap_words
 from paigeant_console.safe_text import SafeText, cells, joined, literal
 
 __all__ = ["help_lines"]
 
-KEY_CELLS: Final = 14
+KEY_CELLS: Final = 18
 _FORM_TITLES: Final = {
     "prompt": "While something is asked",
     "confirm": "While a confirmation is asked",
@@ -56,10 +56,17 @@ def help_lines(situation: Situation, title: SafeText, width: int, *, ascii_only:
             lines += [line for action in of_view(form) for line in _lines(action, there, width)]
             lines.append([])
     lines.append([(literal("Signs"), "info")])
-    looks = [*STATES.values(), DONE, TO_COME]
-    for look in looks:
-        mark = cells(joined((literal("  "), look.mark(ascii_only))), KEY_CELLS)
-        lines.append([(mark, look.style or "strong"), (look.word, "")])
+    words: dict[SafeText, list[SafeText]] = {}
+    styles: dict[SafeText, str] = {}
+    for look in (*STATES.values(), DONE, TO_COME, UNDONE, SKIPPED):
+        mark = look.mark(ascii_only)
+        words.setdefault(mark, []).append(look.word)
+        styles.setdefault(mark, look.style or "strong")
+    words[literal("!")] = [literal("behind a state: it does not move, and its reason says why")]
+    styles[literal("!")] = "error"
+    for mark, said in words.items():
+        sign = cells(joined((literal("  "), mark)), KEY_CELLS)
+        lines.append([(sign, styles[mark]), (joined(said, literal(", ")), "")])
     lines += [[], [(literal("Filters"), "info")]]
     for example, meaning in _QUERY:
         lines.append([(cells(literal(f"  {example}"), 28), "strong"), (literal(meaning), "")])

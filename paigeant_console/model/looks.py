@@ -66,11 +66,11 @@ STATES: Final[Mapping[str, Look]] = {
     State.RETRYING: _look("↻", "[~]", "warn", "retrying"),
     State.HELD: _look("‖", "[=]", "warn", "held"),
     State.COMPENSATING: _look("↶", "[<]", "warn", "compensating"),
-    State.COMPENSATION_FAILED: _look("✗", "[!]", "error", "undo failed"),
+    State.COMPENSATION_FAILED: _look("⊗", "[#]", "error", "undo failed"),
     State.DEAD: _look("✗", "[!]", "error", "dead"),
     State.QUARANTINED: _look("⊘", "[?]", "error", "quarantined"),
     State.COMPLETED: _look("✓", "[x]", "ok", "completed"),
-    State.COMPENSATED: _look("↶", "[<]", "dim", "compensated"),
+    State.COMPENSATED: _look("⇤", "[u]", "dim", "compensated"),
     State.CANCELLED: _look("⊖", "[-]", "dim", "cancelled"),
 }
 """How a workflow in a state, and its current step, are drawn; urgent ones are told apart by shape."""

@@ -56,6 +56,11 @@ class Status(Protocol):
         ...
 
     @property
+    def met(self) -> bool:
+        """Whether the broker has answered once."""
+        ...
+
+    @property
     def policy(self) -> str:
         """Why the trust policy is not the newest."""
         ...
@@ -149,7 +154,7 @@ def _freshness(status: Status, now: float) -> tuple[Span, ...]:
     words = {
         "connecting": ("connecting", "warn"),
         "catching_up": ("catching up", "warn"),
-        "reconnecting": ("reconnecting", "error"),
+        "reconnecting": ("reconnecting" if status.met else "connecting", "error"),
         "stale": ("stale", "error"),
         "failed": ("not connected", "error"),
     }
@@ -177,7 +182,7 @@ def feed_sentence(status: Status, now: float) -> SafeText | None:
     reason = safe(status.reason, 200)
     if status.phase == "reconnecting":
         wait = literal(f"; next try in {max(1, round(status.retry_in or 0))}s")
-        return joined((literal("connection lost: "), reason, wait))
+        return joined((literal("connection lost: " if status.met else "not connected yet: "), reason, wait))
     if status.phase == "stale":
         return literal(f"stale: no word from the broker for {int(status.quiet_s)}s; what you see may be old")
     if status.phase == "failed":

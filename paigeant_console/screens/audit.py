@@ -14,7 +14,8 @@ from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import operation_line, operation_rows
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.tables import audit_rows, operation_of
-from paigeant_console.safe_text import SafeText, literal, safe
+from paigeant_console.model.times import zone
+from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.entry import EntryScreen
 from paigeant_console.screens.operations import OperationsScreen
 from paigeant_console.screens.shared import Shared
@@ -31,24 +32,31 @@ ASK_EVERY: Final = 5.0
 LOOK_EVERY: Final = 1.0
 """And at operations of which one is in progress."""
 
-_OPERATIONS: Final = (
-    Column(literal("AT"), 8, priority=6),
-    Column(literal("OPERATOR"), 18, min_width=8, priority=3),
-    Column(literal("OPERATION"), 11, priority=10),
-    Column(literal("STATE"), 10, priority=9),
-    Column(literal("PROGRESS"), 10, priority=2),
-    Column(literal("DONE"), 9, align="right", min_width=7, priority=8),
-    Column(literal("FAILED"), 6, align="right", priority=7),
-    Column(literal("WHY"), 40, min_width=20, priority=5),
-)
-_AUDIT: Final = (
-    Column(literal("AT"), 8, priority=9),
-    Column(literal("OPERATOR"), 18, min_width=10, priority=5),
-    Column(literal("ACTION"), 13, min_width=11, priority=10),
-    Column(literal("N"), 4, align="right", min_width=2, priority=6),
-    Column(literal("OUTCOME"), 44, min_width=20, priority=7),
-    Column(literal("REASON"), 40, min_width=10, priority=8),
-)
+
+def _operation_columns() -> tuple[Column, ...]:
+    at = joined((literal("AT "), zone()))
+    return (
+        Column(at, max(8, len(at)), priority=6),
+        Column(literal("OPERATOR"), 18, min_width=8, priority=3),
+        Column(literal("OPERATION"), 11, priority=10),
+        Column(literal("STATE"), 10, priority=9),
+        Column(literal("PROGRESS"), 10, priority=2),
+        Column(literal("DONE"), 9, align="right", min_width=7, priority=8),
+        Column(literal("FAILED"), 6, align="right", priority=7),
+        Column(literal("WHY"), 40, min_width=20, priority=5),
+    )
+
+
+def _audit_columns() -> tuple[Column, ...]:
+    at = joined((literal("AT "), zone()))
+    return (
+        Column(at, max(8, len(at)), priority=9),
+        Column(literal("OPERATOR"), 18, min_width=10, priority=5),
+        Column(literal("ACTION"), 13, min_width=11, priority=10),
+        Column(literal("N"), 4, align="right", min_width=2, priority=6),
+        Column(literal("OUTCOME"), 44, min_width=20, priority=7),
+        Column(literal("REASON"), 40, min_width=10, priority=8),
+    )
 
 
 class AuditScreen(OperationsScreen):
@@ -61,10 +69,14 @@ class AuditScreen(OperationsScreen):
         ascii_only = shared.ascii_only
         self._run_rows, self._rows = PlainRows(), PlainRows()
         self.runs = TopTable(
-            _OPERATIONS, self._run_rows, empty=literal("asking for operations …"), ascii_only=ascii_only, id="runs"
+            _operation_columns(),
+            self._run_rows,
+            empty=literal("asking for operations …"),
+            ascii_only=ascii_only,
+            id="runs",
         )
         self.table = TopTable(
-            _AUDIT, self._rows, empty=literal("asking for the audit …"), ascii_only=ascii_only, id="audit"
+            _audit_columns(), self._rows, empty=literal("asking for the audit …"), ascii_only=ascii_only, id="audit"
         )
         self._known: dict[str, OperationStatus] = {}
         self._audit: dict[str, bytes] = {}

@@ -15,7 +15,7 @@ from paigeant_console.feed import FeedStatus, Phase
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import deed_spans, progress_spans
 from paigeant_console.model.status import feed_sentence
-from paigeant_console.model.text import EMPTY, Span
+from paigeant_console.model.text import EMPTY, Span, wrap_words
 from paigeant_console.model.times import clock
 from paigeant_console.painting import PromptScreen
 from paigeant_console.safe_text import SafeText, joined, literal
@@ -51,7 +51,7 @@ class _TooSmall(SpanLines):
 
     def lines_for(self, width: int) -> list[Line]:
         """See :class:`SpanLines`."""
-        return [[(self._sentence(), "warn")]]
+        return [[(line, "warn")] for line in wrap_words(self._sentence(), width)]
 
 
 class ConsoleScreen(PromptScreen, inherit_bindings=False):
@@ -133,6 +133,8 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         """Why there is nothing to see yet, or not now; None: the feed is live."""
         if self._status.phase is Phase.LIVE:
             return None  # what nobody saw while no console was there is said above the keys
+        if self._status.phase is Phase.RECONNECTING:
+            return literal("waiting for the broker …")  # why is said above the keys
         return feed_sentence(self._status, self.feed.now())
 
     # -- looking at the feed ------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 
 from textual.widget import Widget
 
-from paigeant_console.actions import VIEWS, Situation
+from paigeant_console.actions import VIEWS, Situation, key_of
 from paigeant_console.model.help_text import help_lines
 from paigeant_console.safe_text import literal
 from paigeant_console.screens.base import ConsoleScreen
@@ -73,3 +73,5 @@ class HelpScreen(ConsoleScreen):
     def on_mount(self) -> None:
         """The text has the keys."""
         self.text.focus()
+        down, back = key_of("table.page_down"), key_of("back")
+        self.prompt.stand((literal(f"{down} goes on below, {back} leaves the help"), "info"))

@@ -23,7 +23,7 @@ from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.row import Row
 from paigeant_console.model.slip_track import track_of
 from paigeant_console.model.text import EMPTY, Span, clip, wrap_words
-from paigeant_console.model.times import day_and_time, rough
+from paigeant_console.model.times import day_and_time, rough, zone
 from paigeant_console.model.workflow_page import FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
@@ -55,11 +55,15 @@ _HOPS: Final = (
     Column(literal("WAITING AND WORKING"), BAR, priority=1),
     Column(literal("OUTCOME"), 30, min_width=16, priority=10),
 )
-_RECORDS: Final = (
-    Column(literal("AT"), 8, priority=8),
-    Column(literal("KIND"), 13, priority=9),
-    Column(literal("WHAT"), 60, min_width=10, priority=10),
-)
+
+
+def _record_columns() -> tuple[Column, ...]:
+    at = joined((literal("AT "), zone()))
+    return (
+        Column(at, max(8, len(at)), priority=8),
+        Column(literal("KIND"), 13, priority=9),
+        Column(literal("WHAT"), 60, min_width=10, priority=10),
+    )
 
 
 class _Head(SpanLines):
@@ -190,7 +194,9 @@ class WorkflowScreen(ActingScreen):
         waiting = literal("asking the broker for its history …")
         self.hops = _HopTable(_HOPS, self._hop_rows, empty=waiting, ascii_only=ascii_only, id="hops-table")
         self.payload = PayloadView(ascii_only=ascii_only, id="payload-text")
-        self.records = TopTable(_RECORDS, self._record_rows, empty=waiting, ascii_only=ascii_only, id="history-table")
+        self.records = TopTable(
+            _record_columns(), self._record_rows, empty=waiting, ascii_only=ascii_only, id="history-table"
+        )
         self._panes = [
             _Pane("hops", _Title(ascii_only=ascii_only), self.hops),
             _Pane("payload", _Title(ascii_only=ascii_only), self.payload),

@@ -77,8 +77,8 @@ class Palette(SpanLines):
         ]
         if not lines:
             lines.append([(literal("no action is called so"), "dim")])
-        # It keeps its height, as a change of that paints all of the screen.
-        return [*lines, *([()] * (ROWS - len(lines)))]
+        # It keeps its height, as a change of that paints all of the screen; what was found is next to what is typed.
+        return [*([()] * (ROWS - len(lines))), *lines]
 
     def _row(self, action: Action, *, here: bool) -> list[Span]:
         why_not = refusal(action, self._situation)

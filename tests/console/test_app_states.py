@@ -88,7 +88,9 @@ async def test_what_nobody_saw_is_said_but_not_over_what_an_act_came_to(tmp_path
 @pytest.mark.parametrize("size", [(59, 24), (80, 14), (10, 3), (1, 1)])
 async def test_too_small(tmp_path: Path, size: tuple[int, int]) -> None:
     async with console(sample_story(), tmp_path, size=size, settle=False) as opened:
-        await opened.until(lambda: "needs 60x15"[: size[0]] in opened.text(), "the sentence")
+        await opened.until(
+            lambda: "The console needs 60x15"[: size[0]] in opened.text().replace("\n", " "), "the sentence"
+        )
         await opened.pilot.resize_terminal(80, 24)
         await opened.settled()
         assert "onboarding" in opened.text()

@@ -189,7 +189,7 @@ def test_a_storm_of_sizes_leaves_a_screen_that_fits(tmp_path: Path) -> None:
                 time.sleep(0.02)
             pty.wait_until_quiet(0.3)
         pty.resize(40, 10)
-        pty.wait_for_text("needs 60x15, has 40x10")
+        pty.wait_for_text("needs 60x15; this terminal")
         pty.send("q", "1")
         pty.resize(80, 24)
         pty.wait_for_text("Enter open")

@@ -137,7 +137,7 @@ def test_the_step_that_failed_is_not_taken_for_one_that_was_undone() -> None:
     story.fails("a", ValueError("not now"), delay=30)
     assert drawn() == "↻ validate in 30s ×2 → ↶ pay → ✗ card → · notify"
     story.fails("a", ValueError("refund refused"))
-    assert drawn() == "✗ validate ×2 → ↶ pay → ✗ card → · notify"
+    assert drawn() == "⊗ validate ×2 → ↶ pay → ✗ card → · notify"
     story.start("b", ("validate", "card"), on_failure="compensate")
     story.done("b")
     story.fails("b", ValueError("card declined"))

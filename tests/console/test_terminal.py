@@ -210,8 +210,8 @@ def test_a_dumb_terminal_is_told_so_in_a_sentence(program):
 
 def test_sizes():
     assert size_problem(60, 15) is None
-    assert size_problem(59, 15) == "needs 60x15, has 59x15"
-    assert size_problem(60, 14) == "needs 60x15, has 60x14"
+    assert size_problem(59, 15) == "The console needs 60x15; this terminal has 59x15."
+    assert size_problem(60, 14) == "The console needs 60x15; this terminal has 60x14."
 
 
 async def test_the_app_knows_when_it_is_too_small():

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from paigeant_console.actions import Situation
+from paigeant_console.feed import FeedStatus, Phase
+from paigeant_console.model.help_text import help_lines
+from paigeant_console.model.looks import STATES
+from paigeant_console.model.status import feed_sentence
 from paigeant_console.model.tables import worker_rows
-from paigeant_console.model.workflow_list import ORDERS
+from paigeant_console.model.workflow_list import ORDERS, one_line
+from paigeant_console.safe_text import literal
 from paigeant_console.widgets.columns import fit_columns
 from paigeant_console.widgets.workflow_table import _layout
 from paigeant_core.transports.types import Holding, WorkerInfo, WorkerStatus
@@ -56,3 +62,39 @@ def test_a_worker_tells_whole_ids_where_there_is_room() -> None:
 
     assert runs(100) == "slow 00:05 slow-0000, slow 00:05 slow-0001, slow 00:05 slow-0002"
     assert "sl…-0001" in runs(20)
+
+
+def test_no_two_states_have_one_sign() -> None:
+    for ascii_only in (False, True):
+        marks = [look.mark(ascii_only) for look in STATES.values()]
+        assert len(set(marks)) == len(marks)
+
+
+async def test_the_help_says_how_to_go_on_and_to_leave(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+        await opened.press("?")
+        assert "PgDn goes on below, q leaves the help" in opened.text()
+        lines = help_lines(Situation("workflows"), literal("x"), 80, ascii_only=False)
+        signs = [" ".join(one_line(line).split()) for line in lines]
+        assert {"✗ dead", "⊗ undo failed", "↶ compensating, undone"} <= set(signs)
+        assert any(sign.startswith("! behind a state") for sign in signs)
+
+
+async def test_what_the_palette_found_is_next_to_what_is_typed(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(80, 24)) as opened:
+        await opened.press("ctrl+p")
+        await opened.type("theme")
+        assert ":theme" in opened.lines()[-3]
+
+
+async def test_times_say_their_zone_on_every_page(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 40)) as opened:
+        await opened.press("5")
+        assert opened.text().count("AT UTC") == 2
+        await opened.press("4", "enter")
+        await opened.shows("AT UTC")
+
+
+def test_a_line_that_never_stood_is_not_called_lost() -> None:
+    said = feed_sentence(FeedStatus(Phase.RECONNECTING, reason="nobody answers", retry_in=5, met=False), 0.0)
+    assert said == "not connected yet: nobody answers; next try in 5s"

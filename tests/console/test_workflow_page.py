@@ -192,7 +192,7 @@ def test_hops_tell_what_was_undone_and_why() -> None:
     story.fails("a", ValueError("refund refused"), took=3.0)
     made = page(story, "a")
     told_rows = [" ".join(row.split()) for row in cells_text(made.hops(story.clock.now()))]
-    assert told_rows[0].startswith("1 ✗ validate |")
+    assert told_rows[0].startswith("1 ⊗ validate |")
     assert told_rows[1].startswith("✗ undo, try 1 |")
     assert told_rows[1].endswith("ValueError: refund refused on w1")
     assert told_rows[2].startswith("2 ↶ pay |")
