@@ -420,8 +420,8 @@ class HopMachine(RuleBasedStateMachine):
             else:
                 self.claimed.pop(workflow, None)
                 flow.operate(verb, operation, inserted=planned.inserted, hop=planned.hop, now=self.clock.now())
-                with self.broker.topic(TOPIC):
-                    pass  # what has come due by it happens now
+                with self.broker.topic(TOPIC) as state:
+                    state.tick()  # what has come due by it happens now
 
     # -- what always holds
 
