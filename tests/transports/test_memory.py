@@ -9,9 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from paigeant_core.clock import ManualClock
+from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.message import PaigeantMessage
 from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.transports.contract import Connect, PutRaw
+from tests.transports.contract import Connect, Hands, PutRaw
 from tests.transports.erasing import ErasingContract
 from tests.transports.fencing import FencingContract
 from tests.transports.mending import MendingContract
@@ -76,3 +79,22 @@ def reached(value: Any, seen: set[int]) -> Iterator[bytes]:
         slots = [name for kind in type(value).__mro__ for name in getattr(kind, "__slots__", ())]
         for name in [*slots, *getattr(value, "__struct_fields__", ()), *getattr(value, "__dict__", ())]:
             yield from reached(getattr(value, name, None), seen)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_what_a_worker_leaves_behind_is_taken_up_in_its_order(dies: bool) -> None:
+    clock = ManualClock()
+    transport = MemoryTransport("test", broker=MemoryBroker(clock))
+    await transport.connect()
+    sent = [await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic="t") for _ in range(4)]
+    first, second = (Hands(transport, "t", "a", lease=5) for _ in range(2))
+    assert len(await first.take(4)) == 4
+    if dies:
+        await first.consumer._crash()  # type: ignore[attr-defined]
+        clock.advance(6)
+    else:
+        await first.consumer.close()
+    taken = await second.take(4)
+    assert [PaigeantMessage.decode(delivery.body).correlation_id for delivery in taken] == sent
+    await second.consumer.close()
+    await transport.disconnect()

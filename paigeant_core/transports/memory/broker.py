@@ -80,7 +80,7 @@ class Topic:
         self.name = name
         self.clock = clock
         self.work: dict[str, deque[Entry]] = {}
-        self.claimed: set[Entry] = set()
+        self.claimed: dict[Entry, None] = {}
         self.workflows: dict[str, Workflow] = {}
         self.journal: deque[Record] = deque()
         self.first = 1
@@ -219,7 +219,7 @@ class Topic:
         """Take a copy out, whether somebody holds it or not."""
         if entry is not None:
             entry.gone = True
-            self.claimed.discard(entry)
+            self.claimed.pop(entry, None)
             if entry.owner is None:
                 self.work[entry.activity].remove(entry)
 
@@ -251,8 +251,9 @@ class Topic:
         """A worker stopped renewing: its steps go to whoever is alive."""
         del self.claimants[claimant.info.worker]
         self.buried.append(claimant)
-        for entry in [entry for entry in self.claimed if entry.owner is claimant]:
-            self.claimed.discard(entry)
+        # Each goes in front, so the first that was claimed is the first again.
+        for entry in [entry for entry in reversed(self.claimed) if entry.owner is claimant]:
+            self.claimed.pop(entry, None)
             entry.owner = None
             entry.deaths += 1
             self.work[entry.activity].appendleft(entry)
@@ -275,7 +276,7 @@ class Topic:
             empty = 0
             entry = queue.popleft()
             entry.owner = claimant
-            self.claimed.add(entry)
+            self.claimed[entry] = None
             deliveries.append(Delivery(body=entry.body, activity=entry.activity, deaths=entry.deaths, token=entry))
         return deliveries
 
@@ -299,7 +300,7 @@ class Topic:
     def give_back(self, entry: Entry) -> None:
         """Queue a claimed copy again, ahead of the others."""
         if entry in self.claimed:
-            self.claimed.discard(entry)
+            self.claimed.pop(entry, None)
             entry.owner = None
             self.work[entry.activity].appendleft(entry)
 

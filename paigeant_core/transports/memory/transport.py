@@ -350,7 +350,7 @@ class MemoryConsumer(Consumer):
             return
         self._started = False
         with self._broker.topic(self._topic, wake=True) as state:
-            for entry in [entry for entry in state.claimed if entry.owner is self._claimant]:
+            for entry in [entry for entry in reversed(state.claimed) if entry.owner is self._claimant]:
                 state.give_back(entry)
             if state.claimants.pop(self._claimant.info.worker, None) is not None:
                 info, now = self._claimant.info, state.clock.now()
