@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -52,9 +53,9 @@ class Figure(NamedTuple):
 
     @property
     def value(self) -> float:
-        """The median, or the 95th percentile."""
+        """The median, or the 95th percentile: the least value that 95 of a hundred do not exceed."""
         ordered = sorted(self.values)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))] if self.p95 else statistics.median(ordered)
+        return ordered[math.ceil(len(ordered) * 0.95) - 1] if self.p95 else statistics.median(ordered)
 
     @property
     def met(self) -> bool | None:
