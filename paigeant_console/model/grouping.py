@@ -15,7 +15,7 @@ from typing import Final, Literal, TypeAlias, get_args
 from paigeant_console.model.looks import URGENT, look
 from paigeant_console.model.ordering import Rank
 from paigeant_console.model.row import Row
-from paigeant_console.model.text import Span, apart, plural, shown
+from paigeant_console.model.text import Span, plural, shown
 from paigeant_console.model.times import MINUTE, age
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.journal import PARKED, State
@@ -191,8 +191,8 @@ class Groups:
         step = shown(next(iter(there)), _STEP, ascii_only=ascii_only) if len(there) == 1 else plural(len(there), "step")
         at: list[Sequence[Span]] = [((step, "strong"),)] if there and self.grouping != "activity" else []
         since: list[Sequence[Span]] = [((_since(minutes, now), "dim"),)] if minutes else []
-        # What may be long is last.
-        said = [apart(*looks, *at), *since, *title] if self.grouping == "cause" else [*title, *looks, *at, *since]
+        # What they share comes first: it is what people look for, and what is narrow has room for.
+        said = [*title, *looks, *at, *since]
         many = plural(self.size(head), "workflow")
         return (mark, "dim"), (many, "strong"), *(span for part in said for span in ((_GAP, ""), *part))
 

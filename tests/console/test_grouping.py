@@ -62,8 +62,8 @@ def test_a_cause_is_an_error_without_its_numbers() -> None:
 def test_groups_are_closed_at_first_and_one_alone_is_its_row() -> None:
     _, made = made_of(failing_story(), "cause")
     assert shown(made) == [
-        "+ 3 workflows  [!] charge  <1m  Failure: card # of # declined",
-        "+ 2 workflows  [!] charge  <1m  OSError: broken",
+        "+ 3 workflows  Failure: card # of # declined  [!]  charge  <1m",
+        "+ 2 workflows  OSError: broken  [!]  charge  <1m",
         "held",
         "moves",
     ]
@@ -73,7 +73,7 @@ def test_groups_are_closed_at_first_and_one_alone_is_its_row() -> None:
     assert (made.size(head), made.size("held"), made.members("held")) == (3, 1, ["held"])
     before = made.revision(head)
     made.toggle(head)
-    assert shown(made)[0] == "- 3 workflows  [!] charge  <1m  Failure: card # of # declined"
+    assert shown(made)[0] == "- 3 workflows  Failure: card # of # declined  [!]  charge  <1m"
     assert shown(made)[1:4] == ["w2", "w1", "w0"]
     assert made.revision(head) != before
     made.toggle(head)
@@ -110,8 +110,8 @@ def test_what_changes_goes_to_its_group() -> None:
     story.start("new", ("charge",))
     made.absorb(rows.read())
     assert shown(made) == [
-        "+ 3 workflows  [!] charge  <1m  Failure: card # of # declined",
-        "+ 3 workflows  [!] charge  <1m  OSError: broken",
+        "+ 3 workflows  Failure: card # of # declined  [!]  charge  <1m",
+        "+ 3 workflows  OSError: broken  [!]  charge  <1m",
         "held",
         "new",
     ]
@@ -195,7 +195,7 @@ async def test_a_group_is_opened_marked_and_retried_as_a_whole(tmp_path: Path) -
     story = failing_story()
     async with console(story, tmp_path, size=(80, 24)) as opened:
         await opened.press("4")
-        await opened.shows("▸ 3 workflows  ✗ charge  <1m  Failure: card # of # declined")
+        await opened.shows("▸ 3 workflows  Failure: card # of # declined  ✗  charge  <1m")
         table = opened.screen.table
         assert is_head(table.cursor_key)
         assert opened.screen.targets() == ["w2", "w1", "w0"]
