@@ -12,12 +12,12 @@ from benchmarks.environments import CannotInstall
 from benchmarks.report import Noise, Options, Plot, Section, Series, Table, Target, spread
 
 OURS = {
-    "redis": Contender("paigeant", "paigeant", "", 14_000),
-    "rabbitmq": Contender("paigeant", "paigeant", "", 8_000),
+    "redis": Contender("paigeant", "paigeant", "", 40_000),
+    "rabbitmq": Contender("paigeant", "paigeant", "", 16_000),
 }
 FLOOR = {
-    "redis": Contender("floor, coalesced", "floor_redis", "", 60_000),
-    "rabbitmq": Contender("floor, aio-pika", "floor_rabbitmq", "", 6_000),
+    "redis": Contender("floor, coalesced", "floor_redis", "", 120_000),
+    "rabbitmq": Contender("floor, aio-pika", "floor_rabbitmq", "", 12_000),
 }
 PEERS = {
     "redis": [
