@@ -2,7 +2,8 @@
 
 Textual promises nothing about the names that begin with an underscore here (`App._filters`, `_handle_exception`,
 `_fatal_error`, `_print_error_renderables`, `_exit_renderables`, `_exception`, `_driver`, `_loop`): each use has a test
-in `tests/console/test_terminal.py`, and no other module has any but `painting`, which has tests of its own.
+in `tests/console/test_terminal.py`, and no other module has any but `painting` and `stylesheet`, which have tests of
+their own.
 
 Importing this module sets Textual's knobs, because Textual reads them while it is imported; import it before Textual.
 """
@@ -54,7 +55,6 @@ from textual.types import CSSPathType  # noqa: E402
 from textual.worker import WorkerFailed  # noqa: E402
 
 from paigeant_console.leaving import leaving_in_order  # noqa: E402
-from paigeant_console.painting import ParsedOnce  # noqa: E402
 from paigeant_console.safe_text import (  # noqa: E402
     ClipboardTooLarge,
     SafeText,
@@ -64,6 +64,7 @@ from paigeant_console.safe_text import (  # noqa: E402
     safe_block,
     scrub,
 )
+from paigeant_console.stylesheet import ParsedOnce  # noqa: E402
 
 __all__ = [
     "KNOBS",

@@ -16,6 +16,7 @@ from paigeant_core.clock import parse_rfc3339
 __all__ = [
     "age",
     "age_tick",
+    "at_heading",
     "clock",
     "countdown",
     "countdown_tick",
@@ -140,6 +141,11 @@ def day_and_time(at: float, now: float) -> SafeText:
 def moment(at: float) -> SafeText:
     """The day and the time with their zone: ``2026-01-31 14:03:09 UTC``."""
     return joined((literal(time.strftime("%Y-%m-%d %H:%M:%S ", time.localtime(at))), zone()))
+
+
+def at_heading() -> SafeText:
+    """Over a column of times: ``AT UTC``."""
+    return joined((literal("AT "), zone()))
 
 
 def zone() -> SafeText:

@@ -14,8 +14,8 @@ from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import operation_line, operation_rows
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.tables import audit_rows, operation_of
-from paigeant_console.model.times import zone
-from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_console.model.times import at_heading
+from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.screens.entry import EntryScreen
 from paigeant_console.screens.operations import OperationsScreen
 from paigeant_console.screens.shared import Shared
@@ -34,7 +34,7 @@ LOOK_EVERY: Final = 1.0
 
 
 def _operation_columns() -> tuple[Column, ...]:
-    at = joined((literal("AT "), zone()))
+    at = at_heading()
     return (
         Column(at, max(8, len(at)), priority=6),
         Column(literal("OPERATOR"), 18, min_width=8, priority=3),
@@ -48,7 +48,7 @@ def _operation_columns() -> tuple[Column, ...]:
 
 
 def _audit_columns() -> tuple[Column, ...]:
-    at = joined((literal("AT "), zone()))
+    at = at_heading()
     return (
         Column(at, max(8, len(at)), priority=9),
         Column(literal("OPERATOR"), 18, min_width=10, priority=5),

@@ -12,7 +12,7 @@ from paigeant_console.feed import RING, Phase
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.query import Query
 from paigeant_console.model.text import count
-from paigeant_console.model.times import zone
+from paigeant_console.model.times import at_heading
 from paigeant_console.model.traffic import TrafficList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.filtering import FilteringScreen
@@ -43,7 +43,7 @@ class _TrafficTable(LineTable):
 
 
 def _columns(width: int) -> tuple[tuple[str, ...], tuple[Column, ...]]:
-    at = joined((literal("AT "), zone()))
+    at = at_heading()
     what = Column(literal("WHAT"), 60, min_width=10, priority=10)
     columns: tuple[Column, ...]
     if width < WIDE:

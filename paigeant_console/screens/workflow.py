@@ -23,7 +23,7 @@ from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.row import Row
 from paigeant_console.model.slip_track import track_of
 from paigeant_console.model.text import EMPTY, Span, clip, wrap_words
-from paigeant_console.model.times import day_and_time, rough, zone
+from paigeant_console.model.times import at_heading, day_and_time, rough
 from paigeant_console.model.workflow_page import FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
@@ -58,7 +58,7 @@ _HOPS: Final = (
 
 
 def _record_columns() -> tuple[Column, ...]:
-    at = joined((literal("AT "), zone()))
+    at = at_heading()
     return (
         Column(at, max(8, len(at)), priority=8),
         Column(literal("KIND"), 13, priority=9),

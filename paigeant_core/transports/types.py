@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers, PaigeantMessage
@@ -250,6 +250,10 @@ class Witness:
     mark: str = ""
 
 
+Take: TypeAlias = Callable[[list[Delivery]], None]
+"""Begins with the work on what was claimed."""
+
+
 class Consumer(ABC):
     """One worker's claim on the queues of some activities.
 
@@ -267,7 +271,7 @@ class Consumer(ABC):
             TransportError: the broker refuses for good; a lost line is waited out.
         """
 
-    async def deliver(self, slots: int, take: Callable[[list[Delivery]], None]) -> None:
+    async def deliver(self, slots: int, take: Take) -> None:
         """As :meth:`claim`, for whoever begins with the work at once.
 
         Args:

@@ -1,4 +1,4 @@
-"""When screens are painted, and when their style sheet is read; with every private part of Textual that this needs."""
+"""When screens are painted, and what of them; with every private part of Textual that this needs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.screen import Screen
 from textual.strip import Strip
-from textual.widget import Widget
 from textual.widgets import Static
 
-from paigeant_console.painting import AT_ONCE, ParsedOnce, PromptScreen, _start
+from paigeant_console.painting import AT_ONCE, PromptScreen, _start
 from paigeant_console.terminal import ConsoleAppBase
 
 LATER = 1e12
@@ -141,66 +140,6 @@ async def test_what_a_widget_shows_next_comes_to_the_screen() -> None:
         await pilot.pause()
         line = app.screen._compositor.render_strips()[0]
         assert "after" in "".join(segment.text for segment in line)
-
-
-def test_a_style_sheet_is_read_again_only_where_its_variables_mean_something_else() -> None:
-    sheet = ParsedOnce(variables={"a": "red"})
-    sheet.add_source("X { color: $a; }")
-    first = sheet.rules
-    sheet.set_variables({"a": "red"})
-    sheet.reparse()
-    assert sheet.rules is first
-    sheet.set_variables({"a": "blue"})
-    sheet.reparse()
-    assert [rule.styles.color.hex for rule in sheet.rules] == ["#0000FF"]
-    sheet.add_source("Y { color: $a; }", read_from=("", "Y"))
-    assert len(sheet.rules) == 2, "what comes later is read too"
-
-
-class _Parts(Widget, can_focus=True):
-    """A widget of which a part has a style of its own."""
-
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"parts--one"}
-
-    def colour(self) -> str:
-        return self.get_component_styles("parts--one").color.hex
-
-
-class _Sheets(ConsoleAppBase):
-    CSS = """
-    .parts--one { color: #000001; }
-    _Parts:focus > .parts--one { color: #000002; }
-    _Parts.-own > .parts--one { color: #000003; }
-    .-odd .parts--one { color: #000004; }
-    #named > .parts--one { color: #000005; }
-    """
-    AUTO_FOCUS = None
-
-    def compose(self) -> ComposeResult:
-        yield from (_Parts(), _Parts(), _Parts(id="named"))
-
-
-async def test_parts_of_widgets_have_the_rules_of_the_place_where_they_stand() -> None:
-    app = _Sheets()
-    async with app.run_test() as pilot:
-        one, other, named = app.query(_Parts)
-
-        async def colours() -> list[str]:
-            await pilot.pause()
-            return [widget.colour() for widget in (one, other, named)]
-
-        assert await colours() == ["#000001", "#000001", "#000005"]
-        other.focus()
-        assert await colours() == ["#000001", "#000002", "#000005"]
-        one.add_class("-own")
-        assert await colours() == ["#000003", "#000002", "#000005"]
-        one.remove_class("-own")
-        app.set_focus(None)
-        app.add_class("-odd")
-        assert await colours() == ["#000004", "#000004", "#000005"]
-        app.stylesheet.add_source(".parts--one { color: #000006 !important; }")
-        app.refresh_css()
-        assert await colours() == ["#000006"] * 3
 
 
 async def test_of_a_line_only_the_cells_that_changed_are_painted() -> None:

@@ -17,8 +17,8 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat
 from paigeant_core.transports.redis.pump import Pump
 from paigeant_core.transports.redis.settling import Settling
-from paigeant_core.transports.redis.slots import Take, Waiter
-from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Witness, WorkerInfo
+from paigeant_core.transports.redis.slots import Waiter
+from paigeant_core.transports.types import Consumer, Delivery, Holding, Settled, Take, Witness, WorkerInfo
 
 logger = logging.getLogger("paigeant")
 

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeAlias
 
 from paigeant_core.errors import TransportError
 from paigeant_core.transports.redis.encoding import Token
-from paigeant_core.transports.types import Delivery
+from paigeant_core.transports.types import Delivery, Take
 
 STALE = 1.0
 """Seconds after which spare that the worker does not ask for goes back: it is ending, or stuck."""
-
-Take: TypeAlias = Callable[[list[Delivery]], None]
 
 
 class Waiter:
