@@ -133,18 +133,24 @@ async def test_a_refusal_that_comes_with_a_cancellation_does_not_take_its_place(
         await asyncio.create_task(ask(in_time=False))
 
 
-async def test_closing_a_channel_passes_a_cancellation_on() -> None:
-    class Deaf:
-        """As the driver's channels are while they close."""
+async def test_a_channel_is_closed_to_the_end_though_nobody_waits_for_it_any_more() -> None:
+    answered, ended = asyncio.Event(), asyncio.Event()
+
+    class Closing:
+        """As a channel that waits for the broker's answer."""
 
         async def close(self) -> None:
-            cancel_me()
-            with suppress(asyncio.CancelledError):
-                await asyncio.sleep(0)
+            await answered.wait()
+            ended.set()
 
-    closing = asyncio.create_task(connection.quietly_close(cast("Any", Deaf())))
-    await asyncio.wait([closing])
-    assert closing.cancelled()
+    waiting = asyncio.create_task(connection.quietly_close(cast("Any", Closing())))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled()
+    answered.set()
+    async with asyncio.timeout(5):
+        await ended.wait()
 
 
 async def test_a_task_that_missed_its_cancellation_is_told_again(monkeypatch: pytest.MonkeyPatch) -> None:

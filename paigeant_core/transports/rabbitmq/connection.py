@@ -395,14 +395,25 @@ class _Errors:
         return None
 
 
+_closing: set[asyncio.Task[None]] = set()
+"""Channels that are being closed; the loop alone would not keep their tasks."""
+
+
 async def quietly_close(channel: Channel | Lane) -> None:
-    """Close ``channel``, whatever became of it."""
-    before = cancellations()
+    """Close ``channel``, whatever became of it.
+
+    It is closed to the end also where whoever waits for it is cancelled: the driver, cancelled behind the broker's
+    answer, would close once more what is closed, and RabbitMQ ends the connection for that.
+    """
+    task = asyncio.create_task(_close(channel))
+    _closing.add(task)
+    task.add_done_callback(_closing.discard)
+    await asyncio.shield(task)
+
+
+async def _close(channel: Channel | Lane) -> None:
     with suppress(driver.AMQPError, RuntimeError, OSError):
         await channel.close()
-    if cancellations() > before:
-        # Closing, the driver passes over whatever is raised in it.
-        raise asyncio.CancelledError
 
 
 def cancellations() -> int:
