@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from paigeant_core import ActivityContext, Worker
+from paigeant_core.clock import SystemClock
 from paigeant_core.errors import ConfigError
 from paigeant_core.journal import Kind
 from paigeant_core.transports.rabbitmq import RabbitTransport, connection
+from paigeant_core.transports.rabbitmq.frames import Outgoing
+from paigeant_core.transports.rabbitmq.presence import Presence, Speaker
+from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.topology import WORK
+from paigeant_core.transports.types import WorkerInfo
 from tests.transports import on_rabbitmq
 from tests.transports.contract import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands
@@ -24,6 +30,25 @@ connect = on_rabbitmq.connect
 
 
 # -- who lives ------------------------------------------------------------------------------
+
+
+async def test_the_last_word_of_a_worker_is_said_though_it_stops_while_another_one_is(rabbit_url: str) -> None:
+    presence = Presence(rabbit_url, SystemClock())
+    speaker = Speaker("q", WorkerInfo(worker="w", activities=("a",)))
+    presence._speakers.append(speaker)
+    words: list[bytes] = []
+
+    class Slow(Publisher):
+        async def send(self, items: Sequence[Outgoing]) -> None:
+            words.extend(item.body for item in items)
+            speaker.stopped = True
+
+    publisher = Slow(connection.Line(rabbit_url, "test"))
+    await presence._round(publisher)
+    assert not speaker.done.is_set()
+    await presence._round(publisher)
+    assert speaker.done.is_set()
+    assert [b'"stopped":true' in word for word in words] == [False, True]
 
 
 async def test_a_worker_whose_loop_is_blocked_is_still_seen(connect: Any, topic: str) -> None:

@@ -260,6 +260,9 @@ class Line:
             with suppress(driver.AMQPError, OSError, RuntimeError):
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await connection.close()
+            for writer in self._sockets:
+                if not writer.transport.is_closing():
+                    writer.transport.abort()  # the broker did not let it go in time
 
     def errors(self) -> _Errors:
         """A context in which the driver's errors become ours."""

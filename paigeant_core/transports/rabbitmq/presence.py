@@ -180,6 +180,7 @@ class Presence:
         if not due:
             return wait
         items = []
+        over: list[Speaker] = []
         for speaker in due:
             speaker.changed = False
             said = _Said(
@@ -187,12 +188,14 @@ class Presence:
             )
             items.append(wire.direct(speaker.queue, _encode(said)))
             speaker.said_at = now
+            if said.stopped:
+                over.append(speaker)
         # The worker's own line tells of a broker that is gone; the next report is soon.
         with suppress(TransportError):
             await publisher.send(items)
-        for speaker in due:
-            if speaker.stopped:
-                speaker.done.set()
+        # Not of those that stopped meanwhile: their last word is still to come.
+        for speaker in over:
+            speaker.done.set()
         return min(wait, PRESENCE_EVERY)
 
 
