@@ -57,6 +57,7 @@ async def admit(
             # Deferred, it comes back to the queue that its headers name: that must be this one, or it is lost.
             headers = decode_headers(delivery.body)
             _check_address(headers, delivery, topic)
+            _check_id(headers)
             detail = {"reason": "version", "error": moves.error_document(newer), "delay_s": VERSION_DELAY}
             record = Record(
                 Kind.RETRYING,
@@ -108,6 +109,9 @@ async def admit(
 def _check_address(headers: Headers, delivery: Delivery, topic: str) -> None:
     if headers.activity != delivery.activity or headers.topic != topic:
         raise DecodeError("not for this queue: its headers name another topic or activity")
+
+
+def _check_id(headers: Headers) -> None:
     try:
         check_correlation_id(headers.correlation_id)
     except InvalidMessage as error:

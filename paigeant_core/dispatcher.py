@@ -18,7 +18,7 @@ from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import check_correlation_id, check_topic, new_id
 from paigeant_core.payload import check_payload, encode_payload
 from paigeant_core.permission import check_scopes
-from paigeant_core.routing import OnFailure, RoutingSlip, to_step
+from paigeant_core.routing import OnFailure, RoutingSlip
 from paigeant_core.secret import SHORTEST, Secret
 from paigeant_core.transports.base import Transport
 
@@ -165,7 +165,7 @@ def new_workflow(
         raise InvalidMessage(f"{len(activities)} steps: a slip holds at most {MAX_STEPS}")
     if on_failure not in ("dead_letter", "compensate"):
         raise InvalidMessage("on_failure must be 'dead_letter' or 'compensate'")
-    slip = RoutingSlip([to_step(item) for item in activities], on_failure=on_failure)
+    slip = RoutingSlip(activities, on_failure=on_failure)
     if isinstance(variables, bytes):
         payload = check_payload(variables)
     else:
@@ -173,7 +173,7 @@ def new_workflow(
     stamp = rfc3339(at)
     token = obo_token.reveal() if isinstance(obo_token, Secret) else obo_token or ""
     for what, text in (("obo_token", token), ("traceparent", traceparent)):
-        if not _is_text(text):
+        if text != "" and not _is_text(text):
             raise InvalidMessage(f"{what} must be text")
     if obo_scopes is not None and not token:
         raise InvalidMessage("obo_scopes say what a token permits, and no obo_token was given")

@@ -35,9 +35,9 @@ def encode_payload(value: object) -> bytes:
         InvalidMessage: it is no JSON object.
         MessageTooLarge: it is over 1 MiB.
     """
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise InvalidMessage(f"the payload must be a JSON object, not {type(value).__name__}")
-    return check_payload(encode_object(value, "the payload"))
+    return _within_cap(encode_object(value, "the payload"))
 
 
 def check_payload(payload: bytes) -> bytes:
@@ -47,13 +47,17 @@ def check_payload(payload: bytes) -> bytes:
         InvalidMessage: it is no JSON object.
         MessageTooLarge: it is over 1 MiB.
     """
-    payload = payload.strip()
-    if len(payload) > MAX_PAYLOAD:
-        raise MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
+    payload = _within_cap(payload.strip())
     try:
         _decode_object(payload)
     except BAD_JSON:
         raise InvalidMessage("the payload must be a JSON object") from None
+    return payload
+
+
+def _within_cap(payload: bytes) -> bytes:
+    if len(payload) > MAX_PAYLOAD:
+        raise MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
     return payload
 
 

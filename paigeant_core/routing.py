@@ -347,15 +347,16 @@ class RoutingSlip:
         undoing = wire.undoing
         if not 0 <= undoing <= len(wire.executed):
             raise InvalidMessage("routing slip: undoing names a hop that is not executed")
-        return cls(
-            [
-                _plain_step(item) if isinstance(item, str) else Step.from_document(item, decoded=True)
-                for item in wire.itinerary
-            ],
-            [_executed(item.name, item.attempt, item.skipped) for item in wire.executed],
-            on_failure=wire.on_failure,
-            undoing=undoing,
-        )
+        slip = cls.__new__(cls)
+        slip.itinerary = [
+            _plain_step(item) if isinstance(item, str) else Step.from_document(item, decoded=True)
+            for item in wire.itinerary
+        ]
+        slip.executed = [_executed(item.name, item.attempt, item.skipped) for item in wire.executed]
+        slip.on_failure = wire.on_failure
+        slip.undoing = undoing
+        slip._check_length()
+        return slip
 
     def _check_head(self, name: str) -> None:
         if not self.itinerary:
@@ -393,7 +394,7 @@ class SlipWire(msgspec.Struct):
 
 @lru_cache(maxsize=4096)
 def _plain_step(name: str) -> Step:
-    # A slip is decoded at every hop, and the same few names come again: checked once.
+    # Slips are made and decoded all the time, and the same few names come again: checked once.
     return Step(name)
 
 
@@ -408,6 +409,8 @@ def to_step(item: object) -> Step:
     Raises:
         InvalidMessage: it is none of these.
     """
+    if type(item) is str:
+        return _plain_step(item)
     if isinstance(item, Step):
         return item
     if isinstance(item, ActivitySpec):

@@ -7,6 +7,7 @@ feeds what comes straight to hiredis. No task, lock or timer belongs to a single
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
@@ -72,6 +73,7 @@ class Wire(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._calls: deque[Call] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._look_at = math.inf
         self._buffer = memoryview(bytearray(_BUFFER))
         # Its types know of no buffer, but that is what it takes.
         self._parser: Any = hiredis.Reader(
@@ -88,7 +90,7 @@ class Wire(asyncio.BufferedProtocol):
         call.deadline = deadline = self._loop.time() + self._timeout + call.wait
         self._calls.append(call)
         self._transport.write(pack(call.commands))
-        if self._timer is None or deadline < self._timer.when():
+        if deadline < self._look_at:
             self._watch(deadline)
 
     def fail(self, error: Exception) -> None:
@@ -115,11 +117,12 @@ class Wire(asyncio.BufferedProtocol):
     def _watch(self, deadline: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._look_at = deadline
         self._timer = self._loop.call_at(deadline, self._look)
 
     def _look(self) -> None:
         """One timer for all calls: it looks which is due first, when it is over."""
-        self._timer = None
+        self._timer, self._look_at = None, math.inf
         if not self._calls:
             return
         first = min(call.deadline for call in self._calls)
