@@ -187,7 +187,7 @@ class Pump:
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         self._takeover_at = loop.time()
-        self._timer = loop.call_at(self._due_at, self._wake.set)
+        self._set_timer()
         while True:
             try:
                 if not self._joined:
@@ -239,10 +239,15 @@ class Pump:
             or (self._flights < FLIGHTS and self._has_something(loop.time()))
         ):
             self._wake.clear()
-            if self._timer.when() != self._due_at:
+            if self._timer_at != self._due_at:
                 self._timer.cancel()
-                self._timer = loop.call_at(self._due_at, self._wake.set)
+                self._set_timer()
             await self._wake.wait()
+
+    def _set_timer(self) -> None:
+        # Its time is kept here: uvloop's handle of a time that is past cannot be asked for it.
+        self._timer_at = self._due_at
+        self._timer = asyncio.get_running_loop().call_at(self._due_at, self._wake.set)
 
     def _has_something(self, now: float) -> bool:
         return bool(
