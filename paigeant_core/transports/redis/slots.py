@@ -41,12 +41,12 @@ class Waiter:
         if self._take is None:
             self.future.set_result(deliveries)
             return
+        # Whoever waits wakes before the work begins, and asks for more.
+        self.future.set_result([])
         try:
             self._take(deliveries)
         except Exception as error:  # noqa: BLE001 - raised to whoever waits
             self.error = error
-        # The work begins first: whoever waits wakes behind it, and asks for more.
-        self.future.set_result([])
 
     def refuse(self, error: TransportError) -> bool:
         """There is none, and will not be; False: it has an answer already."""
