@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 
 from paigeant_core import transition as moves
 from paigeant_core.clock import Clock
-from paigeant_core.errors import DecodeError, InvalidMessage, MessageError, MessageTooLarge, UnsupportedVersion
+from paigeant_core.errors import DecodeError, MessageError, MessageTooLarge, UnsupportedVersion
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import MAX_MESSAGE, POISON_DEATHS, VERSION_DELAY
-from paigeant_core.message import Headers, PaigeantMessage, decode_headers
-from paigeant_core.names import check_correlation_id
+from paigeant_core.message import Headers, PaigeantMessage, check_workflow, decode_headers
 from paigeant_core.transition import Span
 from paigeant_core.transports.types import Consumer, Copy, Delivery
 
@@ -57,7 +56,7 @@ async def admit(
             # Deferred, it comes back to the queue that its headers name: that must be this one, or it is lost.
             headers = decode_headers(delivery.body)
             _check_address(headers, delivery, topic)
-            _check_id(headers)
+            check_workflow(headers)
             detail = {"reason": "version", "error": moves.error_document(newer), "delay_s": VERSION_DELAY}
             record = Record(
                 Kind.RETRYING,
@@ -109,10 +108,3 @@ async def admit(
 def _check_address(headers: Headers, delivery: Delivery, topic: str) -> None:
     if headers.activity != delivery.activity or headers.topic != topic:
         raise DecodeError("not for this queue: its headers name another topic or activity")
-
-
-def _check_id(headers: Headers) -> None:
-    try:
-        check_correlation_id(headers.correlation_id)
-    except InvalidMessage as error:
-        raise DecodeError(f"no message: {error}") from None

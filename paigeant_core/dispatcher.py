@@ -173,7 +173,7 @@ def new_workflow(
     stamp = rfc3339(at)
     token = obo_token.reveal() if isinstance(obo_token, Secret) else obo_token or ""
     for what, text in (("obo_token", token), ("traceparent", traceparent)):
-        if text != "" and not _is_text(text):
+        if not _is_text(text):
             raise InvalidMessage(f"{what} must be text")
     if obo_scopes is not None and not token:
         raise InvalidMessage("obo_scopes say what a token permits, and no obo_token was given")

@@ -21,10 +21,6 @@ BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError
 """What msgspec raises on bytes that are no JSON, or not of the shape that was asked for."""
 
 
-_PLAIN = frozenset({str, int, bool, type(None)})
-"""Types of which most values are, and every value is right."""
-
-
 def encode_object(value: Mapping[str, Any], what: str) -> bytes:
     """``value`` as JSON.
 
@@ -45,23 +41,21 @@ def encode_object(value: Mapping[str, Any], what: str) -> bytes:
 
 
 def _check(value: object, what: str, depth: int) -> None:
-    if type(value) in _PLAIN or isinstance(value, str | int):
+    if value is None or isinstance(value, str | int):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidMessage(f"{what} holds NaN or infinity, which JSON cannot say")
     elif depth > MAX_DEPTH:
         raise InvalidMessage(f"{what} is nested deeper than {MAX_DEPTH}")
-    elif type(value) is dict or isinstance(value, Mapping):
+    elif isinstance(value, Mapping):
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidMessage(f"{what} holds a key that is no text, which JSON cannot say")
-            if type(item) not in _PLAIN:
-                _check(item, what, depth + 1)
+            _check(item, what, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
-            if type(item) not in _PLAIN:
-                _check(item, what, depth + 1)
+            _check(item, what, depth + 1)
     else:
         raise InvalidMessage(f"{what} holds a {type(value).__name__}, which JSON cannot say")
 

@@ -411,11 +411,20 @@ def _one_line(raw: msgspec.Raw) -> bytes:
     return _encode(msgspec.json.decode(raw))
 
 
-def _check_headers(headers: Headers, slip: RoutingSlip) -> None:
+def check_workflow(headers: Headers) -> None:
+    """Refuse headers that name no workflow.
+
+    Raises:
+        DecodeError: their correlation ID can be none.
+    """
     try:
         check_correlation_id(headers.correlation_id)
     except InvalidMessage as error:
         raise DecodeError(f"no message: {error}") from None
+
+
+def _check_headers(headers: Headers, slip: RoutingSlip) -> None:
+    check_workflow(headers)
     if not headers.message_id:
         raise DecodeError("no message: it has no message ID")
     if headers.activity != slip.current_name() or (headers.activity and not is_name(headers.activity)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
 
 from paigeant_core.errors import InvalidMessage
 
@@ -48,7 +47,6 @@ def check_correlation_id(value: object) -> str:
     return value
 
 
-@lru_cache(maxsize=4096)
 def is_name(value: str) -> bool:
     """Whether ``value`` can name an activity or a topic."""
     return _NAME.match(value) is not None
@@ -76,7 +74,7 @@ os.register_at_fork(after_in_child=_fresh.clear)
 
 
 def _check(value: object, what: str) -> str:
-    if not isinstance(value, str) or not is_name(value):
+    if not isinstance(value, str) or not _NAME.match(value):
         raise InvalidMessage(f"{what} {_shown(value)}: use 1 to 64 letters, digits, '_', '.' or '-'")
     return value
 

@@ -305,12 +305,7 @@ class RoutingSlip:
 
     def copy(self) -> RoutingSlip:
         """A copy that can be changed by itself."""
-        slip = RoutingSlip.__new__(RoutingSlip)
-        slip.itinerary = self.itinerary.copy()
-        slip.executed = self.executed.copy()
-        slip.on_failure = self.on_failure
-        slip.undoing = self.undoing
-        return slip
+        return self._of(self.itinerary.copy(), self.executed.copy(), self.on_failure, self.undoing)
 
     def to_document(self) -> dict[str, Any]:
         """The slip as JSON values."""
@@ -347,15 +342,23 @@ class RoutingSlip:
         undoing = wire.undoing
         if not 0 <= undoing <= len(wire.executed):
             raise InvalidMessage("routing slip: undoing names a hop that is not executed")
-        slip = cls.__new__(cls)
-        slip.itinerary = [
+        itinerary = [
             _plain_step(item) if isinstance(item, str) else Step.from_document(item, decoded=True)
             for item in wire.itinerary
         ]
-        slip.executed = [_executed(item.name, item.attempt, item.skipped) for item in wire.executed]
-        slip.on_failure = wire.on_failure
-        slip.undoing = undoing
+        executed = [_executed(item.name, item.attempt, item.skipped) for item in wire.executed]
+        slip = cls._of(itinerary, executed, wire.on_failure, undoing)
         slip._check_length()
+        return slip
+
+    @classmethod
+    def _of(cls, itinerary: list[Step], executed: list[Executed], on_failure: OnFailure, undoing: int) -> RoutingSlip:
+        # Entries that are steps already are not looked at again: at every hop a slip is decoded and copied.
+        slip = cls.__new__(cls)
+        slip.itinerary = itinerary
+        slip.executed = executed
+        slip.on_failure = on_failure
+        slip.undoing = undoing
         return slip
 
     def _check_head(self, name: str) -> None:

@@ -47,16 +47,6 @@ logger = logging.getLogger("paigeant")
 DEFAULT_CONCURRENCY = 16
 
 
-class _Begun:
-    """A step that a worker has: its headers, once its message is admitted, and when it was."""
-
-    __slots__ = ("at", "headers")
-
-    def __init__(self) -> None:
-        self.headers: Headers | None = None
-        self.at = 0.0
-
-
 class Worker:
     """Serves activities of one topic.
 
@@ -104,7 +94,8 @@ class Worker:
         self._guard: Guard | None = None
         self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:4]}"
         self.activities: dict[str, Activity] = {}
-        self._running: dict[asyncio.Task[None], _Begun] = {}
+        self._running: dict[asyncio.Task[None], tuple[Headers, float] | None] = {}
+        """Each step's headers and start; None until its message is decoded."""
         self._report_due: asyncio.TimerHandle | None = None
         self._stopping = False
         self._claimer: asyncio.Task[None] | None = None
@@ -246,7 +237,7 @@ class Worker:
     @property
     def running(self) -> list[Holding]:
         """The steps that run now."""
-        return [holding(begun.headers, begun.at) for begun in self._running.values() if begun.headers is not None]
+        return [holding(*started) for started in self._running.values() if started is not None]
 
     async def _serve(self, transport: Transport, consumer: Consumer) -> None:
         self._claimer = asyncio.create_task(self._claim(transport, consumer))
@@ -264,16 +255,14 @@ class Worker:
                 await self._freed.wait()
                 continue
             await consumer.deliver(free, partial(self._begin, transport, consumer))
-            self._report(consumer)
 
     def _begin(self, transport: Transport, consumer: Consumer, claimed: list[Delivery]) -> None:
         if self._guard is not None:
             # A step is not run whose result the key could not sign any more: close() hands back what was claimed.
             self._guard.check_key(transport.clock.now() + self.drain)
         for delivery in claimed:
-            begun = _Begun()
-            task = asyncio.create_task(self._step(transport, consumer, delivery, begun))
-            self._running[task] = begun
+            task = asyncio.create_task(self._step(transport, consumer, delivery))
+            self._running[task] = None
             task.add_done_callback(lambda done: self._ended(done, consumer))
 
     def _free(self) -> int:
@@ -320,14 +309,16 @@ class Worker:
 
     # -- one step -----------------------------------------------------------------------
 
-    async def _step(self, transport: Transport, consumer: Consumer, delivery: Delivery, begun: _Begun) -> None:
+    async def _step(self, transport: Transport, consumer: Consumer, delivery: Delivery) -> None:
         clock = transport.clock
         message = await admit(consumer, delivery, self.topic, self.name, clock, self._guard, self.tokens)
         if message is None:
             return
-        begun.headers, begun.at = message.headers, (started_at := clock.now())
-        if self._guard is not None:
-            self._report(consumer)  # what it verified may have taken long; else the claim that brought it is just over
+        started_at = clock.now()
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = (message.headers, started_at)
+        self._report(consumer)
         activity = self.activities[message.headers.activity]
         context = ActivityContext(message, worker=self.name, now=started_at, model=activity.model)
         result: Any = None
@@ -337,8 +328,7 @@ class Worker:
                 await permit(message, activity, self.tokens, _policy(activity, message), started_at)
             result = await self._call(activity, context)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if task.cancelling():
                 # Drained: another worker runs it, with the same key; no attempt counts.
                 await asyncio.shield(consumer.hand_back(delivery))
                 raise
@@ -395,8 +385,7 @@ class Worker:
             raise TimeoutError(f"took longer than {timeout:g} s") from raised
 
     async def _invoke(self, handler: Handler, context: ActivityContext) -> Any:
-        code = getattr(handler, "__code__", None)
-        if (code is not None and code.co_flags & inspect.CO_COROUTINE) or inspect.iscoroutinefunction(handler):
+        if inspect.iscoroutinefunction(handler):
             return await handler(context)
         if self._threads is None:
             # The loop's own pool has a thread or two a core; a step may wait for hours.

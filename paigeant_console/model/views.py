@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -26,7 +27,7 @@ _FIGURE = re.compile(r"[0-9.e+-]+")
 _NO_INTEGER = re.compile(rb"[0-9][.eE]")
 
 
-class _HeadersView:
+class _HeadersView(ABC):
     """What both have: the headers of a message, and perhaps its payload.
 
     Args:
@@ -42,8 +43,8 @@ class _HeadersView:
         self._payload: dict[str, Any] | None = None
 
     @property
-    def _headers(self) -> Headers:
-        raise NotImplementedError
+    @abstractmethod
+    def _headers(self) -> Headers: ...
 
     def now(self) -> float:
         """See `View.now`."""

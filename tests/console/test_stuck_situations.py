@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -218,12 +219,12 @@ async def press_all(console: Console, workflow: str, keys: list[tuple[str, str]]
         await console.until(lambda: not asks(console), "nothing asked")
 
 
-class StuckContract:
+class StuckContract(ABC):
     """The situations that every broker can have."""
 
+    @abstractmethod
     def put_raw(self, url: str, topic: str, activity: str, raw: bytes) -> None:
         """Put bytes into a work queue behind the library's back."""
-        raise NotImplementedError
 
     @pytest.fixture
     def url(self) -> str:

@@ -9,10 +9,8 @@ import uvloop
 
 from paigeant_core import ActivityContext, Worker, WorkflowDispatcher, get_transport
 
-URLS = ("memory", "redis", "rabbitmq")
 
-
-@pytest.mark.parametrize("kind", URLS)
+@pytest.mark.parametrize("kind", ["memory", "redis", "rabbitmq"])
 def test_a_chain_is_run_to_its_end(kind: str, topic: str, request: pytest.FixtureRequest) -> None:
     fixture = {"redis": "redis_url", "rabbitmq": "rabbit_url"}.get(kind)
     url = request.getfixturevalue(fixture) if fixture else "memory://"

@@ -21,6 +21,7 @@ from paigeant_core.clock import Clock
 from paigeant_core.errors import TransportError
 from paigeant_core.names import is_name
 from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.redis.alarm import Alarm
 from paigeant_core.transports.redis.clocks import ClockWatch
 from paigeant_core.transports.redis.connection import Backoff, Line, ReadingLine
 from paigeant_core.transports.redis.encoding import (
@@ -98,6 +99,7 @@ class Pump:
         self._turn = 0
         self._errands = Errands(endpoint, keys, info.worker, self._kick)
         self._wake = asyncio.Event()
+        self._alarm = Alarm(self._wake.set)
         self._task: asyncio.Task[None] | None = None
         self._reads = False
         """The second line waits for work, or rests because it broke."""
@@ -156,6 +158,7 @@ class Pump:
     async def drop(self, *, crash: bool = False) -> None:
         """End the task and both lines, with ``crash`` without a word; whoever still waits is told."""
         self._dropped = True
+        self._alarm.cancel()
         if crash:
             self._line.drop()
             self._reading_line.drop()
@@ -185,9 +188,7 @@ class Pump:
     # -- the task -----------------------------------------------------------------------
 
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._takeover_at = loop.time()
-        self._set_timer()
+        self._takeover_at = asyncio.get_running_loop().time()
         while True:
             try:
                 if not self._joined:
@@ -239,15 +240,9 @@ class Pump:
             or (self._flights < FLIGHTS and self._has_something(loop.time()))
         ):
             self._wake.clear()
-            if self._timer_at != self._due_at:
-                self._timer.cancel()
-                self._set_timer()
+            if self._flights < FLIGHTS:  # else the next that lands wakes it, and what is due goes out then
+                self._alarm.set(self._due_at)
             await self._wake.wait()
-
-    def _set_timer(self) -> None:
-        # Its time is kept here: uvloop's handle of a time that is past cannot be asked for it.
-        self._timer_at = self._due_at
-        self._timer = asyncio.get_running_loop().call_at(self._due_at, self._wake.set)
 
     def _has_something(self, now: float) -> bool:
         return bool(

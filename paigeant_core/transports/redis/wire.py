@@ -7,7 +7,6 @@ feeds what comes straight to hiredis. No task, lock or timer belongs to a single
 from __future__ import annotations
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias, cast
@@ -16,6 +15,7 @@ import hiredis
 from redis import exceptions as driver
 from redis.asyncio.connection import DefaultParser
 
+from paigeant_core.transports.redis.alarm import Alarm
 from paigeant_core.transports.redis.scripts import Command
 
 Answered: TypeAlias = "Callable[[list[Any] | Exception], None]"
@@ -72,8 +72,7 @@ class Wire(asyncio.BufferedProtocol):
         self._told = told
         self._loop = asyncio.get_running_loop()
         self._calls: deque[Call] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._look_at = math.inf
+        self._alarm = Alarm(self._look)
         self._buffer = memoryview(bytearray(_BUFFER))
         # Its types know of no buffer, but that is what it takes.
         self._parser: Any = hiredis.Reader(
@@ -90,8 +89,8 @@ class Wire(asyncio.BufferedProtocol):
         call.deadline = deadline = self._loop.time() + self._timeout + call.wait
         self._calls.append(call)
         self._transport.write(pack(call.commands))
-        if deadline < self._look_at:
-            self._watch(deadline)
+        if deadline < self._alarm.at:
+            self._alarm.set(deadline)
 
     def fail(self, error: Exception) -> None:
         """Close it; ``error`` is what the first of those who wait is told."""
@@ -104,8 +103,7 @@ class Wire(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Close it, once what was sent is out."""
         self.closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         self._transport.close()
 
     def drop(self) -> None:
@@ -114,20 +112,13 @@ class Wire(asyncio.BufferedProtocol):
 
     # -- the time-out -------------------------------------------------------------------
 
-    def _watch(self, deadline: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._look_at = deadline
-        self._timer = self._loop.call_at(deadline, self._look)
-
     def _look(self) -> None:
         """One timer for all calls: it looks which is due first, when it is over."""
-        self._timer, self._look_at = None, math.inf
         if not self._calls:
             return
         first = min(call.deadline for call in self._calls)
         if first > self._loop.time():
-            self._watch(first)
+            self._alarm.set(first)
         else:
             self.fail(TimeoutError())
 
