@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import signal
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener
@@ -28,6 +29,11 @@ settings.register_profile("dev", _UNTIMED)
 settings.register_profile("ci", _UNTIMED, derandomize=True)
 settings.register_profile("thorough", _UNTIMED, max_examples=2_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+# A run in the background of a shell, or under nohup, begins with these ignored, and hands that on to all it starts.
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 class ServerSource(Protocol):
