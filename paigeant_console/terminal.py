@@ -54,16 +54,9 @@ from textual.filter import LineFilter, Monochrome, NoColor  # noqa: E402
 from textual.types import CSSPathType  # noqa: E402
 from textual.worker import WorkerFailed  # noqa: E402
 
+from paigeant_console.clipboard import ClipboardTooLarge, clipboard_text  # noqa: E402
 from paigeant_console.leaving import leaving_in_order  # noqa: E402
-from paigeant_console.safe_text import (  # noqa: E402
-    ClipboardTooLarge,
-    SafeText,
-    clipboard_text,
-    literal,
-    safe,
-    safe_block,
-    scrub,
-)
+from paigeant_console.safe_text import SafeText, literal, safe, safe_block, scrub  # noqa: E402
 from paigeant_console.stylesheet import ParsedOnce  # noqa: E402
 
 __all__ = [

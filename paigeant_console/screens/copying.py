@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from paigeant_console.actions import key_of
-from paigeant_console.safe_text import ClipboardTooLarge, SafeText, joined, literal, safe
+from paigeant_console.clipboard import ClipboardTooLarge
+from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.widgets.span_lines import Line
 
 if TYPE_CHECKING:

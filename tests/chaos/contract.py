@@ -31,7 +31,7 @@ from tests.chaos.crew import ROOT, Processes
 from tests.chaos.grounds import Shared
 from tests.chaos.proxy import Proxy, port_of
 from tests.chaos.storm import Plan, Verdict, complaints, ride
-from tests.transports.contract import Hands
+from tests.transports.hands import Hands
 
 PATIENCE = 60.0
 """How long a test waits before it says that something never happened; never a measure."""

@@ -27,7 +27,7 @@ from tests.chaos.grounds import RabbitGround
 from tests.chaos.proxy import Proxy
 from tests.chaos.storm import Plan, ride
 from tests.servers import RabbitServer
-from tests.transports.contract import Hands
+from tests.transports.hands import Hands
 
 pytestmark = pytest.mark.xdist_group("chaos")  # one after the other: each has processes of its own
 

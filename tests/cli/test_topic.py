@@ -9,7 +9,7 @@ import pytest
 
 from paigeant_core import Worker, get_transport
 from tests.cli.conftest import Cli
-from tests.transports.contract import until
+from tests.transports.hands import until
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from paigeant_core.journal import Kind, Record
 from paigeant_core.names import new_id
 from paigeant_core.operations import Hold, Operations
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.transports.contract import until
+from tests.transports.hands import until
 
 
 async def test_the_demo_runs_signed_and_its_operator_too() -> None:

@@ -14,7 +14,7 @@ from paigeant_core.operations import Operations, Retry
 from paigeant_core.routing import Step
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 
 TOPIC = "orders"
 SECRET = {

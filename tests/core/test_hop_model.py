@@ -12,7 +12,6 @@ import asyncio
 import copy
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
@@ -29,117 +28,32 @@ from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.journal import Kind
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.operations import (
-    Action,
-    Cancel,
-    Compensate,
-    DeadLetter,
-    Hold,
     Insert,
     Operations,
-    Plan,
-    Release,
     Replay,
-    Restore,
-    Retry,
-    Skip,
     Undo,
 )
 from paigeant_core.routing import Step
 from paigeant_core.transition import Span
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from paigeant_core.transports.memory.transport import MemoryConsumer
 from paigeant_core.transports.types import Delivery, Settled, WorkerInfo, holding
 from paigeant_core.worker import decide
 from tests.core.flow_model import Flow
-
-TOPIC = "model"
-STEPS = ("a", "b", "c")
-LEASE = 10.0
-BACKOFF = 5.0
-POISON = 2
-"""Deaths that make poison here: five in one step would hardly ever come about."""
-PLAIN: dict[str, type[Action]] = {
-    action.name: action for action in (Retry, Hold, Release, Cancel, DeadLetter, Restore, Skip, Compensate)
-}
-
-VERBS = (*PLAIN, "undo", "replay", "insert", "copy")
-
-steps = st.lists(st.sampled_from(STEPS), min_size=1, max_size=4)
-few_steps = st.lists(st.sampled_from(STEPS), min_size=1, max_size=2)
-number = st.sampled_from(range(60))  # evenly: of integers Hypothesis likes the small ones
-
-
-EVENTS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
-    "dispatch": {"itinerary": steps, "compensates": st.booleans()},
-    "claim": {"index": number, "slots": st.integers(1, 3), "told": st.booleans()},
-    "hand_on": {
-        "index": number,
-        "outcome": st.sampled_from(
-            ("done", "done", "done", "insert", "finish", "hold", "fail", "fail", "after", "fatal", "bad")
-        ),
-        "inserted": few_steps,
-        "until": st.sampled_from((None, 3.0, 30.0)),
-        "on_deadline": st.sampled_from(("release", "dead_letter")),
-        "twice": st.booleans(),
-    },
-    "hand_back": {"index": number},
-    "kill": {"index": number},
-    "stop": {"index": number},
-    "wait": {"seconds": st.sampled_from((1.0, 3.0, 6.0, 11.0, 40.0))},
-    "plan": {
-        "which": number,
-        "index": number,
-        "inserted": few_steps,
-        "hop": st.sampled_from((None, 1, 2, 3)),
-        "sensible": st.sampled_from((True, True, True, False)),
-        "at_once": st.sampled_from((True, True, True, False)),
-    },
-    "carry_out": {"index": number},
-}
-"""What can happen, and with what."""
-MOST_FLOWS = 3
-
-
-@dataclass(eq=False)
-class Run:
-    """A step in a worker's hands."""
-
-    delivery: Delivery
-    message: PaigeantMessage
-    serial: int
-    started_at: float
-    told: bool
-
-
-@dataclass(eq=False)
-class Hand:
-    """A worker."""
-
-    consumer: MemoryConsumer
-    info: WorkerInfo
-    died_at: float | None = None
-    buried: bool = False
-    runs: list[Run] = field(default_factory=list)
-
-
-@dataclass
-class Planned:
-    """An operation that was planned, and is to be carried out now or later."""
-
-    verb: str
-    plan: Plan
-    workflow: str
-    fence: tuple[int, int]
-    beside: bool
-    refused: bool
-    inserted: list[str]
-    hop: int | None
-    target: str
-    copied: Flow | None
-
-
-async def _nothing(ctx: ActivityContext) -> None:
-    """A handler; what it does is decided by the machine."""
+from tests.core.hop_events import (
+    BACKOFF,
+    EVENTS,
+    LEASE,
+    MOST_FLOWS,
+    PLAIN,
+    POISON,
+    STEPS,
+    TOPIC,
+    VERBS,
+    Hand,
+    Planned,
+    Run,
+    nothing,
+)
 
 
 class HopMachine(RuleBasedStateMachine):
@@ -153,8 +67,8 @@ class HopMachine(RuleBasedStateMachine):
         self.transport = MemoryTransport("model", broker=self.broker)
         self.operations = Operations(self.transport, TOPIC, operator="model")
         policy = RetryPolicy(max_attempts=3, backoff="constant", initial=BACKOFF, jitter=0)
-        self.activity = Activity("a", _nothing, retry=policy, timeout=None, scopes=())
-        self.activity.compensate(_nothing)
+        self.activity = Activity("a", nothing, retry=policy, timeout=None, scopes=())
+        self.activity.compensate(nothing)
         self.flows: dict[str, Flow] = {}
         self.claimed: dict[str, Hand] = {}
         self.hands: list[Hand] = []

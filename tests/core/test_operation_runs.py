@@ -38,7 +38,7 @@ from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import SILENCE, control, from_document, read, to_document
 from paigeant_core.routing import to_step
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.transports.contract import until
+from tests.transports.hands import until
 
 TOPIC = "orders"
 

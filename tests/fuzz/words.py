@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 
+from paigeant_console.clipboard import ClipboardTooLarge, clipboard_text
 from paigeant_console.model.query import QueryError, parse
 from paigeant_console.safe_text import (
-    ClipboardTooLarge,
     SafeText,
     ascii_safe,
     cells,
-    clipboard_text,
     hex_lines,
     is_clean,
     safe,

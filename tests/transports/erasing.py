@@ -28,7 +28,8 @@ from paigeant_core.operations import Cancel, DeadLetter, Erasure, Hold, Operatio
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from paigeant_core.worker import Worker
-from tests.transports.contract import Connect, until
+from tests.transports.contract import Connect
+from tests.transports.hands import until
 from tests.transports.operations import STEPS, open_shop
 
 SENTINEL = "ann-4711@example.com"

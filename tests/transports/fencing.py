@@ -9,7 +9,8 @@ import pytest
 from paigeant_core.journal import Kind, State
 from paigeant_core.transition import Place
 from paigeant_core.transports.types import Settled, holding
-from tests.transports.contract import Connect, Hands, TransportContract, until
+from tests.transports.contract import Connect, TransportContract
+from tests.transports.hands import Hands, until
 
 
 class FencingContract(TransportContract):

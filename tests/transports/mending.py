@@ -24,7 +24,8 @@ from paigeant_core.operations import (
 from paigeant_core.routing import Step
 from paigeant_core.transition import Place
 from paigeant_core.transports.types import Settled, holding
-from tests.transports.contract import Connect, Hands, until
+from tests.transports.contract import Connect
+from tests.transports.hands import Hands, until
 from tests.transports.operations import open_shop
 from tests.transports.verbs import VerbsContract
 

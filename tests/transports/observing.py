@@ -12,7 +12,8 @@ from paigeant_core.errors import DuplicateWorkflow, IllegalTransition
 from paigeant_core.journal import Kind, State
 from paigeant_core.transition import Place
 from paigeant_core.transports.types import END, START, Settled, holding
-from tests.transports.contract import PATIENCE, Connect, TransportContract, until
+from tests.transports.contract import Connect, TransportContract
+from tests.transports.hands import PATIENCE, until
 
 
 class ObservingContract(TransportContract):

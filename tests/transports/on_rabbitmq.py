@@ -13,7 +13,8 @@ import pytest
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport
 from paigeant_core.transports.rabbitmq.connection import Channel, Properties
-from tests.transports.contract import Connect, Hands, PutRaw
+from tests.transports.contract import Connect, PutRaw
+from tests.transports.hands import Hands
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from paigeant_core.operations import Action, DeadLetter, Operations, Replay, Rep
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.transports import Transport
 from paigeant_core.worker import Worker
-from tests.transports.contract import Connect, until
+from tests.transports.contract import Connect
+from tests.transports.hands import until
 
 
 class Shop:

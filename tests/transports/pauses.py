@@ -18,7 +18,8 @@ from paigeant_core.operations import Operations
 from paigeant_core.pauses import PAUSE, switched
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
-from tests.transports.contract import Connect, Hands, until
+from tests.transports.contract import Connect
+from tests.transports.hands import Hands, until
 from tests.transports.operations import STEPS, open_shop
 
 

@@ -19,7 +19,8 @@ from paigeant_core.journal import State
 from paigeant_core.operations import Action, Operations, Pace, Release, Replay
 from paigeant_core.transports import Transport
 from paigeant_core.worker import Worker
-from tests.transports.contract import Connect, until
+from tests.transports.contract import Connect
+from tests.transports.hands import until
 
 
 class Card(pydantic.BaseModel):

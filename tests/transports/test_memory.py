@@ -14,9 +14,10 @@ from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.transports import Transport
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
-from tests.transports.contract import Connect, Hands, PutRaw
+from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
 from tests.transports.fencing import FencingContract
+from tests.transports.hands import Hands
 from tests.transports.mending import MendingContract
 from tests.transports.observing import ObservingContract
 from tests.transports.operations import OperationsContract

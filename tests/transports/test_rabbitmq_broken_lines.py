@@ -17,7 +17,7 @@ from paigeant_core.transports.rabbitmq.connection import Channel
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.types import START, Settled
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")

@@ -11,7 +11,7 @@ import pytest
 from paigeant_core.clock import SystemClock
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.transports.rabbitmq import RabbitTransport, clocks
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 

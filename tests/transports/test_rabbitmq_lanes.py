@@ -23,7 +23,7 @@ from paigeant_core.transports.rabbitmq.connection import Line, Message
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.lanes import Lane
 from paigeant_core.transports.rabbitmq.topology import Names
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 

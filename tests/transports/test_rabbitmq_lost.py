@@ -23,7 +23,7 @@ from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import holding
 from tests.chaos.proxy import Proxy, port_of
 from tests.core.bench import stopped
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 

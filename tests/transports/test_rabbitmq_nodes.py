@@ -15,7 +15,7 @@ from paigeant_core.transports.rabbitmq.streams import Reading
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds
 from tests.transports.test_rabbitmq_broken_lines import cut_line
 

@@ -15,7 +15,7 @@ from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Delivery, Settled
 from tests.servers import RabbitServer
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Hands
+from tests.transports.hands import Hands
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")

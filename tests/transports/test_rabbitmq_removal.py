@@ -9,7 +9,7 @@ import pytest
 
 from paigeant_core.transports.rabbitmq import RabbitTransport
 from paigeant_core.transports.rabbitmq.topology import Names
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 

@@ -19,7 +19,7 @@ from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
 from tests.chaos.ledger import handed_on_twice
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")

@@ -20,7 +20,8 @@ from paigeant_core.transports.rabbitmq.connection import Channel, Properties
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
 from tests.transports import on_rabbitmq
-from tests.transports.contract import PutRaw, until
+from tests.transports.contract import PutRaw
+from tests.transports.hands import until
 from tests.transports.on_rabbitmq import dispatch, hands, kinds
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")

@@ -21,7 +21,7 @@ from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.topology import WORK
 from paigeant_core.transports.types import WorkerInfo
 from tests.transports import on_rabbitmq
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")

@@ -10,9 +10,10 @@ from paigeant_core.transports import Transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis.keys import Keys
 from tests.transports import on_redis
-from tests.transports.contract import Connect, PutRaw, until
+from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
 from tests.transports.fencing import FencingContract
+from tests.transports.hands import until
 from tests.transports.mending import MendingContract
 from tests.transports.observing import ObservingContract
 from tests.transports.operations import OperationsContract

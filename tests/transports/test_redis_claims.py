@@ -17,7 +17,7 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.wire import Answered, Call
 from paigeant_core.transports.types import Delivery, Settled
 from tests.transports import on_redis
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 from tests.transports.on_redis import dispatch, states
 
 client = on_redis.client

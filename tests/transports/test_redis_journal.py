@@ -20,7 +20,8 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import trim
 from paigeant_core.transports.types import Settled
 from tests.transports import on_redis
-from tests.transports.contract import Hands, TransportContract
+from tests.transports.contract import TransportContract
+from tests.transports.hands import Hands
 from tests.transports.on_redis import dispatch, states
 
 client = on_redis.client

@@ -18,7 +18,7 @@ from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.types import Settled
 from tests.transports import on_redis
-from tests.transports.contract import Hands, until
+from tests.transports.hands import Hands, until
 from tests.transports.on_redis import dispatch
 
 client = on_redis.client

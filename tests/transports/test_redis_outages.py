@@ -18,7 +18,7 @@ from paigeant_core.transports.redis.connection import Lines
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.types import Settled
 from tests.servers import RedisServer
-from tests.transports.contract import Hands
+from tests.transports.hands import Hands
 from tests.transports.on_redis import dispatch, states
 
 

@@ -25,7 +25,8 @@ from paigeant_core.transports.redis.settling import BATCH, BATCH_BYTES, chunks
 from paigeant_core.transports.redis.wire import Answered, Call
 from paigeant_core.transports.types import Delivery, Settled
 from tests.transports import on_redis
-from tests.transports.contract import Hands, TransportContract
+from tests.transports.contract import TransportContract
+from tests.transports.hands import Hands
 from tests.transports.on_redis import dispatch, states
 
 client = on_redis.client

@@ -18,7 +18,7 @@ from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.slots import STALE, Slots, Waiter
 from paigeant_core.transports.types import Delivery
 from tests.transports import on_redis
-from tests.transports.contract import until
+from tests.transports.hands import until
 from tests.transports.on_redis import dispatch
 
 client = on_redis.client

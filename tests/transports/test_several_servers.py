@@ -21,7 +21,7 @@ from paigeant_core.transports.types import Settled
 from tests.chaos.proxy import Proxy, port_of
 from tests.servers import HOST, RedisSentinel, RedisServer, free_port
 from tests.transports import on_rabbitmq, on_redis
-from tests.transports.contract import Hands
+from tests.transports.hands import Hands
 
 
 @pytest.fixture

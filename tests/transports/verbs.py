@@ -26,7 +26,8 @@ from paigeant_core.operations import (
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, holding
-from tests.transports.contract import Connect, Hands, until
+from tests.transports.contract import Connect
+from tests.transports.hands import Hands, until
 from tests.transports.operations import STEPS, Shop, open_shop
 
 AFTER_CHARGE = ["validate", "charge"]

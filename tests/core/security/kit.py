@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
 
 from paigeant_core.security.chain import Chain, verify
 from paigeant_core.security.keys import SigningKey, algorithm_of, import_jwk
 from paigeant_core.security.records import Claims, Operation, Origin, StepDone, digest, sign
+from paigeant_core.security.refusal import VerificationError
 from paigeant_core.security.trust import Principal, Trust, TrustedKey
 
 AT = 1_800_000_000
@@ -128,3 +130,10 @@ def _raw(fields: dict[str, Any]) -> dict[str, Any]:
     if "ins" in fields:
         fields["ins"] = [msgspec.Raw(json.dumps(step).encode()) for step in fields["ins"]]
     return fields
+
+
+def refused(story: Story, now: float = AT) -> tuple[str, int]:
+    """Code and place of the refusal."""
+    with pytest.raises(VerificationError) as caught:
+        story.verify(now)
+    return caught.value.code, caught.value.index

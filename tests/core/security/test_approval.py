@@ -21,7 +21,7 @@ from paigeant_core.transition import Place
 from tests.core.bench import Bench
 from tests.core.security.kit import names, trusted
 from tests.core.security.test_intervention import ANN, CREW, SHOP, serve, standing
-from tests.transports.contract import until
+from tests.transports.hands import until
 
 BOB = SigningKey.generate("bob")
 EVE = SigningKey.generate("eve")

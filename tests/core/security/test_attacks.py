@@ -25,7 +25,7 @@ from paigeant_core.transports.redis.keys import Keys
 from tests.core.bench import PATIENCE
 from tests.core.security.attacks import ATTACKS, Scene
 from tests.core.security.kit import PAID, PAYLOAD, People, Story
-from tests.transports.contract import until
+from tests.transports.hands import until
 
 UNDER_WAY = "under-way"
 UNDER_WAY_CODES = {"rollback": Code.ROLLBACK, "fork": Code.FORK, "current": Code.BODY_DIGEST}

@@ -20,7 +20,7 @@ from paigeant_core.transports.types import WorkerInfo
 from tests.core.bench import PATIENCE, Bench
 from tests.core.security.test_attacks import Hand, Plant
 from tests.core.security.test_intervention import ANN, CREW, SHOP, act, policy, serve, standing
-from tests.transports.contract import until
+from tests.transports.hands import until
 
 
 class Scene:
