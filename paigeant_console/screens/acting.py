@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from textual.widget import Widget
@@ -50,6 +51,25 @@ SAME: Final = "same"
 """What is typed in place of a file where the token is to stay; a file of that name is ./same."""
 UNDOABLE: Final = frozenset({Hold.name, Cancel.name, DeadLetter.name})
 _AT_ONCE: Final = Pace()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wish:
+    """What is to be done, and what the confirmation tells of it beside.
+
+    Attributes:
+        action: what to do.
+        ids: to which workflows.
+        pace: how fast, and when it stops by itself.
+        token_file: where the token that it hands over was read; empty: it hands over none.
+        changes: what was changed in the payload that it gives.
+    """
+
+    action: Action
+    ids: list[str]
+    pace: Pace
+    token_file: str
+    changes: Sequence[Span]
 
 
 class ActingScreen(ConsoleScreen):
@@ -313,35 +333,34 @@ class ActingScreen(ConsoleScreen):
         )
         return ReplaySource(title, page.names(), reached, stands_at, page.payload_bytes_at)
 
-    async def _act(
-        self, action: Action, ids: list[str], reason: str, pace: Pace, token_file: str, changes: Sequence[Span]
-    ) -> None:
+    async def _carry_out(self, wish: _Wish, reason: str) -> None:
         """Preflight, confirmation, deed; where it takes a second person, that one is asked."""
-        self.say((literal(f"{action.name}: looking at "), "dim"), (plural(len(ids), "workflow"), ""))
-        plan = await asyncio.wrap_future(self.feed.plan(action, ids, reason))
+        name = wish.action.name
+        self.say((literal(f"{name}: looking at "), "dim"), (plural(len(wish.ids), "workflow"), ""))
+        plan = await asyncio.wrap_future(self.feed.plan(wish.action, wish.ids, reason))
         deeds = self.feed.deeds
         second = await asyncio.wrap_future(deeds.second(plan))
         confirmation = confirmation_of(
             plan,
             self.shared.target,
-            pace=pace,
+            pace=wish.pace,
             second=second,
-            token_file=token_file,
-            changes=changes,
+            token_file=wish.token_file,
+            changes=wish.changes,
             ascii_only=self.shared.ascii_only,
         )
         if not await confirmed(self, confirmation):
-            self.say((literal(f"{action.name}: nothing was done"), "dim"))
+            self.say((literal(f"{name}: nothing was done"), "dim"))
             return
         self.say()
         if second:
             await asyncio.wrap_future(deeds.propose(plan))
             where, how = key_of("view.audit"), key_of("operation.approve")
-            asks = literal(f"{action.name}: nothing is done yet; another operator approves it by {how} in view {where}")
+            asks = literal(f"{name}: nothing is done yet; another operator approves it by {how} in view {where}")
             self.say((clock(self.feed.now()), "dim"), (literal(" "), ""), (asks, "info"))
             self.again()
             return
-        deeds.begin(plan, pace, told=self._told)
+        deeds.begin(plan, wish.pace, told=self._told)
         self.again()
 
     def _told(self, deed: Deed) -> None:
@@ -360,36 +379,28 @@ class ActingScreen(ConsoleScreen):
         action: Action,
         ids: list[str],
         pace: Pace = _AT_ONCE,
-        more: str = " because:",
         *,
         token_file: str = "",
         changes: Sequence[Span] = (),
     ) -> None:
-        """Ask for the reason, and go on with it.
+        """Ask for the reason, and go on with it; arguments as of :class:`_Wish`."""
+        self._ask_reason(_Wish(action=action, ids=ids, pace=pace, token_file=token_file, changes=changes))
 
-        Args:
-            action: what to do.
-            ids: to which workflows.
-            pace: how fast, and when it stops by itself.
-            more: the end of the question.
-            token_file: where the token that it hands over was read.
-            changes: what was changed in the payload that it gives.
-        """
+    def _ask_reason(self, wish: _Wish, more: str = " because:") -> None:
+        action = wish.action
 
         def given(reason: str | None) -> None:
             if reason is None:
                 self.say((literal("nothing was done"), "dim"))
             elif not reason.strip():
-                needed = f", a reason is needed ({key_of('prompt.cancel')} cancels):"
-                self.act(action, ids, pace, needed, token_file=token_file, changes=changes)
+                self._ask_reason(wish, f", a reason is needed ({key_of('prompt.cancel')} cancels):")
             else:
-                flow = self._act(action, ids, reason, pace, token_file, changes)
-                self.ask(self._safely(flow, f"{action.name}: nothing was done"))
+                self.ask(self._safely(self._carry_out(wish, reason), f"{action.name}: nothing was done"))
             self.update_hints()
 
-        label = joined((literal(f"{action.name} "), self._which(ids), literal(more)))
+        label = joined((literal(f"{action.name} "), self._which(wish.ids), literal(more)))
         self.prompt.ask(label, given, placeholder=effect_of(action), remember="reason")
-        self.prompt.note(self._in_vain(action, ids))
+        self.prompt.note(self._in_vain(action, wish.ids))
         self.update_hints()
 
     def _in_vain(self, action: Action, ids: list[str]) -> Line:
