@@ -64,7 +64,10 @@ class Bare:
         while len(answers) < len(commands):
             answer = self._parser.gets()
             if answer is False:
-                self._parser.feed(await self._reader.read(65536))
+                data = await self._reader.read(65536)
+                if not data:
+                    raise ConnectionError("the server closed it")
+                self._parser.feed(data)
             elif isinstance(answer, Exception):
                 raise answer
             else:
