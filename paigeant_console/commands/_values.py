@@ -121,6 +121,8 @@ def read_payload(source: str | None) -> bytes | None:
                 data = file.read(MAX_PAYLOAD * 2)
     except (OSError, AttributeError, ValueError) as error:
         why = getattr(error, "strerror", None) or "it cannot be read"
+        if source.lstrip().startswith("{"):
+            why = "it takes the name of a file, or - for standard input; --var K=V gives single fields"
         raise ConfigError(f"--payload {_shown(source)}: {why}") from None
     if len(data) >= MAX_PAYLOAD * 2:
         # Not all of it was read: there may be no end.

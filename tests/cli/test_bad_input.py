@@ -29,6 +29,7 @@ from tests.servers import RedisServer, free_port
         (["dispatch", "a", "--payload", "list.json"], "the payload must be a JSON object"),
         (["dispatch", "a", "--payload", "text.json"], "the payload must be a JSON object"),
         (["dispatch", "a", "--payload", "none.json"], "--payload none.json: No such file"),
+        (["dispatch", "a", "--payload", '{"n": 1}'], '--payload {"n": 1}: it takes the name of a file'),
         (["dispatch", "a", "--payload", "."], "--payload .: Is a directory"),
         (["dispatch", "a", "--payload", "large.json"], "the cap is 1048576; keep what is large elsewhere"),
         (["dispatch", "a", "--payload", "huge.json"], "which is the cap; keep what is large elsewhere"),
