@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from typing import Any
 
@@ -43,7 +42,6 @@ async def work(url: str, concurrency: int) -> None:
         await _peer.slow(ctx.payload["number"])
         return None
 
-    gc.freeze()  # as `paigeant-console worker` does
     async with get_transport(url) as transport:
         await worker.run(transport)
 
