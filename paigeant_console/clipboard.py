@@ -33,7 +33,7 @@ def clipboard_text(value: str | bytes, *, environ: Mapping[str, str], multiline:
         multiline: Keep newlines, for payloads.
 
     Returns:
-        Bytes for the terminal, as text; which hold control characters, unlike any safe text.
+        Bytes for the terminal, as text: unlike safe text, with control characters.
 
     Raises:
         ClipboardTooLarge: If the encoded text is longer than `CLIPBOARD_LIMIT`.

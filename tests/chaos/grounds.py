@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ FORGOTTEN = 1.0
 """Seconds of writing that a machine loses with its power where the file is synced every second."""
 
 
-class Ground:
+class Ground(ABC):
     """A broker.
 
     Attributes:
@@ -42,8 +43,8 @@ class Ground:
     goes_on: ClassVar[bool] = False
 
     @property
-    def url(self) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def url(self) -> str: ...
 
     def transport(self, clock: Clock | None = None) -> Transport:
         """A new way to it."""

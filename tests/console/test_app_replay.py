@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.console import story as told
-from tests.console.appkit import ask_for, console, copied, writes
+from tests.console.appkit import Console, ask_for, console, copied, writes
 from tests.console.story import Story, sample_story
 
 
@@ -18,13 +18,23 @@ def payload_of(command: str) -> Any:
     return json.loads(Path(command.partition("--payload ")[2].partition(" --reason")[0]).read_bytes())
 
 
+async def open_form(opened: Console, *keys: str) -> None:
+    """Press ``keys``, then the key of a replay, and wait for its form."""
+    await opened.press(*keys, "R")
+    await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+
+
+async def open_dead(opened: Console) -> None:
+    """Open the last of the dead letters."""
+    await opened.press("4", "G", "enter")
+    await opened.until(lambda: bool(opened.screen.page.names()), "the history")
+
+
 async def test_replay_with_an_edited_payload(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:
-        await opened.press("4", "G", "enter")
-        await opened.until(lambda: bool(opened.screen.page.names()), "the history")
-        await opened.press("R")
-        await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+        await open_dead(opened)
+        await open_form(opened)
         assert "‹ 3 process-payment ›" in opened.text()
         assert "(where it stands)" in opened.text()
         await opened.press("left", "right", "p")
@@ -44,11 +54,7 @@ async def test_replay_with_an_edited_payload(tmp_path: Path) -> None:
         assert "with the payload you edited" in opened.text()
         await opened.press("left")
         assert "the payload is edited for this step" in opened.text()
-        await opened.press("enter")
-        await opened.until(lambda: opened.screen.prompt.asking, "the reason")
-        await opened.type("new card")
-        await opened.press("enter")
-        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await ask_for(opened, "enter", "new card")
         assert "with the payload you edited" in opened.text()
         assert "--payload payload.json" in opened.screen.confirm_bar.confirmation.command
         assert 'changes ~ card.expires: "2024-01" → "2029-08"' in opened.text()
@@ -70,23 +76,17 @@ async def test_an_edited_payload_that_breaks_the_activitys_model_is_not_taken(tm
     story._do(story.transport().announce(story.topic, {"process-payment": card}))
     records = story.records()
     async with console(story, tmp_path) as opened:
-        await opened.press("4", "G", "enter")
-        await opened.until(lambda: bool(opened.screen.page.names()), "the history")
+        await open_dead(opened)
         form = opened.screen.replay_form
         form._edit = lambda text: text.replace("2024-01", "August 2029")
-        await opened.press("R")
-        await opened.until(lambda: form.asking == "replay", "the form")
+        await open_form(opened)
         await opened.press(key)
         if key == "p":
             await opened.until(lambda: form.asking == "payload", "the editor")
             form.editor.text = form.editor.text.replace("2024-01", "August 2029")
             await opened.press("ctrl+s")
         assert "with the payload you edited" in opened.text()
-        await opened.press("enter")
-        await opened.until(lambda: opened.screen.prompt.asking, "the reason")
-        await opened.type("new card")
-        await opened.press("enter")
-        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await ask_for(opened, "enter", "new card")
         assert opened.screen.confirm_bar.confirmation.eligible == 0
         assert "payload.card.expires must have a length of at most 7, by the payload model of" in opened.text()
         await opened.press("y", "escape")
@@ -97,14 +97,10 @@ async def test_an_edited_payload_that_breaks_the_activitys_model_is_not_taken(tm
 async def test_replay_from_an_earlier_step(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:
-        await opened.press("G", "R")
-        await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+        await open_form(opened, "G")
         assert "‹ 4 send-welcome-email ›" in opened.text(), "it is completed, so a step has to be named"
-        await opened.press("h", "h", "l", "h", "enter")
-        await opened.until(lambda: opened.screen.prompt.asking, "the reason")
-        await opened.type("again")
-        await opened.press("enter")
-        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await opened.press("h", "h", "l", "h")
+        await ask_for(opened, "enter", "again")
         assert "--from-step 2" in opened.screen.confirm_bar.confirmation.command
         await opened.press("y")
         await opened.until(lambda: story.state(told.DONE) == "queued", "the deed")
@@ -127,8 +123,7 @@ async def test_a_replay_can_be_left_at_every_turn(tmp_path: Path) -> None:
     story = sample_story()
     records = story.records()
     async with console(story, tmp_path) as opened:
-        await opened.press("R")
-        await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+        await open_form(opened)
         await opened.press("1", "x")
         assert opened.screen.replay_form.asking == "replay", "no key gets through"
         await opened.press("p")
@@ -156,8 +151,7 @@ async def test_a_payload_in_the_editor(tmp_path: Path, edited: str | None) -> No
             return {"good": text.replace("A-1011", "A-2022"), "bad": text + "}"}.get(edited or "")
 
         opened.screen.replay_form._edit = edit
-        await opened.press("R")
-        await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+        await open_form(opened)
         await opened.press("e")
         assert json.loads(given[0])["order_id"] == "A-1011"
         if edited == "good":
