@@ -46,8 +46,9 @@ class Clockwork:
         self.came: dict[int, float] = {}
         self._arrived = asyncio.Event()
 
-    def arrived(self, number: int) -> None:
-        self.came.setdefault(number, time.perf_counter())
+    def arrived(self, number: int, at: float) -> None:
+        """The handler of the message of that number began at ``at``, by ``time.perf_counter``."""
+        self.came.setdefault(number, at)
         self._arrived.set()
 
     async def _send(self, send: Send, number: int) -> None:
@@ -97,7 +98,8 @@ async def ours(url: str, measure: Measure, most: int) -> list[float]:
 
     @worker.activity("one")
     async def one(ctx: ActivityContext) -> None:
-        clockwork.arrived(ctx.payload["number"])
+        at = time.perf_counter()  # before the payload is decoded to know which one it is
+        clockwork.arrived(ctx.payload["number"], at)
 
     async with get_transport(url) as producing, get_transport(url) as working:
         dispatcher = WorkflowDispatcher(producing)
@@ -163,10 +165,11 @@ async def bare_redis(url: str, measure: Measure, most: int) -> list[float]:
         while True:
             answers = await reading.call(*[move(keys, done)] if done else (), wanted)
             done = []
+            at = time.perf_counter()
             for _, entries in answers[-1] or ():
                 for entry, fields in entries:
                     number, item = ready[fields[1]]
-                    clockwork.arrived(number)
+                    clockwork.arrived(number, at)
                     item.settle.arguments[3] = entry
                     done.append(item.settle)
 
@@ -193,9 +196,10 @@ async def least_redis(url: str, measure: Measure, most: int) -> list[float]:
         while True:
             answers = await reading.call(*[("XACK", stream, group, *done)] if done else (), wanted)
             done = []
+            at = time.perf_counter()
             for _, entries in answers[-1] or ():
                 for entry, fields in entries:
-                    clockwork.arrived(int(fields[3]))
+                    clockwork.arrived(int(fields[3]), at)
                     done.append(entry)
 
     return await _while_reading(read, [writing, reading], measure, clockwork, send)
@@ -228,7 +232,7 @@ async def bare_rabbitmq(url: str, measure: Measure, most: int) -> list[float]:
         body = b"x" * 1440
 
         async def took(message: AbstractIncomingMessage) -> None:
-            clockwork.arrived(int(message.correlation_id or 0))
+            clockwork.arrived(int(message.correlation_id or 0), time.perf_counter())
             await message.ack()
 
         await (await channel.get_queue(f"{floor_rabbitmq.NAME}.work.0")).consume(took)

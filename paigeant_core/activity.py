@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -20,6 +21,8 @@ Handler: TypeAlias = Callable[["ActivityContext"], Any]
 
 MAX_HOLD_REASON = 500
 
+_NO_ARGUMENTS: Mapping[str, Any] = MappingProxyType({})
+
 
 class ActivityContext:
     """What a handler knows of its step, and what it may ask for.
@@ -37,8 +40,8 @@ class ActivityContext:
         self.activity = message.headers.activity
         self.arguments: Mapping[str, Any] = (
             MappingProxyType(dict(step.arguments))
-            if step is not None and not message.routing_slip.undoing
-            else MappingProxyType({})
+            if step is not None and step.arguments and not message.routing_slip.undoing
+            else _NO_ARGUMENTS
         )
         self.worker = worker
         self.outcome = Outcome()
@@ -194,6 +197,8 @@ class Activity:
         self.scopes = tuple(scopes)
         self.model = None if payload is None else PayloadModel(self.name, payload)
         self.compensator: Handler | None = None
+        self.in_thread = not inspect.iscoroutinefunction(handler)
+        """Whether its handler is a plain function."""
         self.__doc__ = handler.__doc__
 
     def __call__(self, context: ActivityContext) -> Awaitable[Any] | Any:

@@ -62,7 +62,10 @@ class ManualClock:
 def rfc3339(at: float) -> str:
     """``at`` as RFC 3339 UTC with milliseconds: ``2026-01-31T09:05:00.123Z``."""
     whole, millis = divmod(int(at * 1000 + 0.5), 1000)
-    return f"{_second(whole)}{millis:03d}Z"
+    return _second(whole) + _MILLIS[millis]
+
+
+_MILLIS = [f"{millis:03d}Z" for millis in range(1000)]
 
 
 @lru_cache(maxsize=8)

@@ -173,7 +173,7 @@ def new_workflow(
     stamp = rfc3339(at)
     token = obo_token.reveal() if isinstance(obo_token, Secret) else obo_token or ""
     for what, text in (("obo_token", token), ("traceparent", traceparent)):
-        if not _is_text(text):
+        if text != "" and not _is_text(text):
             raise InvalidMessage(f"{what} must be text")
     if obo_scopes is not None and not token:
         raise InvalidMessage("obo_scopes say what a token permits, and no obo_token was given")
@@ -185,7 +185,7 @@ def new_workflow(
         message_id=new_id(),
         correlation_id=new_id() if correlation_id is None else check_correlation_id(correlation_id),
         name=_check_name(name),
-        labels=_check_labels(labels or {}),
+        labels=_check_labels(labels) if labels else "",
         topic=check_topic(topic),
         activity=str(slip.itinerary[0]),
         steps_total=len(slip.itinerary),
@@ -210,7 +210,7 @@ def _check_labels(labels: Mapping[str, str]) -> str:
             raise InvalidMessage(
                 f"label {ascii(key)[:80]}: keys and values are text, 64 and {MAX_NAME} characters at most"
             )
-    return msgspec.json.encode(dict(labels)).decode() if labels else ""
+    return msgspec.json.encode(dict(labels)).decode()
 
 
 def _is_text(value: object) -> bool:

@@ -40,19 +40,24 @@ def encode_object(value: Mapping[str, Any], what: str) -> bytes:
         raise InvalidMessage(f"{what} holds what JSON cannot say") from None
 
 
+_PLAIN = frozenset({str, int, bool, type(None)})
+"""Types whose values need no look; most are of them, and most payloads are flat."""
+
+
 def _check(value: object, what: str, depth: int) -> None:
-    if value is None or isinstance(value, str | int):
+    if type(value) in _PLAIN or isinstance(value, str | int):
         return
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidMessage(f"{what} holds NaN or infinity, which JSON cannot say")
     elif depth > MAX_DEPTH:
         raise InvalidMessage(f"{what} is nested deeper than {MAX_DEPTH}")
-    elif isinstance(value, Mapping):
+    elif isinstance(value, (dict, Mapping)):  # the first is known at once
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidMessage(f"{what} holds a key that is no text, which JSON cannot say")
-            _check(item, what, depth + 1)
+            if type(item) not in _PLAIN:
+                _check(item, what, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
             _check(item, what, depth + 1)

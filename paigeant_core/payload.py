@@ -35,7 +35,7 @@ def encode_payload(value: object) -> bytes:
         InvalidMessage: it is no JSON object.
         MessageTooLarge: it is over 1 MiB.
     """
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):  # the first is known at once
         raise InvalidMessage(f"the payload must be a JSON object, not {type(value).__name__}")
     return _within_cap(encode_object(value, "the payload"))
 

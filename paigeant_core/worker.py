@@ -373,20 +373,19 @@ class Worker:
         timeout = activity.timeout
         if step is not None and not slip.undoing and step.timeout is not None:
             timeout = step.timeout
+        in_thread = activity.in_thread if handler is activity.handler else not inspect.iscoroutinefunction(handler)
         if timeout is None:
-            return await self._invoke(handler, context)
+            return await (self._in_thread(handler, context) if in_thread else handler(context))
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                return await self._invoke(handler, context)
+                return await (self._in_thread(handler, context) if in_thread else handler(context))
         except TimeoutError as raised:
             if not scope.expired():
                 raise
             raise TimeoutError(f"took longer than {timeout:g} s") from raised
 
-    async def _invoke(self, handler: Handler, context: ActivityContext) -> Any:
-        if inspect.iscoroutinefunction(handler):
-            return await handler(context)
+    async def _in_thread(self, handler: Handler, context: ActivityContext) -> Any:
         if self._threads is None:
             # The loop's own pool has a thread or two a core; a step may wait for hours.
             self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="paigeant-step")

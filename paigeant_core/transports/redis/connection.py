@@ -310,7 +310,10 @@ class Lines:
 
     async def one(self, command: Command) -> Any:
         """The answer to one command; errors as for :meth:`call`."""
-        return (await self.call(command))[0]
+        (answer,) = await self.ask(command)
+        if isinstance(answer, driver.ResponseError):
+            raise self.endpoint.refused(answer)
+        return answer
 
     def close(self) -> None:
         """Close every line that is not in use."""

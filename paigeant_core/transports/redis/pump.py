@@ -452,9 +452,10 @@ class Pump:
         millis = max(10, round(seconds * 1000))
         self._reads = True
         command = waiting_read(self._keys, self._name, names, slots, millis)
-        self._reading_line.read(command, partial(self._was_read, names), wait=millis / 1000)
+        by_stream = {self._keys.work(name).encode(): name for name in names}
+        self._reading_line.read(command, partial(self._was_read, by_stream), wait=millis / 1000)
 
-    def _was_read(self, names: list[str], results: list[Any] | Exception) -> None:
+    def _was_read(self, names: dict[bytes, str], results: list[Any] | Exception) -> None:
         if self._dropped:
             return
         rest = 0.0
@@ -465,8 +466,7 @@ class Pump:
             if isinstance(answer, ResponseError) and code_of(answer) == "NOGROUP":
                 self._joined = False
             elif not self._claim_failed(answer):
-                by_stream = {self._keys.work(name): name for name in names}
-                self._offer([(by_stream[key.decode()], 0, entry) for key, found in answer or () for entry in found])
+                self._offer([(names[key], 0, entry) for key, found in answer or () for entry in found])
         except LineLost as error:
             self._limbo = self._limbo or error.sent
             if not self._backoff.failures:

@@ -41,12 +41,16 @@ class Waiter:
         if self._take is None:
             self.future.set_result(deliveries)
             return
-        # Whoever waits wakes before the work begins, and asks for more.
-        self.future.set_result([])
+        # Of much work whoever waits wakes before it begins, and asks for more; work that comes alone begins at once.
+        alone = len(deliveries) == 1
+        if not alone:
+            self.future.set_result([])
         try:
             self._take(deliveries)
         except Exception as error:  # noqa: BLE001 - raised to whoever waits
             self.error = error
+        if alone:
+            self.future.set_result([])
 
     def refuse(self, error: TransportError) -> bool:
         """There is none, and will not be; False: it has an answer already."""

@@ -128,7 +128,7 @@ class RedisTransport(Transport):
         headers = transition.record.headers
         activity = (topic, headers.activity)
         item = Move(keys, "dispatch", transition, fresh=activity not in self._known)
-        if await self._move(keys, item) == 3:
+        if await self._once(move(keys, [item])) == 3:
             raise DuplicateWorkflow(
                 f"workflow {headers.correlation_id} exists already in topic {topic}; choose another ID"
             )
@@ -197,7 +197,7 @@ class RedisTransport(Transport):
         """See :meth:`Transport.operate`."""
         keys = self.keys(topic)
         item = Move(keys, "unclaimed" if unless_claimed else "operate", transition, expect=expect, fresh=True)
-        return _OPERATED[await self._move(keys, item)]
+        return _OPERATED[await self._once(move(keys, [item]))]
 
     async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
         """See :meth:`Transport.request`."""
@@ -281,10 +281,6 @@ class RedisTransport(Transport):
         named = [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in reversed(entries)]
         return [fields[b"e"] for fields in named if b"e" in fields]
 
-    async def _move(self, keys: Keys, item: Move) -> int:
-        """Carry out one move, once however often it is sent."""
-        return await self._once(move(keys, [item]))
-
     async def _sent(self, command: Command) -> Any:
         try:
             return await self._lines.one(command)
@@ -295,6 +291,7 @@ class RedisTransport(Transport):
             raise
 
     async def _once(self, command: Command) -> int:
+        """Carry out what is done once however often it is sent."""
         answer = await self._sent(command)
         (code,) = answer if isinstance(answer, list) else (answer,)
         if isinstance(code, ResponseError):
