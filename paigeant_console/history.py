@@ -28,7 +28,7 @@ from paigeant_console.config import PROGRAM, said_in_environment
 from paigeant_core.capsule import scrubbed
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import DecodeError
-from paigeant_core.journal import Record
+from paigeant_core.journal import ENDED, Record
 from paigeant_core.urls import mask_url
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ CREATE INDEX IF NOT EXISTS record_of_workflow ON record (workflow, serial);
 CREATE TABLE IF NOT EXISTS workflow (
     id TEXT PRIMARY KEY, epoch INTEGER NOT NULL, serial INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS workflow_by_serial ON workflow (serial);
+CREATE TABLE IF NOT EXISTS lapse (one INTEGER PRIMARY KEY CHECK (one = 1), serial INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), position TEXT NOT NULL, at REAL NOT NULL);
 PRAGMA user_version = 1;
 """
@@ -71,7 +72,7 @@ class Progress(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What nobody saw: the journal was trimmed past the last record of the history.
+    """What nobody saw: the journal was trimmed past the last record of the history, or is another one by now.
 
     Attributes:
         after: when the last record before it was journalled, seconds since the Unix epoch.
@@ -257,7 +258,7 @@ class History:
         rows: list[tuple[Any, ...]] = []
         standing: dict[str, tuple[int, int]] = {}
         erased: dict[str, int] = {}
-        (serial,) = database.execute("SELECT coalesce(max(serial), 0) FROM record").fetchone()
+        (serial,) = database.execute(f"SELECT max({_LAST}, coalesce((SELECT serial FROM lapse), 0))").fetchone()
         for record in records:
             workflow = record.headers.correlation_id
             if not workflow:
@@ -284,6 +285,15 @@ class History:
         if erased:
             # The log beside the file holds copies of its pages.
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def lapse(self) -> None:
+        """Note that something was not seen since the last record: see :meth:`standing`."""
+        try:
+            with self._connect() as database:
+                database.execute(f"INSERT OR REPLACE INTO lapse VALUES (1, {_LAST})")
+        except sqlite3.Error as error:
+            # Without the note, what is put from now on would hide that there was a lapse.
+            self._gave_up(error)
 
     @staticmethod
     def _size(database: sqlite3.Connection) -> int:
@@ -359,10 +369,20 @@ class History:
     def standing(self, limit: int) -> list[Record]:
         """Where workflows stood when they were seen last, one record each, the newest first.
 
+        Of those that were not seen since a lapse, the ones that had ended: what became of the others nobody saw.
+
         Args:
             limit: at most so many.
         """
-        return list(self._select(f"{_STANDING} ORDER BY w.serial DESC LIMIT ?", (limit,)))
+        lapse = 0
+        with self._read() as database:
+            # A file that an older console made has no such table until it is opened for writing.
+            if database is not None and database.execute("SELECT 1 FROM sqlite_master WHERE name = 'lapse'").fetchone():
+                (lapse,) = database.execute("SELECT coalesce(max(serial), 0) FROM lapse").fetchone()
+        since = list(self._select(f"{_STANDING} AND w.serial > ? ORDER BY w.serial DESC LIMIT ?", (lapse, limit)))
+        rest = limit - len(since)
+        before = self._select(f"{_STANDING} AND w.serial <= ? ORDER BY w.serial DESC LIMIT ?", (lapse, rest))
+        return since + [record for record in before if record.state in ENDED]
 
     def of(self, correlation_id: str) -> list[Record]:
         """The records of one workflow, oldest first."""
@@ -398,6 +418,7 @@ class History:
                     yield Record.decode(meta, body, position=position, at=at)
 
 
+_LAST: Final = "(SELECT coalesce(max(serial), 0) FROM record)"
 _STANDING: Final = (
     "SELECT r.meta, r.body, r.position, r.at FROM workflow w JOIN record r ON r.serial = w.serial WHERE 1"
 )
@@ -424,7 +445,7 @@ def gap_behind(progress: Progress, oldest: Record | None, newest: Sequence[Recor
     follows = len(known) == len(first) == 1 and first[0] == known[0] + 1
     if known < first and not follows:
         return Gap(progress.at, oldest.at)
-    if newest and known > order(newest[-1].position):
+    if first <= known and (oldest.at > progress.at or (newest and known > order(newest[-1].position))):
         # The journal was begun anew, and counts from the start again.
         return Gap(progress.at, oldest.at)
     return None

@@ -21,7 +21,7 @@ logger = logging.getLogger("paigeant.console")
 RESTORED: Final = 50_000
 """Workflows of the history that are taken up at the start; the others are found by the command ``history``."""
 GAP_SHOWN: Final = 120.0
-"""Seconds for which it is said that the journal was trimmed past where the last console stood."""
+"""Seconds for which it is said that the journal does not reach back to where the last console stood."""
 
 
 class Past:
@@ -86,6 +86,8 @@ class Past:
         await self._all_read.wait()
         if not await asyncio.to_thread(kept.open):
             return
+        if self._gap is not None:
+            await asyncio.to_thread(kept.lapse)
         progress = await asyncio.to_thread(kept.progress)
         position = progress.position if progress is not None and self._gap is None else START
         while kept.writes:
