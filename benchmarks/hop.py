@@ -184,7 +184,7 @@ def _measure(section: Section, brokers: chain.Brokers, comparison: Comparison, r
     section.targets.append(
         Target(
             f"{title}, 10 KB: no worse than half of the ratio to {reference} at 1 KB",
-            f"{at_10k:.2f} × against {at_1k:.2f} ×",
+            f"{at_10k:.2f} × against {at_1k:.2f} × (the floor itself: {_ratio(large, floor.name, reference):.2f} ×)",
             at_10k >= at_1k / 2 if at_1k and at_10k else None,
         )
     )

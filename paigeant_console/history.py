@@ -258,7 +258,7 @@ class History:
         rows: list[tuple[Any, ...]] = []
         standing: dict[str, tuple[int, int]] = {}
         erased: dict[str, int] = {}
-        (serial,) = database.execute(f"SELECT max({_LAST}, coalesce((SELECT serial FROM lapse), 0))").fetchone()
+        (serial,) = database.execute(_LAST).fetchone()
         for record in records:
             workflow = record.headers.correlation_id
             if not workflow:
@@ -290,7 +290,7 @@ class History:
         """Note that something was not seen since the last record: see :meth:`standing`."""
         try:
             with self._connect() as database:
-                database.execute(f"INSERT OR REPLACE INTO lapse VALUES (1, {_LAST})")
+                database.execute("INSERT OR REPLACE INTO lapse VALUES (1, ?)", database.execute(_LAST).fetchone())
         except sqlite3.Error as error:
             # Without the note, what is put from now on would hide that there was a lapse.
             self._gave_up(error)
@@ -418,7 +418,8 @@ class History:
                     yield Record.decode(meta, body, position=position, at=at)
 
 
-_LAST: Final = "(SELECT coalesce(max(serial), 0) FROM record)"
+# All records may have been erased since the lapse.
+_LAST: Final = "SELECT max(coalesce((SELECT max(serial) FROM record), 0), coalesce((SELECT serial FROM lapse), 0))"
 _STANDING: Final = (
     "SELECT r.meta, r.body, r.position, r.at FROM workflow w JOIN record r ON r.serial = w.serial WHERE 1"
 )

@@ -244,7 +244,7 @@ def test_a_gap_is_seen_where_there_is_one(known: int, first: int, length: int, a
     assert (gap is not None) == missed
     redis = gap_behind(Progress("1700000000000-3", 1.0), at_position("1700000000000-4"), [], NOW)
     assert redis == Gap(1.0, NOW), "positions that are times cannot be counted through"
-    assert gap_behind(Progress("1700000000000-4", 1.0), at_position("1700000000000-4"), [], NOW) is None
+    assert gap_behind(Progress("1700000000000-4", NOW), at_position("1700000000000-4"), [], NOW) is None
 
 
 def at_position(position: str) -> Record:
