@@ -168,8 +168,8 @@ def feed_sentence(status: Status, now: float) -> SafeText | None:
         return no_writes(status.refusal)
     if status.phase == "live" and status.gap is not None:
         after, until = (day_and_time(at, now) for at in status.gap)
-        said = literal("; when this console started the journal had been trimmed past it, or begun anew")
-        return joined((literal("nothing was seen from "), after, literal(" to "), until, said))
+        said = literal(": the journal was trimmed, or begun anew")
+        return joined((literal("nothing seen from "), after, literal(" to "), until, said))
     if status.phase == "live" and status.policy:
         return safe(status.policy, 300)
     if status.phase == "connecting":

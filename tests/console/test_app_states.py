@@ -75,13 +75,13 @@ async def test_what_nobody_saw_is_said_but_not_over_what_an_act_came_to(tmp_path
     async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
         past = opened.app.feed._past
         past._gap, past._gap_until = Gap(1.0, 2.0), float("inf")
-        await opened.shows("nothing was seen from 01-01 00:00 to 01-01 00:00")
+        await opened.shows("nothing seen from 01-01 00:00 to 01-01 00:00")
         await opened.press("2", "r")
         assert "retry: not in this view" in opened.text()
         await opened.press("escape", "/")
         await opened.type("nosuch")
         await opened.press("enter")
-        assert "nothing was seen from" in opened.lines()[-2]
+        assert "nothing seen from" in opened.lines()[-2]
         assert "nothing matches the filter" in opened.text()
 
 
