@@ -128,7 +128,7 @@ class RedisTransport(Transport):
         headers = transition.record.headers
         activity = (topic, headers.activity)
         item = Move(keys, "dispatch", transition, fresh=activity not in self._known)
-        if await self._once(move(keys, [item])) == 3:
+        if self._code(await self._once(move(keys, [item]))) == 3:
             raise DuplicateWorkflow(
                 f"workflow {headers.correlation_id} exists already in topic {topic}; choose another ID"
             )
@@ -197,11 +197,11 @@ class RedisTransport(Transport):
         """See :meth:`Transport.operate`."""
         keys = self.keys(topic)
         item = Move(keys, "unclaimed" if unless_claimed else "operate", transition, expect=expect, fresh=True)
-        return _OPERATED[await self._once(move(keys, [item]))]
+        return _OPERATED[self._code(await self._once(move(keys, [item])))]
 
     async def request(self, topic: str, asked: Record, *, expect: str) -> Settled:
         """See :meth:`Transport.request`."""
-        return _OPERATED[await self._once(ask(self.keys(topic), asked, expect))]
+        return _OPERATED[self._code(await self._once(ask(self.keys(topic), asked, expect)))]
 
     async def switch(self, topic: str, record: Record) -> Pause | None:
         """See :meth:`Transport.switch`."""
@@ -239,11 +239,8 @@ class RedisTransport(Transport):
 
     async def erase(self, topic: str, marker: Record, *, expect: str) -> Erased:
         """See :meth:`Transport.erase`; what Redis has deleted of a stream lies in its memory until the block goes."""
-        answer = await self._sent(erase(self.keys(topic), marker, expect))
-        code, records, parked = answer
-        if isinstance(code, ResponseError):
-            raise self._endpoint.refused(code)
-        settled = _OPERATED[int(code)]
+        code, records, parked = await self._once(erase(self.keys(topic), marker, expect))
+        settled = _OPERATED[self._code(code)]
         if settled is not Settled.DONE:
             return Erased(settled=settled)
         kept = PARKED_AGE if parked else JOURNAL_AGE
@@ -281,7 +278,8 @@ class RedisTransport(Transport):
         named = [dict(zip(fields[::2], fields[1::2], strict=False)) for _, fields in reversed(entries)]
         return [fields[b"e"] for fields in named if b"e" in fields]
 
-    async def _sent(self, command: Command) -> Any:
+    async def _once(self, command: Command) -> Any:
+        """The answer to what is done once however often it is sent."""
         try:
             return await self._lines.one(command)
         except LineLost as error:
@@ -290,9 +288,8 @@ class RedisTransport(Transport):
                 raise PublishUnknown(f"{error}; whether it was done is not known") from None
             raise
 
-    async def _once(self, command: Command) -> int:
-        """Carry out what is done once however often it is sent."""
-        answer = await self._sent(command)
+    def _code(self, answer: Any) -> int:
+        """What a script says came of the one thing that it was asked for."""
         (code,) = answer if isinstance(answer, list) else (answer,)
         if isinstance(code, ResponseError):
             raise self._endpoint.refused(code)
