@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from paigeant_console.model.query import Query
     from paigeant_console.model.query_terms import Node
 
-__all__ = ["MOST_AGE", "MOST_BYTES", "Gap", "History", "Progress", "history_of", "history_path"]
+__all__ = ["MOST_AGE", "MOST_BYTES", "History", "Progress", "history_of", "history_path"]
 
 logger = logging.getLogger("paigeant.console")
 
@@ -45,6 +45,8 @@ MOST_AGE: Final = 90 * 86400.0
 """Seconds that a record is kept, as long as parked messages are."""
 MOST_WAITING: Final = 20_000
 """Records that may wait for the disk before a reader should wait for it too."""
+MOST_WAITING_BYTES: Final = 32 * 1024 * 1024
+"""The same, by the bytes of their messages."""
 _BATCH: Final = 1000
 _PRUNE_EVERY: Final = 60.0
 _SCHEMA: Final = """
@@ -69,18 +71,6 @@ class Progress(NamedTuple):
 
     position: str
     at: float
-
-
-class Gap(NamedTuple):
-    """What nobody saw: the journal was trimmed past the last record of the history, or is another one by now.
-
-    Attributes:
-        after: when the last record before it was journalled, seconds since the Unix epoch.
-        until: when the first one behind it was.
-    """
-
-    after: float
-    until: float
 
 
 def history_path(url: str, topic: str, environ: Mapping[str, str] | None = None) -> Path | None:
@@ -129,6 +119,7 @@ class History:
         self._most_age = most_age
         self._lock: IO[bytes] | None = None
         self._waiting: list[Record] = []
+        self._waiting_bytes = 0
         self._came = threading.Condition()
         self._busy = False
         self._stopping = False
@@ -145,16 +136,18 @@ class History:
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = self.path.with_suffix(".lock").open("ab")
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                self._prepare()
-                self._thread = threading.Thread(target=self._write, name="paigeant-history", daemon=True)
-                self._thread.start()
-                return True
-            self.problem = "another console writes it"
+            except BlockingIOError:
+                self.problem = "another console writes it"
+                return False
+            self._prepare()
         except (OSError, sqlite3.Error) as error:
             self._gave_up(error)
-        return False
+            return False
+        self._thread = threading.Thread(target=self._write, name="paigeant-history", daemon=True)
+        self._thread.start()
+        return True
 
     def close(self, patience: float = 3.0) -> None:
         """Write what waits, and end the thread.
@@ -215,13 +208,14 @@ class History:
     @property
     def full(self) -> bool:
         """Whether so much waits for the disk that a reader should wait too."""
-        return self.writes and len(self._waiting) > MOST_WAITING
+        return self.writes and (len(self._waiting) > MOST_WAITING or self._waiting_bytes > MOST_WAITING_BYTES)
 
     def put(self, records: Sequence[Record]) -> None:
         """Keep ``records``, which come next in the journal; they are written soon."""
         if self.writes and records:
             with self._came:
                 self._waiting.extend(records)
+                self._waiting_bytes += _bytes_of(records)
                 self._came.notify_all()
 
     def flush(self, patience: float = 10.0) -> bool:
@@ -239,6 +233,7 @@ class History:
                         self._came.notify_all()
                         self._came.wait_for(lambda: self._waiting or self._stopping)
                         batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+                        self._waiting_bytes -= _bytes_of(batch)
                         self._busy = bool(batch)
                     if not batch:
                         return
@@ -279,8 +274,13 @@ class History:
         )
         # Whoever erased a workflow meant what is here too, wherever that was.
         database.executemany("DELETE FROM record WHERE workflow = ? AND serial < ?", list(erased.items()))
-        last = records[-1]
-        database.execute("INSERT OR REPLACE INTO progress VALUES (1, ?, ?)", (last.position, last.at))
+        # The latest time of all: on some brokers times are the writers', and their clocks differ.
+        latest = max(record.at for record in records)
+        database.execute(
+            "INSERT INTO progress VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
+            " SET position = excluded.position, at = max(at, excluded.at)",
+            (records[-1].position, latest),
+        )
         database.execute("COMMIT")
         if erased:
             # The log beside the file holds copies of its pages.
@@ -290,7 +290,12 @@ class History:
         """Note that something was not seen since the last record: see :meth:`standing`."""
         try:
             with self._connect() as database:
+                database.execute("BEGIN IMMEDIATE")
                 database.execute("INSERT OR REPLACE INTO lapse VALUES (1, ?)", database.execute(_LAST).fetchone())
+                # The journal may be another one, where epochs and times begin anew.
+                database.execute("UPDATE workflow SET epoch = 0")
+                database.execute("UPDATE progress SET at = 0")
+                database.execute("COMMIT")
         except sqlite3.Error as error:
             # Without the note, what is put from now on would hide that there was a lapse.
             self._gave_up(error)
@@ -328,6 +333,7 @@ class History:
             How many records there were.
 
         Raises:
+            OSError: the file is not this user's.
             sqlite3.Error: the file cannot be written now.
         """
         if not self.path.exists():
@@ -347,16 +353,31 @@ class History:
     @contextlib.contextmanager
     def _read(self) -> Iterator[sqlite3.Connection | None]:
         """The file for reading; None where there is none that can be read."""
-        if not self.path.exists():
+        database = None
+        try:
+            if self.path.exists():
+                database = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=5.0)
+        except (sqlite3.Error, OSError) as error:
+            self._cannot_read(error)
+        if database is None:
             yield None
             return
         try:
-            with contextlib.closing(
-                sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=5.0)
-            ) as database:
+            with contextlib.closing(database):
                 yield database
         except sqlite3.Error as error:
-            logger.warning("the history %s cannot be read: %s: %s", self.path, type(error).__name__, error)
+            self._cannot_read(error)
+
+    def _cannot_read(self, error: Exception) -> None:
+        logger.warning("the history %s cannot be read: %s: %s", self.path, type(error).__name__, error)
+
+    def oldest(self) -> str | None:
+        """The position of the first record that it still has; None: it is empty."""
+        found = None
+        with self._read() as database:
+            if database is not None:
+                found = database.execute("SELECT position FROM record ORDER BY serial LIMIT 1").fetchone()
+        return found[0] if found else None
 
     def progress(self) -> Progress | None:
         """How far it has come; None: it is empty."""
@@ -425,31 +446,8 @@ _STANDING: Final = (
 )
 
 
-def order(position: str) -> tuple[int, ...]:
-    """By what positions of one journal are ordered: they are numbers, or numbers with a dash between."""
-    return tuple(int(part) if part.isdecimal() else 0 for part in position.split("-"))
-
-
-def gap_behind(progress: Progress, oldest: Record | None, newest: Sequence[Record], now: float) -> Gap | None:
-    """What a console that was started again cannot have seen; None: it can go on where the history ends.
-
-    Args:
-        progress: how far the history has come.
-        oldest: the first record of the journal; None: it is empty.
-        newest: the last one, if there is any.
-        now: seconds since the Unix epoch.
-    """
-    if oldest is None:
-        return Gap(progress.at, now)
-    known, first = order(progress.position), order(oldest.position)
-    # Where positions are counted through, the one behind the last known is no gap; a Redis stream's are times.
-    follows = len(known) == len(first) == 1 and first[0] == known[0] + 1
-    if known < first and not follows:
-        return Gap(progress.at, oldest.at)
-    if first <= known and (oldest.at > progress.at or (newest and known > order(newest[-1].position))):
-        # The journal was begun anew, and counts from the start again.
-        return Gap(progress.at, oldest.at)
-    return None
+def _bytes_of(records: Sequence[Record]) -> int:
+    return sum(len(record.body) for record in records if record.body is not None)
 
 
 def _needed(node: Node) -> Iterator[str]:

@@ -272,10 +272,11 @@ class Record:
         headers = self.headers
         detail = dict(self.detail)
         activity, hop, attempt = headers.activity, headers.hop, headers.attempt
-        if "step" in detail:
+        # Anybody who may write to the broker can have made it: what is no step's name or number stays in the detail.
+        if isinstance(detail.get("step"), str):
             activity = detail.pop("step")
-            hop = detail.pop("hop", hop)
-            attempt = detail.pop("attempt", attempt)
+            hop = detail.pop("hop") if type(detail.get("hop")) is int else hop
+            attempt = detail.pop("attempt") if type(detail.get("attempt")) is int else attempt
             ongoing = self.kind in _ONWARD and headers.activity
             detail["next"] = {"activity": headers.activity, "hop": headers.hop} if ongoing else None
         return {

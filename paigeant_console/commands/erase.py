@@ -194,7 +194,7 @@ def _finish(call: Call, here: _Here, result: Result, erased: Erased | None) -> b
     if here.history is not None:
         try:
             removed["history"] = here.history.erase(correlation_id)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             problems.append(f"the history on this machine was not erased: {error}")
     for path in here.capsules.get(correlation_id, ()):
         try:

@@ -58,11 +58,12 @@ class OlderSearch:
 
     Args:
         kept: the history; None: none is kept.
-        known: whether the screen shows a workflow anyway.
+        known: whether the screen can tell of a workflow whether it is selected: by its ID, and whether its payload is
+            asked for.
         now: seconds since the Unix epoch.
     """
 
-    def __init__(self, kept: History | None, known: Callable[[str], bool], now: Callable[[], float]) -> None:
+    def __init__(self, kept: History | None, known: Callable[[str, bool], bool], now: Callable[[], float]) -> None:
         self._kept = kept
         self._known = known
         self._now = now
@@ -108,11 +109,12 @@ class OlderSearch:
     def _selected(self, query: Query | None) -> Iterator[Record]:
         kept = self._kept
         assert kept is not None
+        payload = query is not None and query.needs_payload
         for number, record in enumerate(kept.candidates(parse("") if query is None else query)):
             if number % REST_AFTER == 0:
                 time.sleep(REST)  # the screen is not kept waiting for this
             workflow = record.headers.correlation_id
-            if self._known(workflow):
+            if self._known(workflow, payload):
                 continue
             # One at a time: what is not selected is not kept.
             fold = Fold()

@@ -9,17 +9,20 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from paigeant_console.history import Gap, History, gap_behind
+from paigeant_console.feed.gap import Gap, gap_behind, order
+from paigeant_console.history import History
+from paigeant_console.model.snapshot import PARKED_LIMIT
 from paigeant_core.clock import rfc3339
-from paigeant_core.errors import PaigeantError
+from paigeant_core.errors import ConnectError, PaigeantError
 from paigeant_core.journal import ENDED, Record
+from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import START
 
 logger = logging.getLogger("paigeant.console")
 
 RESTORED: Final = 50_000
-"""Workflows of the history that are taken up at the start; the others are found by the command ``history``."""
+"""Workflows of the history that are taken up at the start; if there are more, all of the journal is read."""
 GAP_SHOWN: Final = 120.0
 """Seconds for which it is said that the journal does not reach back to where the last console stood."""
 
@@ -57,14 +60,20 @@ class Past:
             now: seconds since the Unix epoch.
 
         Returns:
-            Where in the journal to read on, and where workflows stood there, one record of each.
+            Where in the journal to read on, and where workflows stood there, one record of each: where all of the
+            journal is to be read, they count for those that it does not tell of.
         """
         progress = None if self._kept is None else await asyncio.to_thread(self._kept.progress)
         if self._kept is None or progress is None:
             return START, []
-        self._gap = gap_behind(progress, await _oldest(transport, self._topic), newest[-1:], now)
+        oldest = await _oldest(transport, self._topic)
+        self._gap = gap_behind(progress, oldest, newest[-1:], now)
         records = await asyncio.to_thread(self._kept.standing, RESTORED)
         if self._gap is None:
+            first = await asyncio.to_thread(self._kept.oldest)
+            if len(records) >= RESTORED or (first and oldest and order(first) > order(oldest.position)):
+                # The journal may have more than the history, and what moved longest ago is what is stuck.
+                return START, records
             seen = any(record.position == progress.position for record in newest)
             # So much of what was seen is read once more: the traffic shows it.
             return newest[0].position if seen else progress.position, records
@@ -100,6 +109,19 @@ class Past:
                     if kept.full:
                         await asyncio.to_thread(kept.flush)
             await asyncio.sleep(again_after)
+
+
+async def parked(transport: Transport, topic: str) -> list[Record] | None:
+    """What is parked, which is kept for longer than the journal; None: the line broke."""
+    found: list[Record] = []
+    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+        try:
+            found += await transport.parked(topic, place, PARKED_LIMIT)
+        except ConnectError:
+            return None
+        except PaigeantError as error:
+            logger.warning("what is parked as %s is not known: %s", place.value, error)
+    return found
 
 
 async def _oldest(transport: Transport, topic: str) -> Record | None:

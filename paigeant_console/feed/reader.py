@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from paigeant_console.deeds import Deeds
 from paigeant_console.feed.changes import Changes, Subscription
 from paigeant_console.feed.distance import Distance
-from paigeant_console.feed.past import Past
+from paigeant_console.feed.past import Past, parked
 from paigeant_console.feed.ring import RING, Ring
 from paigeant_console.feed.rounds import POLL_EVERY, Rounds
 from paigeant_console.feed.status import FeedStatus, Phase
@@ -36,7 +36,6 @@ from paigeant_core.errors import PaigeantError, TransportError
 from paigeant_core.journal import Kind, Record
 from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
-from paigeant_core.transition import Place
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.types import START, BrokerInfo, QueueStatus, WorkerStatus
 
@@ -121,7 +120,9 @@ class Feed:
         self._reason = self._refusal = ""
         self._retry_at: float | None = None
         self._heard = time.monotonic()
-        self._caught_up = False
+        self._caught_up = self._parked_read = False
+        self._to_fill_in: Sequence[Record] = []
+        """What the history has of workflows that the journal, once it is read, may not tell of."""
         self._head_start = HeadStart(self.fold)
         self._distance = Distance(self.fold, ring)
         self.kept = history
@@ -254,9 +255,10 @@ class Feed:
             if newest and position == newest[-1].position:
                 self._head_start.end()  # all that comes is new
             self._distance.begin(await transport.ahead(self.topic, position), newest)
-            for start in range(0, len(standing), SLICE):
-                self._take_unknown(standing[start : start + SLICE])
-                await asyncio.sleep(0)
+            if position == START:
+                self._to_fill_in = standing
+            else:
+                await self._take_unknown(standing)
         async for batch in transport.records(self.topic, start=position, follow=True):
             self._heard = time.monotonic()
             for start in range(0, len(batch), SLICE):
@@ -268,7 +270,11 @@ class Feed:
                     self._past.all_read()
                     self._head_start.end()
                     self._distance.end()
-                    await self._read_parked(transport)
+                    filling, self._to_fill_in = self._to_fill_in, []
+                    await self._take_unknown(filling)
+                if not self._parked_read and (found := await parked(transport, self.topic)) is not None:
+                    self._parked_read = True
+                    await self._take_unknown(found)
                 if self._phase is not Phase.LIVE:
                     self._set_phase(Phase.LIVE)
         raise TransportError("the journal ended")
@@ -283,19 +289,16 @@ class Feed:
             if quiet > STALE_AFTER and self._phase is Phase.LIVE:
                 self._set_phase(Phase.STALE)
 
-    async def _read_parked(self, transport: Transport) -> None:
-        """Parked messages are kept longer than the journal: those that it does not tell of any more."""
-        found: list[Record] = []
-        for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
-            with contextlib.suppress(PaigeantError):
-                found += await transport.parked(self.topic, place)
-        self._take_unknown(found)
-
-    def _take_unknown(self, records: Sequence[Record]) -> None:
+    async def _take_unknown(self, records: Sequence[Record]) -> None:
         """Fold what other places than the journal tell of workflows that it has not told of."""
-        with self.lock:
-            rows = self.fold.rows
-            self._note(self.fold.apply([record for record in records if record.headers.correlation_id not in rows]))
+        rows = self.fold.rows
+        for start in range(0, len(records), SLICE):
+            with self.lock:
+                some = records[start : start + SLICE]
+                unknown = [record for record in some if record.headers.correlation_id not in rows]
+                self.bodies.take(unknown)
+                self._note(self.fold.apply(unknown))
+            await asyncio.sleep(0)
 
     def _take_newest(self, records: Sequence[Record]) -> None:
         """Show the end of the journal before the rest of it is read."""
@@ -448,6 +451,10 @@ class Feed:
     def plan(self, action: Action, correlation_ids: Sequence[str], reason: str) -> Future[Plan]:
         """See :meth:`Operations.plan`."""
         return self.ask(lambda operations: operations.plan(action, correlation_ids, reason=reason))
+
+    def shows(self, correlation_id: str, payload: bool) -> bool:
+        """Whether it knows a workflow, and with ``payload`` what is in its message."""
+        return correlation_id in self.fold.rows and not (payload and self.bodies.get(correlation_id) is None)
 
     def history(self, correlation_id: str) -> Future[list[Record]]:
         """All records of one workflow, oldest first."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from paigeant_console.history import Gap
+from paigeant_console.feed.gap import Gap
 
 
 class Phase(StrEnum):

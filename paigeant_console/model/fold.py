@@ -17,7 +17,7 @@ from paigeant_console.model.row import CALM, Row, Undoing, trust_of
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import PaigeantError
-from paigeant_core.journal import ENDED, Kind, Record, State, StepTold
+from paigeant_core.journal import ENDED, MAX_TIME, Kind, Record, State, StepTold
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
 from paigeant_core.pauses import Pause
 from paigeant_core.transports.types import Holding, WorkerStatus
@@ -232,7 +232,7 @@ class Fold:
         # Of a dead letter that an operator made, `reason` is the word for that, and `why` what they gave.
         trouble.reason = _text(detail.get("why")) or _text(detail.get("reason"))
         due_at, delay = detail.get("due_at") or detail.get("until"), detail.get("delay_s")
-        if due_at is None and isinstance(delay, int | float):
+        if due_at is None and isinstance(delay, int | float) and 0 <= delay < MAX_TIME - record.at:
             due_at = rfc3339(record.at + delay)
         trouble.due_at = due_at if isinstance(due_at, str) else ""
         trouble.on_deadline = str(detail.get("on_deadline", ""))

@@ -179,6 +179,7 @@ class WorkflowScreen(ActingScreen):
         self.page = WorkflowPage((), self._fold, correlation_id, ascii_only=ascii_only)
         self._hop_rows, self._record_rows = PlainRows(), PlainRows()
         self._fetching = False
+        self._fetch_again_at = 0.0
         self._fetched: tuple[int, int] | None = None
         self._history_open = False
         self._detail: Detail | None = None
@@ -250,7 +251,7 @@ class WorkflowScreen(ActingScreen):
         with self.feed.lock:
             row, policy = self.page.row, self.feed.trust
             stamp = -1 if row is None else row.revision, 0 if policy is None else policy.changes
-        if stamp != self._fetched and not self._fetching:
+        if stamp != self._fetched and not self._fetching and time.monotonic() >= self._fetch_again_at:
             self._fetching = True
             self.run_worker(self._fetch(stamp), group="history", exit_on_error=True)
         if self.status.connected and time.monotonic() - self._operations_at >= ASK_EVERY:
@@ -267,19 +268,20 @@ class WorkflowScreen(ActingScreen):
 
     async def _fetch(self, stamp: tuple[int, int]) -> None:
         """Ask for the history; what was asked for meanwhile is asked for again at the next look."""
+        history: list[Record] = []
         try:
             history = await self.records_of_it()
         except PaigeantError as error:
             self._problem = safe(str(error), 200)
-            history = []
+            self._fetch_again_at = time.monotonic() + ASK_EVERY
         else:
             self._problem = None if history else literal("the broker has no record of it any more")
+            self._fetched = stamp
         finally:
             self._fetching = False
         if not self.built:
             return
-        self._fetched = stamp
-        if history or self._problem is None:
+        if history:
             self.page = WorkflowPage(
                 history,
                 self._fold,

@@ -24,7 +24,7 @@ class WorkflowsScreen(WorkflowListScreen):
     def __init__(self, shared: Shared) -> None:
         feed = shared.feed
         # Before the rest, as that asks at once what to say while there are no rows.
-        self._older = OlderSearch(feed.kept, feed.fold.rows.__contains__, feed.now)
+        self._older = OlderSearch(feed.kept, feed.shows, feed.now)
         super().__init__(shared, WorkflowList(feed, ascii_only=shared.ascii_only))
 
     def look(self, changed: bool) -> None:

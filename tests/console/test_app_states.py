@@ -11,7 +11,7 @@ import pytest
 from paigeant_console.actions import Situation, by_id
 from paigeant_console.app import ConsoleApp, run
 from paigeant_console.feed import Feed
-from paigeant_console.history import Gap
+from paigeant_console.feed.gap import Gap
 from paigeant_console.terminal import TerminalError
 from paigeant_core.errors import ConfigError
 from tests.console.appkit import console

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paigeant_console.feed import Feed, Phase, reader
-from paigeant_console.history import MOST_BYTES, Gap, History, Progress, gap_behind, history_path
+from paigeant_console.feed.gap import Gap, gap_behind
+from paigeant_console.history import MOST_BYTES, History, Progress, history_path
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.query import parse
 from paigeant_console.model.views import RowView
