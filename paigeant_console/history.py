@@ -144,6 +144,8 @@ class History:
             self._prepare()
         except (OSError, sqlite3.Error) as error:
             self._gave_up(error)
+            if self._lock is not None:
+                self._lock.close()  # another console may fare better
             return False
         self._thread = threading.Thread(target=self._write, name="paigeant-history", daemon=True)
         self._thread.start()

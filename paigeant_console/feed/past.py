@@ -41,15 +41,22 @@ class Past:
         self._gap: Gap | None = None
         self._gap_until = 0.0
         self._all_read = asyncio.Event()
+        self._rest: list[Record] = []
 
     @property
     def gap(self) -> Gap | None:
         """What nobody saw between the last console's end and this one's start, while it is to be said."""
         return self._gap if time.monotonic() < self._gap_until else None
 
-    def all_read(self) -> None:
-        """The feed has read the journal to its end: the history may begin."""
+    def all_read(self) -> list[Record]:
+        """The feed has read the journal to its end: the history may begin.
+
+        Returns:
+            Where workflows stood that the journal may not tell of.
+        """
         self._all_read.set()
+        rest, self._rest = self._rest, []
+        return rest
 
     async def resume(self, transport: Transport, newest: Sequence[Record], now: float) -> tuple[str, list[Record]]:
         """What was seen before.
@@ -60,8 +67,7 @@ class Past:
             now: seconds since the Unix epoch.
 
         Returns:
-            Where in the journal to read on, and where workflows stood there, one record of each: where all of the
-            journal is to be read, they count for those that it does not tell of.
+            Where in the journal to read on, and where workflows stood there, one record of each.
         """
         progress = None if self._kept is None else await asyncio.to_thread(self._kept.progress)
         if self._kept is None or progress is None:
@@ -73,14 +79,16 @@ class Past:
             first = await asyncio.to_thread(self._kept.oldest)
             if len(records) >= RESTORED or (first and oldest and order(first) > order(oldest.position)):
                 # The journal may have more than the history, and what moved longest ago is what is stuck.
-                return START, records
+                self._rest = records
+                return START, []
             seen = any(record.position == progress.position for record in newest)
             # So much of what was seen is read once more: the traffic shows it.
             return newest[0].position if seen else progress.position, records
         self._gap_until = time.monotonic() + GAP_SHOWN
         logger.warning("of %s nothing was seen from %s to %s", self._topic, *map(rfc3339, self._gap))
         # What became of the others meanwhile, nobody saw.
-        return START, [record for record in records if record.state in ENDED]
+        self._rest = [record for record in records if record.state in ENDED]
+        return START, []
 
     async def keep(self, transport: Transport, again_after: float) -> None:
         """Read the journal a second time for the history, at the disk's pace: the screen does not wait for it.

@@ -121,8 +121,6 @@ class Feed:
         self._retry_at: float | None = None
         self._heard = time.monotonic()
         self._caught_up = self._parked_read = False
-        self._to_fill_in: Sequence[Record] = []
-        """What the history has of workflows that the journal, once it is read, may not tell of."""
         self._head_start = HeadStart(self.fold)
         self._distance = Distance(self.fold, ring)
         self.kept = history
@@ -255,10 +253,7 @@ class Feed:
             if newest and position == newest[-1].position:
                 self._head_start.end()  # all that comes is new
             self._distance.begin(await transport.ahead(self.topic, position), newest)
-            if position == START:
-                self._to_fill_in = standing
-            else:
-                await self._take_unknown(standing)
+            await self._take_unknown(standing)
         async for batch in transport.records(self.topic, start=position, follow=True):
             self._heard = time.monotonic()
             for start in range(0, len(batch), SLICE):
@@ -267,11 +262,9 @@ class Feed:
             if not batch:
                 if not self._caught_up:
                     self._caught_up = True
-                    self._past.all_read()
                     self._head_start.end()
                     self._distance.end()
-                    filling, self._to_fill_in = self._to_fill_in, []
-                    await self._take_unknown(filling)
+                    await self._take_unknown(self._past.all_read())
                 if not self._parked_read and (found := await parked(transport, self.topic)) is not None:
                     self._parked_read = True
                     await self._take_unknown(found)

@@ -10,8 +10,11 @@ import pytest
 from textual import events
 
 from paigeant_console.model.pasted import ids_in
+from paigeant_console.screens import workflow
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
+from paigeant_core.errors import ConnectError
+from paigeant_core.journal import Record
 from tests.console import story as told
 from tests.console.appkit import ask_for, console, copied, writes
 from tests.console.story import Story, sample_story
@@ -41,6 +44,26 @@ async def test_copy_of_a_payload(tmp_path: Path) -> None:
         [file] = (tmp_path / "state").iterdir()
         assert json.loads(file.read_text())["order_id"] == "A-1004"
         assert file.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_page_whose_records_could_not_be_read_asks_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "ASK_EVERY", 0.05)
+    failures = [ConnectError("nobody answers"), ConnectError("nobody answers")]
+    read = WorkflowScreen.records_of_it
+
+    async def records_of_it(screen: WorkflowScreen) -> list[Record]:
+        if failures:
+            raise failures.pop()
+        return await read(screen)
+
+    monkeypatch.setattr(WorkflowScreen, "records_of_it", records_of_it)
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("4", "G", "enter")
+        await opened.until(lambda: bool(opened.screen.page.names()), "the history, with nothing pressed")
+        assert not failures
+        assert "nobody answers" not in opened.text()
 
 
 async def test_what_is_too_large_to_copy_is_written(tmp_path: Path) -> None:

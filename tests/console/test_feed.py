@@ -13,6 +13,7 @@ import pytest
 
 from paigeant_console.feed import Feed, Phase, distance, reader, rounds
 from paigeant_console.model.fold import Fold
+from paigeant_console.model.snapshot import PARKED_LIMIT
 from paigeant_console.model.workflow_list import why
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
@@ -248,6 +249,26 @@ def test_parked_messages_that_the_journal_forgot_are_shown_too() -> None:
         assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
         assert set(feed.fold.rows) == {told.DEAD, told.HELD, told.QUARANTINED, told.QUEUED}
         assert feed.status().counts == {"dead": 1, "held": 1, "quarantined": 1, "queued": 1}
+
+
+def test_what_is_parked_is_asked_for_again_when_the_line_broke_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    story = sample_story()
+    with story.broker.topic(story.topic) as state:
+        while len(state.journal) > 1:
+            state._trim_one()
+    limits: list[int] = []
+
+    class Breaking(Broken):
+        async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+            limits.append(limit)
+            if len(limits) == 2:
+                raise ConnectError("the line broke")
+            return await super().parked(topic, place, limit)
+
+    with running(story, lambda: Breaking(story)) as feed:
+        assert feed.wait(lambda: told.HELD in feed.fold.rows, PATIENCE)
+        assert set(feed.fold.rows) == {told.DEAD, told.HELD, told.QUARANTINED, told.QUEUED}
+    assert set(limits) == {PARKED_LIMIT}, "as many as `list` looks at"
 
 
 def test_the_rate_is_of_the_last_seconds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -13,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paigeant_console.feed import Feed, Phase, reader
+from paigeant_console import history as history_module
+from paigeant_console.feed import Feed, Phase, past, reader
 from paigeant_console.feed.gap import Gap, gap_behind
 from paigeant_console.history import MOST_BYTES, History, Progress, history_path
 from paigeant_console.model.fold import Fold
@@ -23,6 +25,7 @@ from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import ConfigError
 from paigeant_core.journal import PARKED, Record, State
+from paigeant_core.operations import Operations, Retry
 from tests.console.story import Story, sample_story
 from tests.console.test_feed import PATIENCE, Broken, live, running
 from tests.console.test_fold import NOW
@@ -303,6 +306,112 @@ def test_a_console_that_is_started_again_goes_on_where_it_was(tmp_path: Path, mo
         assert status.records == story.records() - int(last)
         assert status.workflows == before.workflows
         assert status.gap is None
+
+
+def reopened(tmp_path: Path) -> History:
+    return History(tmp_path / "h.sqlite3", most_age=FOREVER)
+
+
+@pytest.mark.parametrize("shortened", ["restored", "pruned"])
+def test_a_history_that_holds_less_than_the_journal_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shortened: str
+) -> None:
+    monkeypatch.setattr(reader, "NEWEST", 1)
+    story = sample_story()
+    with running(story, history=reopened(tmp_path)) as feed:
+        live(feed, story)
+        written(feed, story)
+        before = {key: row.state for key, row in feed.fold.rows.items()}
+    if shortened == "restored":
+        monkeypatch.setattr(past, "RESTORED", 2)
+    else:
+        with contextlib.closing(sqlite3.connect(tmp_path / "h.sqlite3", isolation_level=None)) as database:
+            database.execute("DELETE FROM record WHERE serial < (SELECT max(serial) FROM record)")
+            database.execute("DELETE FROM workflow WHERE serial NOT IN (SELECT serial FROM record)")
+    with running(story, history=reopened(tmp_path)) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE and feed.fold.observed, PATIENCE)
+        assert {key: row.state for key, row in feed.fold.rows.items()} == before
+        assert feed.status().gap is None
+
+
+def test_an_id_that_was_used_before_is_shown_as_the_new_topic_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one had ended one epoch up; the topic was deleted, and the new one begins at the first."""
+    monkeypatch.setattr(reader, "NEWEST", 1)
+    old = Story()
+    old.start("order-17", ("charge",))
+    old.fails("order-17", ValueError("no"))
+    asyncio.run(_retried(old, "order-17"))
+    old.done("order-17")
+    with running(old, history=reopened(tmp_path)) as feed:
+        live(feed, old)
+        written(feed, old)
+        assert (feed.fold.rows["order-17"].state, feed.fold.rows["order-17"].epoch) == (State.COMPLETED, 2)
+    new = Story()
+    new.wait(100_000)
+    new.start("order-17", ("charge",))
+    for number in range(len(journal_of(old))):
+        new.start(f"other-{number}", ("charge",))
+    for _ in range(2):
+        with running(new, history=reopened(tmp_path)) as feed:
+            assert feed.wait(lambda: feed.status().phase is Phase.LIVE and feed.fold.observed, PATIENCE)
+            assert feed.fold.rows["order-17"].state == State.QUEUED
+            written(feed, new)
+
+
+async def _retried(story: Story, correlation_id: str) -> None:
+    operations = Operations(story.transport(), story.topic)
+    plan = await operations.plan(Retry(), [correlation_id], reason="again")
+    await operations.execute(plan)
+
+
+def test_a_filter_finds_what_is_in_the_payloads_that_the_history_gave_back(tmp_path: Path) -> None:
+    story = sample_story()
+    with running(story, history=reopened(tmp_path)) as feed:
+        live(feed, story)
+        written(feed, story)
+    with story.broker.topic(story.topic) as topic:
+        while len(topic.journal) > 1:
+            topic._trim_one()
+    with running(story, history=reopened(tmp_path)) as feed:
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
+        known = [key for key, row in feed.fold.rows.items() if row.base != State.QUARANTINED]
+        assert known
+        assert all(feed.shows(key, True) for key in known)
+        assert not feed.shows("nobody", False)
+
+
+def test_a_file_that_cannot_be_opened_is_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "h.sqlite3"
+    path.mkdir()
+    history = History(path)
+    assert history.progress() is None
+    assert history.standing(10) == []
+    assert history.of("wf-00001") == []
+    assert not history.open()
+    assert history.problem, "it is said what is wrong"
+    assert history.problem != "another console writes it"
+
+
+def test_the_latest_time_of_all_is_kept_where_clocks_differ(tmp_path: Path) -> None:
+    history = kept(tmp_path, [record(1, at=NOW + 50), record(2, at=NOW)])
+    assert history.progress() == Progress("2", NOW + 50)
+    history.put([record(3, at=NOW + 10)])
+    assert history.flush()
+    assert history.progress() == Progress("3", NOW + 50)
+    history.close()
+
+
+def test_a_reader_waits_also_for_few_but_large_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = kept(tmp_path, [record(1)])
+    monkeypatch.setattr(history_module, "MOST_WAITING_BYTES", 1000)
+    monkeypatch.setattr(history, "_insert", lambda *_: time.sleep(0.2))
+    history.put([record(2, {"pad": "x" * 2000}) for _ in range(2 * history_module._BATCH)])
+    assert history.full
+    assert history.flush()
+    assert not history.full
+    history.close()
 
 
 def test_the_traffic_of_a_console_that_is_started_again_begins_with_what_was_seen(tmp_path: Path) -> None:
