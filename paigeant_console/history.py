@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from paigeant_console.model.query import Query
     from paigeant_console.model.query_terms import Node
 
-__all__ = ["MOST_AGE", "MOST_BYTES", "History", "Progress", "history_of", "history_path"]
+__all__ = ["MOST_AGE", "MOST_BYTES", "History", "Progress", "history_of", "history_path", "order"]
 
 logger = logging.getLogger("paigeant.console")
 
@@ -252,6 +252,22 @@ class History:
                 self._came.notify_all()
 
     def _insert(self, database: sqlite3.Connection, records: Sequence[Record]) -> None:
+        found = database.execute("SELECT position FROM progress").fetchone()
+        last, start = order(found[0]) if found else (), 0
+        for number, record in enumerate(records):
+            before, last = last, order(record.position)
+            if before and last <= before:
+                # The topic was deleted and is used again: its journal counts from the start, and is another one.
+                self._insert_run(database, records[start:number])
+                database.execute("BEGIN IMMEDIATE")
+                self._lapse(database)
+                database.execute("COMMIT")
+                start = number
+        self._insert_run(database, records[start:])
+
+    def _insert_run(self, database: sqlite3.Connection, records: Sequence[Record]) -> None:
+        if not records:
+            return
         rows: list[tuple[Any, ...]] = []
         standing: dict[str, tuple[int, int]] = {}
         erased: dict[str, int] = {}
@@ -293,14 +309,18 @@ class History:
         try:
             with self._connect() as database:
                 database.execute("BEGIN IMMEDIATE")
-                database.execute("INSERT OR REPLACE INTO lapse VALUES (1, ?)", database.execute(_LAST).fetchone())
-                # The journal may be another one, where epochs and times begin anew.
-                database.execute("UPDATE workflow SET epoch = 0")
-                database.execute("UPDATE progress SET at = 0")
+                self._lapse(database)
                 database.execute("COMMIT")
         except sqlite3.Error as error:
             # Without the note, what is put from now on would hide that there was a lapse.
             self._gave_up(error)
+
+    @staticmethod
+    def _lapse(database: sqlite3.Connection) -> None:
+        database.execute("INSERT OR REPLACE INTO lapse VALUES (1, ?)", database.execute(_LAST).fetchone())
+        # The journal may be another one, where epochs and times begin anew.
+        database.execute("UPDATE workflow SET epoch = 0")
+        database.execute("UPDATE progress SET at = 0")
 
     @staticmethod
     def _size(database: sqlite3.Connection) -> int:
@@ -446,6 +466,11 @@ _LAST: Final = "SELECT max(coalesce((SELECT max(serial) FROM record), 0), coales
 _STANDING: Final = (
     "SELECT r.meta, r.body, r.position, r.at FROM workflow w JOIN record r ON r.serial = w.serial WHERE 1"
 )
+
+
+def order(position: str) -> tuple[int, ...]:
+    """By what positions of one journal are ordered: they are numbers, or numbers with a dash between."""
+    return tuple(int(part) if part.isdecimal() else 0 for part in position.split("-"))
 
 
 def _bytes_of(records: Sequence[Record]) -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from paigeant_console.history import Progress
+from paigeant_console.history import Progress, order
 from paigeant_core.journal import Record
 
-__all__ = ["Gap", "gap_behind", "order"]
+__all__ = ["Gap", "gap_behind"]
 
 
 class Gap(NamedTuple):
@@ -21,11 +21,6 @@ class Gap(NamedTuple):
 
     after: float
     until: float
-
-
-def order(position: str) -> tuple[int, ...]:
-    """By what positions of one journal are ordered: they are numbers, or numbers with a dash between."""
-    return tuple(int(part) if part.isdecimal() else 0 for part in position.split("-"))
 
 
 def gap_behind(progress: Progress, oldest: Record | None, newest: Sequence[Record], now: float) -> Gap | None:

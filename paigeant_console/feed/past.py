@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from paigeant_console.feed.gap import Gap, gap_behind, order
-from paigeant_console.history import History
+from paigeant_console.feed.gap import Gap, gap_behind
+from paigeant_console.history import History, order
 from paigeant_console.model.snapshot import PARKED_LIMIT
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import ConnectError, PaigeantError

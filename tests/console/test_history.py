@@ -394,6 +394,16 @@ def test_a_file_that_cannot_be_opened_is_as_none(tmp_path: Path) -> None:
     assert history.problem != "another console writes it"
 
 
+def test_a_topic_that_is_deleted_and_used_again_meanwhile_is_another_one(tmp_path: Path) -> None:
+    history = kept(tmp_path, [record(7), record(8)])
+    history.put([record(9), record(1, at=NOW + 60), record(2, at=NOW + 61)])
+    assert history.flush()
+    assert ids(history.standing(10)) == ["wf-00002", "wf-00001"]
+    assert [item.position for item in history.of("wf-00009")] == ["9"], "what was seen of the old one stays"
+    assert history.progress() == Progress("2", NOW + 61)
+    history.close()
+
+
 def test_the_latest_time_of_all_is_kept_where_clocks_differ(tmp_path: Path) -> None:
     history = kept(tmp_path, [record(1, at=NOW + 50), record(2, at=NOW)])
     assert history.progress() == Progress("2", NOW + 50)
