@@ -87,6 +87,17 @@ class Control(ABC):
     def _allow(self, what: str) -> None:
         """Raise Refused where this operator may not."""
 
+    def allow(self, what: str) -> None:
+        """Say no to who may not, before anything is looked at or asked.
+
+        Args:
+            what: the verb, :data:`ACTIVITY` or :data:`TOPIC`.
+
+        Raises:
+            Refused: read-only, or the policy would refuse it.
+        """
+        self._allow(what)
+
     # -- the audit ------------------------------------------------------------------------
 
     async def audit(self, plan: Plan, report: Report, *, targets: int, said: str = "") -> None:
