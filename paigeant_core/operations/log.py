@@ -28,6 +28,9 @@ from paigeant_core.routing import Step, to_step
 HEARTBEAT = 2.0
 """Seconds between two entries of whoever carries an operation out."""
 
+RESTING = 4.0
+"""The same while it is armed or paused, which can take a day: twice at least within SILENCE, a lost one is no death."""
+
 SILENCE = 10.0
 """Seconds without one after which nobody carries it out any more."""
 

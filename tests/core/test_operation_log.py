@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 import pytest
 
 from paigeant_core import WorkflowDispatcher
 from paigeant_core.errors import Refused, WorkflowNotFound
 from paigeant_core.operations import Hold, Operations, OperationState, OperationStatus, Pace, Plan
+from paigeant_core.operations import run as run_module
 from paigeant_core.operations.control import FIRST, LISTED
-from paigeant_core.operations.log import CHUNK, entry, proposed, to_document
+from paigeant_core.operations.log import CHUNK, RESTING, SILENCE, entry, proposed, read, to_document
 from paigeant_core.operations.reading import KEPT
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
+from tests.transports.hands import until
 
 TOPIC = "orders"
 
@@ -152,3 +157,53 @@ async def test_entries_of_an_operation_that_never_began_end_in_no_endless_readin
     transport.asked.clear()
     await operations.runs()
     assert len(transport.asked) == 1
+
+
+async def test_an_order_is_heeded_after_however_many_entries_came_since_the_last_look(
+    transport: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "HEARTBEAT", 0.02)
+    operations, other = Operations(transport, TOPIC), Operations(transport, TOPIC, operator="bob")
+    running = await operations.start(await held(transport, operations), Pace(delay=3600))
+    going = asyncio.create_task(running.go())
+
+    async def looked() -> bool:
+        return bool(running._seen)
+
+    await until(looked, "it looked")
+    # In one turn of the loop, as when its console was suspended meanwhile.
+    await other.abort(running.status.operation_id)
+    await others(transport, 1000)
+    report = await asyncio.wait_for(going, 30)
+    assert (report.results, running.status.said) == ((), "aborted by bob")
+
+
+@pytest.mark.parametrize("state", [OperationState.ARMED, OperationState.PAUSED])
+async def test_while_nothing_is_done_it_says_seldom_that_somebody_is_there(
+    transport: Counting, monkeypatch: pytest.MonkeyPatch, state: OperationState
+) -> None:
+    monkeypatch.setattr(run_module, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(run_module, "RESTING", 60.0)
+    operations = Operations(transport, TOPIC)
+    pace = Pace(delay=3600) if state is OperationState.ARMED else Pace(rate=1)
+    running = await operations.start(await held(transport, operations), pace)
+    if state is OperationState.PAUSED:
+        await operations.pause(running.status.operation_id)
+    going = asyncio.create_task(running.go())
+    looks = len(transport.asked)
+
+    async def looked_often() -> bool:
+        return len(transport.asked) > looks + 20
+
+    await until(looked_often, "it looks at the log as often as ever")
+    assert running.status.state is state
+    entries = await transport.operation_entries(TOPIC)
+    assert [msgspec.json.decode(data)["event"] for data in entries].count("progress") == 1
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+
+
+def test_an_entry_may_be_lost_before_it_is_taken_for_silent() -> None:
+    assert 2 * RESTING < SILENCE
+    (status,) = read([*proposed(waiting(1))]).values()
+    assert status.whole
