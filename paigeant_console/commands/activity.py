@@ -44,6 +44,7 @@ def activity(
     """
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError
+    from paigeant_core.operations.control import ACTIVITY
 
     if order is not None:
         if order not in ORDERS:
@@ -63,8 +64,9 @@ def activity(
                 done = (paused is None) == (order == "pause")
                 _tell(call, order, name, done, f"dry run: would {order}" if done else _why_not(paused))
                 return ExitCode.OK if done else ExitCode.FAILED
+            bus = call.operations(transport, acting=True)
+            bus.allow(ACTIVITY)
             await confirmed(call, f"{order} {name} for all workers", name, yes=yes, confirm=confirm)
-            bus = call.operations(transport)
             switch = bus.pause_activity if order == "pause" else bus.resume_activity
             before = await switch(name, reason=reason or "")
         done = (before is None) == (order == "pause")

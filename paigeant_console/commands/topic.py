@@ -35,6 +35,7 @@ def topic(
     """
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError, WorkflowNotFound
+    from paigeant_core.operations.control import TOPIC
 
     if order != "delete":
         raise ConfigError("write topic delete; --topic says which")
@@ -45,6 +46,9 @@ def topic(
 
     async def main() -> int:
         async with call.broker() as transport:
+            bus = call.operations(transport, acting=not dry_run)
+            if not dry_run:
+                bus.allow(TOPIC)
             lost = await _lost(transport, name)
             if not any(lost.values()):
                 raise WorkflowNotFound(f"topic {name} has nothing on {call.settings.masked_url}")
@@ -55,7 +59,7 @@ def topic(
                 return ExitCode.OK
             what = f"delete topic {name} with all that it has"
             await confirmed_twice(call, what, name, "the topic's name", yes=yes, confirm=confirm)
-            await call.operations(transport).delete_topic(reason=reason or "")
+            await bus.delete_topic(reason=reason or "")
         _tell(call, name, lost, deleted=True)
         return ExitCode.OK
 

@@ -19,6 +19,7 @@ from paigeant_core.operations.audit import checked, default_operator
 from paigeant_core.operations.erasing import Erasing
 from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.reading import OperationLog
 from paigeant_core.operations.standing import Standing, standing_of
 from paigeant_core.payload_schema import check_against
 from paigeant_core.transition import Place, Transition
@@ -68,6 +69,7 @@ class Operations(Erasing, Approvals):
         self.signer = signer
         self.trust = trust
         self._pen: Pen | None = None
+        self._log = OperationLog(transport, topic)
 
     @property
     def pen(self) -> Pen:

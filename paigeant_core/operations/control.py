@@ -18,10 +18,10 @@ from paigeant_core.operations.log import (
     entry,
     from_document,
     opening,
-    read,
     to_document,
 )
 from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.reading import Known, OperationLog, all_begun, without_old
 from paigeant_core.operations.run import Running
 from paigeant_core.operations.standing import Standing
 from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
@@ -29,6 +29,12 @@ from paigeant_core.transports import Transport
 
 if TYPE_CHECKING:
     from paigeant_core.security.keys import Signer
+
+FIRST = 5_000
+"""Entries of the log of operations that are read before it is known how many it takes."""
+
+LISTED = 20_000
+"""The same where all are asked for: what waits or braked says nothing more, and is seen where it began."""
 
 APPEND_TRIES = 50
 """How often an entry of the audit is made anew because another one came first."""
@@ -55,6 +61,7 @@ class Control(ABC):
     operator: str
     read_only: bool
     signer: Signer | None
+    _log: OperationLog
 
     @abstractmethod
     async def standing(self, correlation_id: str) -> Standing | None:
@@ -86,6 +93,17 @@ class Control(ABC):
     @abstractmethod
     def _allow(self, what: str) -> None:
         """Raise Refused where this operator may not."""
+
+    def allow(self, what: str) -> None:
+        """Say no to who may not, before anything is looked at or asked.
+
+        Args:
+            what: the verb, :data:`ACTIVITY` or :data:`TOPIC`.
+
+        Raises:
+            Refused: read-only, or the policy would refuse it.
+        """
+        self._allow(what)
 
     # -- the audit ------------------------------------------------------------------------
 
@@ -153,13 +171,14 @@ class Control(ABC):
 
     # -- operations that take their time ----------------------------------------------------
 
-    async def runs(self, limit: int = 5_000) -> dict[str, OperationStatus]:
-        """Operations that take, or took, their time, by ID, the oldest first.
+    async def runs(self, limit: int = LISTED) -> dict[str, OperationStatus]:
+        """Operations that take, or took, their time, by ID, the oldest first; of those that are over the newest 1 000.
 
         Args:
-            limit: entries of their log that are read, the newest.
+            limit: entries of their log that are read at least, the newest; and as many more as it takes to come
+                to the beginning of every operation among them that is not over.
         """
-        return read(await self.transport.operation_entries(self.topic, limit))
+        return without_old(await self._log.read(limit, all_begun))
 
     async def start(self, plan: Plan, pace: Pace | None = None) -> Running:
         """Begin an operation that another console can see, pause and go on with.
@@ -259,8 +278,15 @@ class Control(ABC):
     async def _known(self, operation_id: str, what: str) -> OperationStatus:
         if self.read_only:
             raise Refused(f"{what}: this is read-only")
-        known = await self.runs()
-        found = [key for key in known if key == operation_id] or [key for key in known if key.startswith(operation_id)]
+
+        def named(known: Known) -> list[str]:
+            return [key for key in known if key == operation_id] or [k for k in known if k.startswith(operation_id)]
+
+        # What waits or braked says nothing more, so it can lie far behind what others said since.
+        known = await self._log.read(
+            FIRST, lambda known: all_begun(known) and any(known[key].whole for key in named(known))
+        )
+        found = named(known)
         if not found:
             raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in topic {self.topic}")
         if len(found) > 1:

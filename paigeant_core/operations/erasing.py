@@ -20,6 +20,7 @@ from paigeant_core.operations import audit
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.control import Control
 from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.reading import all_begun
 from paigeant_core.operations.standing import Standing
 from paigeant_core.transition import Place
 from paigeant_core.transports.types import Erased, Settled
@@ -162,7 +163,7 @@ class Erasing(Control):
             if message is not None and message.correlation_id in wanted:
                 own = record.headers.correlation_id
                 found.setdefault(message.correlation_id, []).append(f"quarantine has a message of it: erase {own} too")
-        for operation_id, status in (await self.runs()).items():
+        for operation_id, status in (await self._log.read(100_000, all_begun)).items():
             if any(status.action.get(name) for name in ("payload", "changes", "steps", "itinerary")):
                 for target in wanted.intersection(status.targets):
                     said = f"the log of operation {operation_id} has the values that were given with it: 90 days"

@@ -28,6 +28,9 @@ from paigeant_core.routing import Step, to_step
 HEARTBEAT = 2.0
 """Seconds between two entries of whoever carries an operation out."""
 
+RESTING = 4.0
+"""The same while it is armed or paused, which can take a day: twice at least within SILENCE, a lost one is no death."""
+
 SILENCE = 10.0
 """Seconds without one after which nobody carries it out any more."""
 
@@ -111,6 +114,7 @@ class OperationStatus:
         said: why it stands so, for people.
         selection: by what the workflows were selected, as it was written.
         approvals: what the operator who asks for a second person signed, by workflow.
+        number: how many workflows there are, as its beginning says; 0: it does not say.
     """
 
     operation_id: str
@@ -130,6 +134,12 @@ class OperationStatus:
     said: str = ""
     selection: str = ""
     approvals: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether its beginning was among the entries, with all its workflows."""
+        return bool(self.action) and len(self.targets) >= self.number
 
     @property
     def begins_at(self) -> float:
@@ -191,6 +201,7 @@ def opening(status: OperationStatus) -> Iterable[bytes]:
         pace=pace,
         by=status.by,
         selection=status.selection,
+        number=len(status.targets),
     )
 
 
@@ -206,21 +217,32 @@ def proposed(status: OperationStatus) -> Iterable[bytes]:
             action=status.action,
             reason=status.reason,
             selection=status.selection,
+            number=len(status.targets),
             signed={item: status.approvals[item] for item in part},
         )
 
 
 def read(entries: Sequence[bytes]) -> dict[str, OperationStatus]:
-    """The operations that these entries tell of, oldest first; what cannot be read is passed over."""
+    """The operations that these entries tell of from their beginning, oldest first."""
     found: dict[str, OperationStatus] = {}
+    take(found, entries)
+    return {key: status for key, status in found.items() if status.action}
+
+
+def take(known: dict[str, OperationStatus], entries: Iterable[bytes]) -> None:
+    """Add what these entries tell to what is known; what cannot be read is passed over.
+
+    Args:
+        known: operations by ID, the oldest first; one without an action is one whose beginning is not known.
+        entries: what comes next, the oldest first.
+    """
     for data in entries:
         try:
             document = msgspec.json.decode(data, type=dict[str, Any])
-            status = found.setdefault(document["operation_id"], OperationStatus(document["operation_id"]))
-            _take(status, document)
+            operation_id = str(document["operation_id"])
+            _take(known.setdefault(operation_id, OperationStatus(operation_id)), document)
         except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError, PaigeantError):
             continue  # anybody may write into the broker
-    return {key: status for key, status in found.items() if status.action}
 
 
 def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
@@ -233,6 +255,7 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         status.operator, status.reason = str(document["operator"]), str(document["reason"])
         status.action, status.by = dict(document["action"]), str(document["by"])
         status.pace = Pace(**document["pace"])
+        status.number = int(document.get("number", 0))
         status.selection = str(document.get("selection", ""))
         if status.pace.delay:
             status.state = OperationState.ARMED
@@ -243,6 +266,7 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         approvals = {str(key): str(value) for key, value in dict(document["signed"]).items()}
         status.approvals |= approvals
         status.targets += approvals
+        status.number = int(document.get("number", 0))
         if not status.said:
             status.state = OperationState.WAITING
     elif event == "approved":

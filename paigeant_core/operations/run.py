@@ -1,8 +1,9 @@
 """Carrying an operation out: batch by batch, watched, and stopped when it does harm.
 
-Whoever carries it out writes down every two seconds how far it came, and reads whether
-somebody paused or aborted it. When nobody does any more, another console goes on: what
-was done to a workflow is in that workflow's own journal, so nothing is done twice.
+Whoever carries it out writes down every two seconds how far it came (half as often while it
+is armed or paused), and reads whether somebody paused or aborted it. When nobody does any
+more, another console goes on: what was done to a workflow is in that workflow's own journal,
+so nothing is done twice.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import TYPE_CHECKING
 from paigeant_core.journal import Kind, Record
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold
-from paigeant_core.operations.log import HEARTBEAT, OperationState, OperationStatus, Pace, control, entry
+from paigeant_core.operations.log import HEARTBEAT, RESTING, OperationState, OperationStatus, Pace, control, entry
 from paigeant_core.operations.plan import Plan, Report, Result
+from paigeant_core.operations.reading import RECENT, newer
 from paigeant_core.operations.slip import Compensate
 from paigeant_core.transports.types import END
 
@@ -35,9 +37,6 @@ PATIENCE = 60.0
 
 SAMPLE = 5
 """Workflows whose end must be known before a share of them brakes, once the ramp is through its first batch."""
-
-RECENT = 200
-"""Entries of the log in which somebody's order is looked for: they are of the last seconds."""
 
 Progress = Callable[[Result], None]
 
@@ -57,7 +56,8 @@ class Running:
         self._action = action
         self._results: list[Result] = []
         self._watch = _Watch(operations, judging=not isinstance(action, _ASIDE))
-        self._said_at = 0.0
+        self._said_at = self._heeded_at = float("-inf")
+        self._seen = b""
         self._taken = False
         self._schemas: Mapping[str, bytes] = {}
         self._again_before = status.again
@@ -129,9 +129,12 @@ class Running:
             self._brake()
             if self._taken or self.status.state in (OperationState.BRAKED, OperationState.ABORTED):
                 return False
-            if loop.time() - self._said_at >= HEARTBEAT or self.status.state is OperationState.PAUSED:
+            rests = self.status.state in (OperationState.ARMED, OperationState.PAUSED)
+            if loop.time() - self._said_at >= (RESTING if rests else HEARTBEAT):
                 await self._say("progress")
                 self._said_at = loop.time()
+            if rests or loop.time() - self._heeded_at >= HEARTBEAT:
+                self._heeded_at = loop.time()
                 if not await self._heed():
                     return False
             if self.status.state is not OperationState.PAUSED and await self._begun():
@@ -150,7 +153,12 @@ class Running:
 
     async def _heed(self) -> bool:
         status, operations = self.status, self._operations
-        entries = await operations.transport.operation_entries(operations.topic, RECENT)
+        transport, topic = operations.transport, operations.topic
+        # All since the last look, however long ago that was: an order in between may not be missed.
+        entries = await newer(transport, topic, self._seen) if self._seen else None
+        if entries is None:
+            entries = await transport.operation_entries(topic, RECENT)
+        self._seen = entries[-1] if entries else self._seen
         state, said, by = control(entries, status.operation_id)
         if by and by != status.by:
             status.said, self._taken = "somebody else goes on with it", True

@@ -25,6 +25,7 @@ from paigeant_core.limits import LEASE
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_activity, check_correlation_id, check_topic, new_id
 from paigeant_core.retry import RetryPolicy
+from paigeant_core.routing import Executed
 from paigeant_core.transition import Span, Transition
 from paigeant_core.transports.types import Capabilities, Consumer, Delivery, WorkerInfo, holding
 
@@ -192,7 +193,9 @@ def _handed_on(message: PaigeantMessage, held: _Held, now: float) -> Transition:
         raise IllegalTransition("the executed steps of a slip change by mark_complete alone")
     if moved:
         # `mark_complete(name)` in a handler does not say which attempt it was; its delivery knows.
-        after.executed[len(before.executed)].attempt = original.headers.attempt
+        # In the place of the entry, which is every slip's that has one like it.
+        done = after.executed[len(before.executed)]
+        after.executed[len(before.executed)] = Executed(done, original.headers.attempt, skipped=done.skipped)
     payload = message.payload_bytes
     if moved == 0:
         attempt = original.headers.attempt

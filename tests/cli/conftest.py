@@ -87,6 +87,7 @@ class Done:
 
 
 Cli = Callable[..., Done]
+Rights = Callable[..., None]
 
 
 @pytest.fixture
@@ -170,3 +171,21 @@ def here(clean: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
         return Done(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def rights(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rights:
+    """Let ann, whose key is used from now on, do these operations and no others."""
+    public = here("keygen", "ann.json", "--name", "ann", "--audience", "test", "--json").ended(0).document["trust"]
+
+    def give(*operations: str) -> None:
+        policy = tmp_path / "trust.toml"
+        policy.write_text(
+            f'audience = "test"\n[[principal]]\nname = "ann"\nroles = ["operator"]\n'
+            f"operations = {json.dumps(operations)}\n{public}\n"
+        )
+        policy.chmod(0o644)
+        monkeypatch.setenv("PAIGEANT_TRUST", str(policy))
+        monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
+
+    return give

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Rights
 
 
 @pytest.fixture
@@ -47,3 +47,32 @@ def test_what_cannot_be_is_said(one: Cli) -> None:
     assert dry["reason"] == "dry run: would pause"
     assert one("activity", "--json").ended(0).documents == []
     assert one("audit", "--json").documents == []
+
+
+def test_a_policy_says_who_may_pause_and_the_audit_is_signed(one: Cli, rights: Rights) -> None:
+    words = ("activity", "pause", "a", "--reason", "x", "--yes")
+    rights("hold")
+    one(*words).ended(5).said("does not let ann")
+    one("activity", "resume", "a", "--reason", "x").ended(5).said("does not let ann")
+    assert one("activity", "--json").ended(0).documents == []
+    assert one("audit", "--json").documents == []
+    rights("activity")
+    one(*words).ended(0)
+    rights("hold")
+    one("activity", "resume", "a", "--reason", "x", "--yes").ended(5).said("does not let ann")
+    assert one("activity", "--json").ended(0).document["operator"] == "ann"
+    entry = one("audit", "--json").ended(0).document
+    assert (entry["operator"], entry["action"]) == ("ann", "pause activity a")
+    assert one("audit", "--verify", "--json").ended(0).document["signed"] == 1
+
+
+def test_without_a_key_a_policy_lets_nobody_pause_but_anybody_look(
+    one: Cli, rights: Rights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rights("*")
+    monkeypatch.delenv("PAIGEANT_KEY")
+    words = ("activity", "pause", "a", "--reason", "x")
+    one(*words, "--yes").ended(5).said("no key to sign with")
+    dry = one(*words, "--dry-run", "--json").ended(0).document
+    assert dry["reason"] == "dry run: would pause"
+    assert one("activity", "--json").ended(0).documents == []

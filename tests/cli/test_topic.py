@@ -8,7 +8,7 @@ import os
 import pytest
 
 from paigeant_core import Worker, get_transport
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Rights
 from tests.transports.hands import until
 
 
@@ -70,3 +70,20 @@ async def test_it_is_refused_while_a_worker_lives(two: Cli) -> None:
     (await asyncio.to_thread(two, *words)).ended(5).said("1 workers serve topic old", "stop them first: busy")
     worker.stop()
     await serving
+
+
+def test_a_policy_says_who_may_delete_it(two: Cli, rights: Rights, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("topic", "delete", "--topic", "old", "--reason", "tidy up")
+    sure = ("--yes", "--confirm", "old")
+    rights("activity", "hold")
+    two(*words, *sure).ended(5).said("topic: the trust policy does not let ann do that")
+    two("topic", "delete", "--topic", "none", "--reason", "x").ended(5).said("does not let ann")
+    rights("topic")
+    key = os.environ["PAIGEANT_KEY"]
+    monkeypatch.delenv("PAIGEANT_KEY")
+    two(*words, *sure).ended(5).said("no key to sign with")
+    assert two(*words, "--dry-run", "--json").ended(0).document["workflows"] == 1
+    assert two("list", "--topic", "old", "--json").document["state"] == "dead"
+    monkeypatch.setenv("PAIGEANT_KEY", key)
+    two(*words, *sure).ended(0)
+    assert two("list", "--topic", "old", "--json").ended(0).documents == []

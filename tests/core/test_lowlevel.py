@@ -22,8 +22,8 @@ Subscription = AsyncIterator[tuple[Delivery, PaigeantMessage]]
 
 
 @asynccontextmanager
-async def subscribed(bench: Bench) -> AsyncIterator[Subscription]:
-    messages = bench.transport.subscribe(bench.topic)
+async def subscribed(bench: Bench, activity: str | None = None) -> AsyncIterator[Subscription]:
+    messages = bench.transport.subscribe(bench.topic, activity)
     try:
         yield messages
     finally:
@@ -47,6 +47,28 @@ async def test_a_step_is_done_by_the_attempt_that_its_delivery_was(bench: Bench)
     assert after is not None
     assert [(str(step), step.attempt) for step in after.routing_slip.executed] == [("a", 2)]
     assert after.headers.attempt == 1
+
+
+async def test_what_a_nacked_step_was_done_by_is_not_said_of_other_workflows(bench: Bench) -> None:
+    nacked = await bench.dispatch("once", "b")
+    async with subscribed(bench) as messages:
+        raw, _ = await take(messages)
+        await bench.transport.nack(raw)
+        bench.clock.advance(60)
+        _, message = await take(messages)
+        message.routing_slip.mark_complete("once")
+        await bench.transport.publish(bench.topic, message)
+    other = await bench.dispatch("once", "b")
+    async with subscribed(bench, "once") as messages:
+        _, message = await take(messages)
+        message.routing_slip.mark_complete("once")
+        await bench.transport.publish(bench.topic, message)
+    attempts = {}
+    for workflow in (nacked, other):
+        after = (await bench.last(workflow)).message
+        assert after is not None
+        attempts[workflow] = [step.attempt for step in after.routing_slip.executed]
+    assert attempts == {nacked: [2], other: [1]}
 
 
 async def test_published_as_it_was_it_comes_again_as_a_further_attempt(bench: Bench) -> None:

@@ -64,7 +64,8 @@ def provider() -> Provider:
 
 @pytest.fixture
 async def transport(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[MemoryTransport]:
-    monkeypatch.setattr(run_module, "HEARTBEAT", 0.02)
+    for name in ("HEARTBEAT", "RESTING"):
+        monkeypatch.setattr(run_module, name, 0.02)
     transport = MemoryTransport(broker=MemoryBroker())
     worker = Worker(TOPIC, concurrency=4)
 

@@ -19,7 +19,8 @@ from paigeant_core.activity import ActivityContext
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import AmbiguousID, NonRetryable, Refused, WorkflowNotFound
 from paigeant_core.journal import Kind, State
-from paigeant_core.operations import Action, DeadLetter, Operations, Replay, Report, Retry
+from paigeant_core.operations import Action, DeadLetter, Hold, Operations, OperationState, Pace, Replay, Report, Retry
+from paigeant_core.operations.log import entry
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.transports import Transport
 from paigeant_core.worker import Worker
@@ -215,6 +216,24 @@ class OperationsContract:
             assert new != workflow
             await self._state(operations, new, State.COMPLETED)
             await self._state(operations, workflow, State.DEAD)
+
+    async def test_what_is_armed_for_hours_is_listed_and_can_be_called_off(self, connect: Connect, topic: str) -> None:
+        transport, console = await connect(), await connect()
+        workflow = await self._dispatch(transport, topic, "fine")
+        ann = Operations(transport, topic, operator="ann")
+        running = await ann.start(await ann.plan(Hold(), [workflow], reason="tonight"), Pace(delay=80_000))
+        status = running.status
+        counts = dict.fromkeys(("done", "skipped", "failed", "again"), 0)
+        for _ in range(52):
+            now = transport.clock.now()
+            data = entry(status.operation_id, "progress", now, by=status.by, operator="ann", **counts)
+            await asyncio.gather(*(transport.append_operation(topic, data) for _ in range(100)))
+        bob = Operations(console, topic, operator="bob")
+        (found,) = (await bob.runs()).values()
+        assert (found.state, found.operator, found.targets) == (OperationState.ARMED, "ann", [workflow])
+        await Operations(console, topic, operator="eve").abort(status.operation_id[:8])
+        assert (await running.go()).results == ()
+        assert (await bob.runs())[status.operation_id].said == "aborted by eve"
 
     async def test_refusals_publish_nothing(self, connect: Connect, topic: str) -> None:
         transport = await connect()
