@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
@@ -19,13 +19,16 @@ from paigeant_core.message import Headers
 from paigeant_core.names import new_id
 from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits, end
+from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, NotReady, Waits, end
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading, up_to_now
+from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading, is_there, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
 """Seconds for a mark to come by; a long stream is read before it."""
+
+_AGAIN = 1.0
+"""Seconds between two looks for a stream that was deleted."""
 
 
 class Mirror(ABC):
@@ -49,6 +52,8 @@ class Mirror(ABC):
         self._next = 0
         self._marks: dict[str, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._there = asyncio.Event()
+        self._there.set()
 
     @abstractmethod
     def take(self, message: Message) -> None:
@@ -68,7 +73,7 @@ class Mirror(ABC):
             try:
                 await self._read_up_to_a_mark()
                 return
-            except (PublishUnknown, LineLost) as error:
+            except (PublishUnknown, LineLost, NotReady) as error:
                 # A mark may be set twice, and whoever catches up has published nothing of its own yet.
                 if not wait:
                     raise ConnectError(str(error)) from None
@@ -91,6 +96,7 @@ class Mirror(ABC):
 
     async def _read_up_to_a_mark(self) -> None:
         await self._topology.stream(self._names, self._stream)
+        self._there.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow())
         identity = new_id()
@@ -117,15 +123,16 @@ class Mirror(ABC):
         while True:
             try:
                 await self._line.connect_patiently()
+                await self._until_there()
                 await self._topology.stream(self._names, self._stream)
                 await self._read()
             except Missing as error:
-                # The topic was deleted. Whoever asks next gets another one.
+                # The topic was deleted. Whoever asks next makes another one; so may others, and it is followed too.
+                self._there.clear()
                 self._topology.forget()
                 self._next = 0
                 self.reset()
                 self._fail(ConnectError(str(error)))
-                return
             except AuthenticationError as error:
                 self._fail(error)
                 return
@@ -135,6 +142,15 @@ class Mirror(ABC):
             except TransportError as error:
                 self._fail(error)
                 return
+
+    async def _until_there(self) -> None:
+        while not self._there.is_set():
+            if await is_there(self._line, self._queue):
+                self._there.set()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN):
+                    await self._there.wait()
 
     async def _read(self) -> None:
         reading = await Reading.attach(self._line, self._queue, self._next or "first")
@@ -202,7 +218,7 @@ class Fence(Mirror):
         """
         await self._look_for_exchange(now)
         await self.catch_up()
-        if gone := [queue for queue in list(self.nodes) if not await self._is_there(queue)]:
+        if gone := [queue for queue in list(self.nodes) if not await is_there(self._line, queue)]:
             # Somebody may have taken them away, or have found out before, and has told the fence so.
             await self.catch_up()
             if gone := [queue for queue in gone if queue in self.nodes]:
@@ -217,14 +233,6 @@ class Fence(Mirror):
         """
         await self._publisher.send([wire.boot(self._queue, now)])
         await self.catch_up()
-
-    async def _is_there(self, queue: str) -> bool:
-        try:
-            async with self._line.borrowed() as channel:
-                await channel.queue_declare(queue, passive=True)
-        except Missing:
-            return False
-        return True
 
     async def _look_for_exchange(self, now: float) -> None:
         try:

@@ -16,7 +16,7 @@ from paigeant_core.transition import Place
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.alarm import Alarm
-from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
+from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, NotReady
 from paigeant_core.transports.rabbitmq.erasing import shown
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
@@ -123,6 +123,13 @@ class Observing(Transport):
                     return
                 where = "first"
                 await asyncio.sleep(_FOLLOW)
+            except NotReady:
+                if not follow:
+                    raise
+                # It is there, and gives nothing now: it is read on where this was.
+                await asyncio.sleep(_FOLLOW)
+                if where == "next":
+                    where = since = opened
             except ConnectError:
                 if not follow:
                     raise
