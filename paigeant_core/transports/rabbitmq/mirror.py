@@ -21,7 +21,7 @@ from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, NotReady, Waits, end
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading, is_there, up_to_now
+from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Origin, Reading, is_there, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
@@ -50,6 +50,7 @@ class Mirror(ABC):
         self._stream = stream
         self._queue = names.stream(stream)
         self._next = 0
+        self._origin: Origin | None = None
         self._marks: dict[str, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._there = asyncio.Event()
@@ -86,13 +87,16 @@ class Mirror(ABC):
             ConnectError: the broker cannot be asked.
         """
         try:
+            if self._task is None or self._task.done():
+                # Where it gives nothing now, what was known stands.
+                with suppress(NotReady):
+                    await self._heed_another()
             async with aclosing(up_to_now(self._line, self._queue, self._next or "first")) as batches:
                 async for batch in batches:
                     self._note(batch)
         except Missing:
             # Looking makes no topic. Where there was one it was deleted, and what it said with it.
-            self._next = 0
-            self.reset()
+            self._begin_anew()
 
     async def _read_up_to_a_mark(self) -> None:
         await self._topology.stream(self._names, self._stream)
@@ -130,8 +134,7 @@ class Mirror(ABC):
                 # The topic was deleted. Whoever asks next makes another one; so may others, and it is followed too.
                 self._there.clear()
                 self._topology.forget()
-                self._next = 0
-                self.reset()
+                self._begin_anew()
                 self._fail(ConnectError(str(error)))
             except AuthenticationError as error:
                 self._fail(error)
@@ -152,7 +155,18 @@ class Mirror(ABC):
                 async with asyncio.timeout(_AGAIN):
                     await self._there.wait()
 
+    def _begin_anew(self) -> None:
+        self._next = 0
+        self._origin = None
+        self.reset()
+
+    async def _heed_another(self) -> None:
+        """Forget everything where the stream was deleted and made anew: what comes is none of what was read."""
+        if self._origin is not None and await self._origin.is_gone(self._line, self._queue):
+            self._begin_anew()
+
     async def _read(self) -> None:
+        await self._heed_another()
         reading = await Reading.attach(self._line, self._queue, self._next or "first")
         try:
             while True:
@@ -163,6 +177,8 @@ class Mirror(ABC):
     def _note(self, batch: Sequence[Message]) -> None:
         for message in batch:
             offset = wire.offset_of(message)
+            if not self._next:
+                self._origin = Origin.of(message)
             identity = wire.headers_of(message).get(wire.MARK)
             if identity is not None:
                 if (waiting := self._marks.get(str(identity))) is not None and not waiting.done():

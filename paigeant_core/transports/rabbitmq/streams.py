@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Self
+from typing import NamedTuple, Self
 
 from pamqp.common import FieldValue
 
@@ -28,7 +28,7 @@ from paigeant_core.transports.rabbitmq.connection import (
     quietly_close,
 )
 from paigeant_core.transports.rabbitmq.lanes import Lane
-from paigeant_core.transports.rabbitmq.wire import offset_of
+from paigeant_core.transports.rabbitmq.wire import copy_of, offset_of
 
 PREFETCH = 500
 _EMPTY_AFTER = 2.0
@@ -164,6 +164,50 @@ class Reading:
             # Its leader died, or this reader left something unacknowledged for too long.
             return NotReady(f"RabbitMQ at {self._line.where} sent a reader of {self.queue} away")
         return Missing(f"the stream {self.queue} is gone")
+
+
+class Origin(NamedTuple):
+    """What a stream begins with: one that was deleted and made anew begins with something else.
+
+    Attributes:
+        offset: of its first message; what is dropped with age makes it greater.
+        copy: which message that is.
+    """
+
+    offset: int
+    copy: str
+
+    @classmethod
+    def of(cls, first: Message) -> Self:
+        """Of a stream of which this is the first message."""
+        return cls(offset_of(first), copy_of(first))
+
+    @classmethod
+    async def find(cls, line: Line, queue: str) -> Self:
+        """Look.
+
+        Raises:
+            Missing: no such queue.
+            ConnectError: the line was lost, or nothing comes: it is empty, or the broker gives nothing of it now.
+        """
+        reading = await Reading.attach(line, queue, "first", prefetch=1)
+        try:
+            batch = await reading.batch(_EMPTY_AFTER)
+        finally:
+            await reading.close()
+        if not batch:
+            raise silent(line, queue)
+        return cls.of(batch[0])
+
+    async def is_gone(self, line: Line, queue: str) -> bool:
+        """Whether the stream of this name is another one by now. Where it ends tells less: a replica may be behind.
+
+        Raises:
+            Missing: no such queue.
+            ConnectError: see :meth:`find`.
+        """
+        found = await self.find(line, queue)
+        return found.offset < self.offset or (found.offset == self.offset and found.copy != self.copy)
 
 
 async def is_there(line: Line, queue: str) -> bool:
