@@ -1,4 +1,4 @@
-"""RabbitMQ: streams that were deleted and made anew behind one's back."""
+"""RabbitMQ: streams that give nothing for a while, and streams that were deleted and made anew behind one's back."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from paigeant_core.errors import ConnectError, DuplicateWorkflow
 from paigeant_core.operations import Operations
 from paigeant_core.transports.rabbitmq import RabbitTransport
+from paigeant_core.transports.rabbitmq.streams import Reading
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import START
 from tests.transports import on_rabbitmq
@@ -36,6 +38,40 @@ async def made_anew(transport: RabbitTransport, topic: str, count: int) -> list[
     """Delete the topic and begin it again, with as many workflows and pauses; its streams had two or more."""
     await transport.delete_topic(topic)
     return await paused(transport, topic, *(f"new-{number}" for number in range(count)))
+
+
+async def test_a_broker_that_gives_nothing_now_makes_no_workflow_unknown_and_no_chosen_id_free(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await connect(), await connect()
+    chosen = "0123456789abcdef0123456789abcdef"
+    await dispatch(other, topic, "a", correlation_id=chosen)
+    assert await transport.find(topic, chosen) == [chosen]
+    # As after a while without a question: it no longer follows the stream.
+    await transport.journal_index(Names(topic)).close()
+    with monkeypatch.context() as silence:
+        silence.setattr(Reading, "_on_message", lambda *_: None)
+        with pytest.raises(ConnectError, match="gives nothing of"):
+            await transport.find(topic, chosen)
+        with pytest.raises(ConnectError, match="gives nothing of"):
+            await dispatch(transport, topic, "a", correlation_id=chosen)
+    with pytest.raises(DuplicateWorkflow):
+        await dispatch(transport, topic, "a", correlation_id=chosen)
+    assert await transport.find(topic, "") == [chosen]
+
+
+@FEWER_OR_MORE
+@pytest.mark.parametrize("following", [True, False])
+async def test_who_knew_the_journal_of_a_topic_that_was_made_anew_is_told_of_the_new_one_at_once(
+    connect: Any, topic: str, count: int, following: bool
+) -> None:
+    transport, other = await connect(), await connect()
+    old = await paused(other, topic, "old-1", "old-2", "old-3")
+    assert sorted(await transport.find(topic, "")) == sorted(old)
+    if not following:
+        await transport.journal_index(Names(topic)).close()
+    new = await made_anew(other, topic, count)
+    assert sorted(await transport.find(topic, "", limit=20)) == sorted(new)
 
 
 @FEWER_OR_MORE
