@@ -19,7 +19,7 @@ from paigeant_core.journal import Kind, Record
 from paigeant_core.names import is_name
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
-from paigeant_core.transports.rabbitmq.streams import Reading, fetch, up_to_now
+from paigeant_core.transports.rabbitmq.streams import Origin, Reading, fetch, up_to_now
 
 _IDLE = 10.0
 """Seconds without a question after which the stream is no longer followed."""
@@ -77,6 +77,7 @@ class Index:
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._next = 0
+        self._origin: Origin | None = None
         self._recent: OrderedDict[int, Message] = OrderedDict()
         self._recent_bytes = 0
         self.workflows: dict[str, Known] = {}
@@ -86,7 +87,7 @@ class Index:
         """Read what is new; return when nothing more was there.
 
         Raises:
-            ConnectError: the broker cannot be asked.
+            ConnectError: the broker cannot be asked, or gives nothing where there was something.
         """
         async with self._lock:
             if self._idle is not None:
@@ -151,21 +152,23 @@ class Index:
 
     async def _read_anew(self) -> None:
         kept: list[Reading] = []
-        before = self._next
+        origin = self._origin
         try:
-            async for batch in up_to_now(self._line, self._queue, self._next, keep=kept):
+            if origin is not None and await origin.is_gone(self._line, self._queue):
+                self._forget()
+            # Silence does not mean that the topic was deleted: what was known would be denied.
+            sure = origin is not None
+            async for batch in up_to_now(self._line, self._queue, self._next, keep=kept, sure=sure):
                 self._note_all(batch)
         except Missing:
             self._forget()
             return
         if kept:
             self._reading = kept[0]
-        elif before:
-            # Nothing stands where there was something: the topic was deleted and made anew.
-            self._forget()
 
     def _forget(self) -> None:
         self._next = 0
+        self._origin = None
         self._recent.clear()
         self._recent_bytes = 0
         self.workflows.clear()
@@ -183,6 +186,8 @@ class Index:
             offset = wire.offset_of(message)
             if offset < self._next:
                 continue
+            if not self._next:
+                self._origin = Origin.of(message)
             self._next = offset + 1
             if (record := wire.record_of(message)) is not None:
                 self._note(record, offset)

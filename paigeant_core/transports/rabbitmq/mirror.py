@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
@@ -19,13 +19,16 @@ from paigeant_core.message import Headers
 from paigeant_core.names import new_id
 from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, Waits, end
+from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, NotReady, Waits, end
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Reading, up_to_now
+from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Origin, Reading, is_there, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
 """Seconds for a mark to come by; a long stream is read before it."""
+
+_AGAIN = 1.0
+"""Seconds between two looks for a stream that was deleted."""
 
 
 class Mirror(ABC):
@@ -47,8 +50,11 @@ class Mirror(ABC):
         self._stream = stream
         self._queue = names.stream(stream)
         self._next = 0
+        self._origin: Origin | None = None
         self._marks: dict[str, asyncio.Future[None]] = {}
         self._task: asyncio.Task[None] | None = None
+        self._there = asyncio.Event()
+        self._there.set()
 
     @abstractmethod
     def take(self, message: Message) -> None:
@@ -68,7 +74,7 @@ class Mirror(ABC):
             try:
                 await self._read_up_to_a_mark()
                 return
-            except (PublishUnknown, LineLost) as error:
+            except (PublishUnknown, LineLost, NotReady) as error:
                 # A mark may be set twice, and whoever catches up has published nothing of its own yet.
                 if not wait:
                     raise ConnectError(str(error)) from None
@@ -81,16 +87,20 @@ class Mirror(ABC):
             ConnectError: the broker cannot be asked.
         """
         try:
+            if self._task is None or self._task.done():
+                # Where it gives nothing now, what was known stands.
+                with suppress(NotReady):
+                    await self._heed_another()
             async with aclosing(up_to_now(self._line, self._queue, self._next or "first")) as batches:
                 async for batch in batches:
                     self._note(batch)
         except Missing:
             # Looking makes no topic. Where there was one it was deleted, and what it said with it.
-            self._next = 0
-            self.reset()
+            self._begin_anew()
 
     async def _read_up_to_a_mark(self) -> None:
         await self._topology.stream(self._names, self._stream)
+        self._there.set()
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._follow())
         identity = new_id()
@@ -117,15 +127,15 @@ class Mirror(ABC):
         while True:
             try:
                 await self._line.connect_patiently()
+                await self._until_there()
                 await self._topology.stream(self._names, self._stream)
                 await self._read()
             except Missing as error:
-                # The topic was deleted. Whoever asks next gets another one.
+                # The topic was deleted. Whoever asks next makes another one; so may others, and it is followed too.
+                self._there.clear()
                 self._topology.forget()
-                self._next = 0
-                self.reset()
+                self._begin_anew()
                 self._fail(ConnectError(str(error)))
-                return
             except AuthenticationError as error:
                 self._fail(error)
                 return
@@ -136,7 +146,27 @@ class Mirror(ABC):
                 self._fail(error)
                 return
 
+    async def _until_there(self) -> None:
+        while not self._there.is_set():
+            if await is_there(self._line, self._queue):
+                self._there.set()
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN):
+                    await self._there.wait()
+
+    def _begin_anew(self) -> None:
+        self._next = 0
+        self._origin = None
+        self.reset()
+
+    async def _heed_another(self) -> None:
+        """Forget everything where the stream was deleted and made anew: what comes is none of what was read."""
+        if self._origin is not None and await self._origin.is_gone(self._line, self._queue):
+            self._begin_anew()
+
     async def _read(self) -> None:
+        await self._heed_another()
         reading = await Reading.attach(self._line, self._queue, self._next or "first")
         try:
             while True:
@@ -147,6 +177,8 @@ class Mirror(ABC):
     def _note(self, batch: Sequence[Message]) -> None:
         for message in batch:
             offset = wire.offset_of(message)
+            if not self._next:
+                self._origin = Origin.of(message)
             identity = wire.headers_of(message).get(wire.MARK)
             if identity is not None:
                 if (waiting := self._marks.get(str(identity))) is not None and not waiting.done():
@@ -202,7 +234,7 @@ class Fence(Mirror):
         """
         await self._look_for_exchange(now)
         await self.catch_up()
-        if gone := [queue for queue in list(self.nodes) if not await self._is_there(queue)]:
+        if gone := [queue for queue in list(self.nodes) if not await is_there(self._line, queue)]:
             # Somebody may have taken them away, or have found out before, and has told the fence so.
             await self.catch_up()
             if gone := [queue for queue in gone if queue in self.nodes]:
@@ -217,14 +249,6 @@ class Fence(Mirror):
         """
         await self._publisher.send([wire.boot(self._queue, now)])
         await self.catch_up()
-
-    async def _is_there(self, queue: str) -> bool:
-        try:
-            async with self._line.borrowed() as channel:
-                await channel.queue_declare(queue, passive=True)
-        except Missing:
-            return False
-        return True
 
     async def _look_for_exchange(self, now: float) -> None:
         try:

@@ -16,13 +16,13 @@ from paigeant_core.transition import Place
 from paigeant_core.transports.base import Transport
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.alarm import Alarm
-from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
+from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, NotReady
 from paigeant_core.transports.rabbitmq.erasing import shown
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
 from paigeant_core.transports.rabbitmq.presence import living, serving, silent
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import Reading, last_chunk, up_to_now
+from paigeant_core.transports.rabbitmq.streams import Origin, Reading, last_chunk, up_to_now
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
 from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
 from paigeant_core.urls import mask_url
@@ -102,12 +102,17 @@ class Observing(Transport):
         where = _begin_at(start)
         opened = self.clock.now()
         fence = self.fence(names)
+        origin: Origin | None = None
         while True:
             try:
                 # Which workflows were erased is to be known before their records come by.
                 await fence.look()
+                if origin is not None and await origin.is_gone(self._line, names.journal):
+                    where, origin = "first", None
                 async with aclosing(self._read(names.journal, where, follow)) as batches:
                     async for batch in batches:
+                        if follow and batch and origin is None:
+                            origin = await Origin.find(self._line, names.journal)
                         records = shown(fence, batch)
                         if since:
                             records = [record for record in records if record.at >= since]
@@ -121,8 +126,15 @@ class Observing(Transport):
                 yield []
                 if not follow:
                     return
-                where = "first"
+                where, origin = "first", None
                 await asyncio.sleep(_FOLLOW)
+            except NotReady:
+                if not follow:
+                    raise
+                # It is there, and gives nothing now: it is read on where this was.
+                await asyncio.sleep(_FOLLOW)
+                if where == "next":
+                    where = since = opened
             except ConnectError:
                 if not follow:
                     raise

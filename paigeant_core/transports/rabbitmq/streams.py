@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Self
+from typing import NamedTuple, Self
 
 from pamqp.common import FieldValue
 
@@ -28,7 +28,7 @@ from paigeant_core.transports.rabbitmq.connection import (
     quietly_close,
 )
 from paigeant_core.transports.rabbitmq.lanes import Lane
-from paigeant_core.transports.rabbitmq.wire import offset_of
+from paigeant_core.transports.rabbitmq.wire import copy_of, offset_of
 
 PREFETCH = 500
 _EMPTY_AFTER = 2.0
@@ -53,6 +53,7 @@ class Reading:
         self._woken = asyncio.Event()
         self._prefetch = PREFETCH
         self._unacked = 0
+        self._taken = 0
         self._gone = False
         self.after = -1
         """Messages up to this offset are dropped: a chunk begins before the offset asked for."""
@@ -102,27 +103,28 @@ class Reading:
 
         Raises:
             Missing: the queue was deleted.
-            ConnectError: the line was lost.
+            ConnectError: the line was lost, or the broker sent the reader away from a queue that is still there.
         """
         if not self._came:
             if self._gone:
-                raise self._loss()
+                raise await self._loss()
+            # What is left unacknowledged for long ends a channel, however quiet its stream is.
+            self._ack()
             self._woken.clear()
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._woken.wait()
         if not self._came:
             if self._gone:
-                raise self._loss()
+                raise await self._loss()
             return []
         batch = list(self._came)
         self._came.clear()
         self._unacked += len(batch)
+        self._taken = batch[-1].delivery_tag or 0
         if self._unacked >= self._prefetch // 4:
             # Not each time: while some of the prefetch is left the broker sends on.
-            self._unacked = 0
-            with self._line.errors():
-                self._lane.ack_up_to(batch[-1].delivery_tag or 0)
+            self._ack()
         if offset_of(batch[0]) <= self.after:
             batch = [message for message in batch if offset_of(message) > self.after]
         return batch
@@ -130,7 +132,8 @@ class Reading:
     async def quiet(self) -> bool:
         """Ask the broker; True: nothing more had come by its answer."""
         if self._gone:
-            raise self._loss()
+            raise await self._loss()
+        self._ack()
         with self._line.errors():
             await self._lane.channel.basic_qos(prefetch_count=self._prefetch)
         return not self._came
@@ -148,10 +151,77 @@ class Reading:
         self._gone = True
         self._woken.set()
 
-    def _loss(self) -> LineLost | Missing:
-        if self._line.alive:
-            return Missing(f"the stream {self.queue} is gone")
-        return LineLost(f"the connection to RabbitMQ at {self._line.where} was lost")
+    def _ack(self) -> None:
+        if self._unacked:
+            self._unacked = 0
+            with self._line.errors():
+                self._lane.ack_up_to(self._taken)
+
+    async def _loss(self) -> LineLost | NotReady | Missing:
+        if not self._line.alive:
+            return LineLost(f"the connection to RabbitMQ at {self._line.where} was lost")
+        if await is_there(self._line, self.queue):
+            # Its leader died, or this reader left something unacknowledged for too long.
+            return NotReady(f"RabbitMQ at {self._line.where} sent a reader of {self.queue} away")
+        return Missing(f"the stream {self.queue} is gone")
+
+
+class Origin(NamedTuple):
+    """What a stream begins with: one that was deleted and made anew begins with something else.
+
+    Attributes:
+        offset: of its first message; what is dropped with age makes it greater.
+        copy: which message that is.
+    """
+
+    offset: int
+    copy: str
+
+    @classmethod
+    def of(cls, first: Message) -> Self:
+        """Of a stream of which this is the first message."""
+        return cls(offset_of(first), copy_of(first))
+
+    @classmethod
+    async def find(cls, line: Line, queue: str) -> Self:
+        """Look.
+
+        Raises:
+            Missing: no such queue.
+            ConnectError: the line was lost, or nothing comes: it is empty, or the broker gives nothing of it now.
+        """
+        reading = await Reading.attach(line, queue, "first", prefetch=1)
+        try:
+            batch = await reading.batch(_EMPTY_AFTER)
+        finally:
+            await reading.close()
+        if not batch:
+            raise silent(line, queue)
+        return cls.of(batch[0])
+
+    async def is_gone(self, line: Line, queue: str) -> bool:
+        """Whether the stream of this name is another one by now. Where it ends tells less: a replica may be behind.
+
+        Raises:
+            Missing: no such queue.
+            ConnectError: see :meth:`find`.
+        """
+        found = await self.find(line, queue)
+        return found.offset < self.offset or (found.offset == self.offset and found.copy != self.copy)
+
+
+async def is_there(line: Line, queue: str) -> bool:
+    """Whether there is such a queue.
+
+    Raises:
+        ConnectError: the broker cannot be asked.
+    """
+    try:
+        async with line.borrowed() as channel:
+            await channel.queue_declare(queue, passive=True)
+    except Missing:
+        return False
+    return True
 
 
 async def last_chunk(line: Line, queue: str) -> int | None:
