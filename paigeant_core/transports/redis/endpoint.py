@@ -246,6 +246,11 @@ def is_transient(error: driver.ResponseError) -> bool:
     return code_of(error) in _TRANSIENT
 
 
+def is_gone(error: driver.ResponseError) -> bool:
+    """Whether a stream was deleted, before it was read or, as Redis 7 says, while a read waited."""
+    return code_of(error) in ("NOGROUP", "UNBLOCKED")
+
+
 def _is_timeout(error: BaseException) -> bool:
     return isinstance(error, TimeoutError | driver.TimeoutError)
 
