@@ -107,6 +107,28 @@ async def test_a_request_that_comes_while_another_one_is_being_heeded_is_heeded_
     await hands.consumer.close()
 
 
+async def test_a_request_that_is_repeated_is_known_whatever_came_of_it_meanwhile(
+    transport: RedisTransport, topic: str
+) -> None:
+    workflow = await dispatch(transport, topic, "a", "b")
+    hands = Hands(transport, topic, "a", "b")
+    delivery = await hands.take_one()
+    assert delivery.message is not None
+    fence = delivery.message.headers.message_id
+    first = await asked_of(transport, topic, delivery, "hold")
+    assert await transport.request(topic, first, expect=fence) is Settled.ALREADY
+    second = await asked_of(transport, topic, delivery, GO_ON, first.id)
+    assert await transport.request(topic, first, expect=fence) is Settled.ALREADY
+    assert await hands.finish(delivery) is Settled.DONE
+    assert await transport.request(topic, first, expect=fence) is Settled.ALREADY
+    assert await transport.request(topic, second, expect=first.id) is Settled.ALREADY
+    other = handoff.request(delivery.message.headers, time.time(), "hold", {"operator": "bob@home"})
+    assert await transport.request(topic, other, expect=fence) is Settled.SUPERSEDED
+    kinds = [record.kind for record in await transport.history(topic, workflow)]
+    assert kinds == [Kind.DISPATCHED, Kind.OPERATED, Kind.OPERATED, Kind.ADVANCED]
+    await hands.consumer.close()
+
+
 async def test_a_step_that_is_superseded_while_a_request_is_being_heeded_is_late_with_what_it_did(
     transport: RedisTransport, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
