@@ -102,9 +102,13 @@ class Proxy:
         """Let everything take so long each way."""
         self._do(self._set(delay=seconds))
 
+    def turn(self, *targets: int) -> None:
+        """Let new connections go elsewhere, as a name that leads to another server does; those that stand stay."""
+        self._targets = list(targets)
+
     def aim(self, *targets: int) -> None:
         """Let new connections go elsewhere, and hang up on those that stand."""
-        self._targets = list(targets)
+        self.turn(*targets)
         self.drop()
 
     def mend(self) -> None:

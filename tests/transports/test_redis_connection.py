@@ -15,6 +15,7 @@ from paigeant_core.transports import get_transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import scripts as scripts_module
 from paigeant_core.transports.redis.connection import Line, Lines
+from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.types import WorkerInfo
 from tests.servers import RedisServer, free_port
 from tests.transports import on_redis
@@ -100,6 +101,14 @@ async def test_calls_on_one_line_are_answered_each_for_itself(transport: RedisTr
     answers = await asyncio.gather(*(line.one(("ECHO", str(number))) for number in range(50)))
     assert answers == [str(number).encode() for number in range(50)]
     line.close()
+
+
+async def test_who_asks_nothing_is_answered_at_once_and_needs_no_server() -> None:
+    endpoint = Endpoint(f"redis://127.0.0.1:{free_port()}")
+    line, lines = Line(endpoint), Lines(endpoint)
+    async with asyncio.timeout(1):
+        assert await line.call() == await lines.ask() == await lines.call() == []
+    assert not line.connected
 
 
 async def test_a_script_that_is_unknown_in_the_middle_of_calls_is_asked_for_behind_them_on_the_same_line(

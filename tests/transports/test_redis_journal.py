@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from paigeant_console.model.snapshot import read_rows
 from paigeant_core import transition as moves
 from paigeant_core.errors import InvalidMessage
 from paigeant_core.journal import Kind, State
@@ -86,6 +87,18 @@ async def test_trimming_by_age_and_size_leaves_work_alone(
     assert await asyncio.to_thread(trim, line.call, keys, journal_bytes=20_000)
     assert 0 < await client.xlen(keys.journal) < before
     line.close()
+
+
+@pytest.mark.parametrize("place", [Place.DEAD, Place.HELD, Place.QUARANTINE])
+async def test_what_somebody_else_put_among_parked_messages_keeps_nobody_from_reading(
+    transport: RedisTransport, client: Any, topic: str, place: Place
+) -> None:
+    for _ in range(2):
+        await client.xadd(Keys(topic).parked(place), {"x": "y"})
+    async with asyncio.timeout(3):
+        assert await transport.parked(topic, place) == []
+        snapshot = await read_rows(transport, topic)
+    assert not snapshot.fold.rows
 
 
 async def test_an_operation_on_what_is_parked_empties_its_store(

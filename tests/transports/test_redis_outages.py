@@ -86,6 +86,29 @@ async def test_a_server_that_lost_its_data_is_worked_with_again(topic: str) -> N
             await hands.consumer.close()
 
 
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["stream", "all"])
+async def test_a_worker_that_waits_for_work_survives_that_its_queue_is_deleted(topic: str, all_of_it: bool) -> None:
+    with RedisServer() as server:
+        async with RedisTransport(server.url) as transport:
+            hands = Hands(transport, topic, "a", "b")
+            asking = asyncio.create_task(hands.take_one())
+
+            def waits() -> None:
+                while " flags=b " not in server.cli("CLIENT", "LIST"):
+                    time.sleep(0.05)
+
+            for _ in range(2):
+                await asyncio.to_thread(waits)
+                await asyncio.to_thread(server.cli, *(("FLUSHALL",) if all_of_it else ("DEL", Keys(topic).work("a"))))
+                await asyncio.sleep(0.1)
+                assert not asking.done()
+            workflow = await dispatch(transport, topic, "a", "b")
+            assert await hands.finish(await asking) is Settled.DONE
+            assert await hands.finish(await hands.take_one()) is Settled.DONE
+            assert (await states(transport, topic, workflow))[-1] == State.COMPLETED
+            await hands.consumer.close()
+
+
 async def test_a_settle_on_a_silent_server_is_repeated_and_stored_once(server: RedisServer, topic: str) -> None:
     """The server stops answering in the middle: what it had taken is not done twice."""
     import os

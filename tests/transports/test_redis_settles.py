@@ -9,18 +9,21 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import PublishError
 from paigeant_core.journal import Kind, State
+from paigeant_core.operations import Operations
+from paigeant_core.pauses import switch_in
 from paigeant_core.transition import Transition
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis.connection import Line
 from paigeant_core.transports.redis.encoding import Move, move
 from paigeant_core.transports.redis.keys import Keys
-from paigeant_core.transports.redis.scripts import MOVE
+from paigeant_core.transports.redis.scripts import MOVE, SWITCH
 from paigeant_core.transports.redis.settling import BATCH, BATCH_BYTES, chunks
 from paigeant_core.transports.redis.wire import Answered, Call
 from paigeant_core.transports.types import Delivery, Settled
@@ -107,6 +110,38 @@ async def test_an_audit_entry_is_kept_once_however_often_the_line_breaks(
     monkeypatch.undo()
     assert broken == 2
     assert await transport.audit(topic) == [b"{}"]
+
+
+async def test_a_pause_and_its_end_are_their_operators_own_also_when_the_line_breaks(
+    transport: RedisTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dispatch(transport, topic, "a")
+    ann, bob = (Operations(transport, topic, operator=name) for name in ("ann@desk", "bob@home"))
+    call = Line.call
+    tries = 0
+
+    async def breaks_after(self: Line, *commands: Any, wait: float = 0.0) -> list[Any]:
+        nonlocal tries
+        answers = await call(self, *commands, wait=wait)
+        if SWITCH.sha in commands[0]:
+            tries += 1
+            if tries % 2:
+                self.close()
+                raise self._endpoint.lost(OSError(), sent=True)
+        return answers
+
+    monkeypatch.setattr(Line, "call", breaks_after)
+    assert await ann.pause_activity("a", reason="it is down") is None
+    for theirs in (await bob.pause_activity("a", reason="me too"), await bob.resume_activity("a", reason="it is up")):
+        assert theirs is not None
+        assert theirs.operator == "ann@desk"
+    assert await ann.resume_activity("a", reason="it is up") is None
+    assert tries == 8
+    assert await transport.pauses(topic) == {}
+    switches = [record async for batch in transport.records(topic) for record in batch if switch_in(record)]
+    assert [record.detail["operator"] for record in switches] == ["ann@desk", "bob@home"]
+    told = [msgspec.json.decode(entry)["outcome"] for entry in await transport.audit(topic)]
+    assert told == ["1 done", "1 skipped", "1 done", "1 skipped"]
 
 
 def test_what_is_too_much_for_one_call_is_sent_in_several() -> None:

@@ -17,11 +17,12 @@ from paigeant_core.journal import State
 from paigeant_core.transports import get_transport
 from paigeant_core.transports.rabbitmq import RabbitTransport
 from paigeant_core.transports.redis import RedisTransport
+from paigeant_core.transports.redis.endpoint import STAY
 from paigeant_core.transports.types import Settled
 from tests.chaos.proxy import Proxy, port_of
 from tests.servers import HOST, RedisSentinel, RedisServer, free_port
 from tests.transports import on_rabbitmq, on_redis
-from tests.transports.hands import Hands
+from tests.transports.hands import PATIENCE, Hands
 
 
 @pytest.fixture
@@ -78,6 +79,78 @@ async def test_of_several_redis_servers_the_one_that_leads_is_used_and_its_heir_
         assert await on_redis.states(transport, topic, held) == [State.QUEUED, State.COMPLETED]
         await runs(transport, hands, topic)
         await hands.consumer.close()
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["busy", "idle"])
+async def test_a_redis_server_that_leads_no_more_is_left_when_its_only_name_leads_to_another_one(
+    pair: tuple[RedisServer, RedisServer], topic: str, waits: bool
+) -> None:
+    primary, replica = pair
+    with Proxy(primary.port) as name:
+        async with RedisTransport(listed(name.port)) as transport:
+            hands = Hands(transport, topic, "a")
+            await runs(transport, hands, topic)
+            held = await on_redis.dispatch(transport, topic, "a")
+            delivery = await hands.take_one()
+            asking = asyncio.create_task(hands.take_one()) if waits else None
+            await asyncio.to_thread(wait_for, lambda: not waits or " flags=b " in primary.cli("client", "list"))
+            await asyncio.to_thread(wait_for, lambda: is_copied(primary))
+            # It cuts nobody off but who waits, and for a while the name leads nowhere else.
+            await asyncio.to_thread(primary.cli, "replicaof", HOST, str(replica.port))
+            settling = asyncio.create_task(hands.finish(delivery))
+            before, began = name.connections, time.monotonic()
+            await asyncio.sleep(3)
+            # Whether another one leads by now is looked at for each of three lines, and not with every try.
+            seconds = time.monotonic() - began
+            assert 1 <= name.connections - before <= 3 * (seconds / STAY + 2)
+            await asyncio.to_thread(replica.cli, "replicaof", "no", "one")
+            name.turn(replica.port)
+            async with asyncio.timeout(PATIENCE):
+                assert await settling is Settled.DONE
+            assert await on_redis.states(transport, topic, held) == [State.QUEUED, State.COMPLETED]
+            if asking is None:
+                await runs(transport, hands, topic)
+            else:
+                await on_redis.dispatch(transport, topic, "a")
+                assert await hands.finish(await asking) is Settled.DONE
+            await hands.consumer.close()
+
+
+async def test_leases_are_renewed_where_the_only_name_of_a_redis_server_leads_now(
+    pair: tuple[RedisServer, RedisServer], topic: str
+) -> None:
+    primary, replica = pair
+    with Proxy(primary.port) as name:
+        async with RedisTransport(listed(name.port)) as transport, RedisTransport(listed(replica.port)) as other:
+            # It runs a step, and has nothing to settle and no slot free: its heartbeat alone can find out.
+            slow, idle = Hands(transport, topic, "a", lease=2), Hands(other, topic, "a", lease=2)
+            await on_redis.dispatch(transport, topic, "a")
+            delivery = await slow.take_one()
+            await asyncio.to_thread(wait_for, lambda: " flags=b " not in primary.cli("client", "list"))
+            await asyncio.to_thread(wait_for, lambda: is_copied(primary))
+            await asyncio.to_thread(replica.cli, "replicaof", "no", "one")
+            name.turn(replica.port)
+            # Of nobody: while it loads what another one has it says so, and that alone would break the lines.
+            await asyncio.to_thread(primary.cli, "replicaof", HOST, str(free_port()))
+            await idle.nothing(6)
+            assert await slow.finish(delivery) is Settled.DONE
+            await slow.consumer.close()
+            await idle.consumer.close()
+
+
+async def test_whoever_only_looks_stays_with_a_replica(pair: tuple[RedisServer, RedisServer], topic: str) -> None:
+    primary, replica = pair
+    with Proxy(replica.port) as name:
+        async with RedisTransport(listed(primary.port)) as transport, RedisTransport(listed(name.port)) as console:
+            workflow = await on_redis.dispatch(transport, topic, "a")
+            await asyncio.to_thread(wait_for, lambda: is_copied(primary))
+            for _ in range(3):
+                assert await console.refusal(topic) == "this Redis server is a replica"
+                assert await on_redis.states(console, topic, workflow) == [State.QUEUED]
+                assert [queue.ready for queue in await console.queues(topic)] == [1]
+                await asyncio.sleep(0.5)
+            # The queues are asked with four questions at once.
+            assert name.connections <= 4
 
 
 async def test_a_silent_redis_server_does_not_keep_from_the_others(

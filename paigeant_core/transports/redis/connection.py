@@ -92,6 +92,8 @@ class Line:
             LineLost: not connected, broken, or no answer in time.
             AuthenticationError: user or password were refused.
         """
+        if not commands:
+            return []  # no answer would ever come
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         call = self.begin(commands, partial(_resolve, future), wait)
         try:
@@ -273,6 +275,8 @@ class Lines:
             LineLost: no server, or no answer; ``sent`` if any try had gone out.
             AuthenticationError: user or password were refused.
         """
+        if not commands:
+            return []
         backoff: Backoff | None = None
         deadline = time.monotonic() + self.PATIENCE
         sent = False

@@ -9,6 +9,7 @@ import asyncio
 import errno
 import os
 import re
+import time
 from contextlib import suppress
 from typing import Any, cast
 
@@ -31,6 +32,9 @@ from paigeant_core.transports.redis.wire import pack
 
 TIMEOUT = 5.0
 """Seconds without an answer after which a line counts as broken."""
+
+STAY = 1.0
+"""Seconds for which lines to a server are kept at least that turns out to be a replica: it may stay the only one."""
 
 _TRIES = 4
 """Servers that are silent may be tried within one time-out, where there are several."""
@@ -73,6 +77,7 @@ class Endpoint:
     def __init__(self, url: str) -> None:
         self._addresses = Addresses(url)
         self.serial = 0
+        self._stay_until = 0.0
         try:
             self._options: dict[str, Any] = dict(parse_url(self._addresses.plain))
             self._thread_options: dict[str, Any] = dict(cast("Any", parse_url_for_threads)(self._addresses.plain))
@@ -153,6 +158,8 @@ class Endpoint:
     def open_in_thread(self, connection: Any) -> None:
         """As :meth:`open`, of a thread's connection."""
         if not self.has_others:
+            # It may still be open, to a server that was left; then it would not be made anew.
+            connection.disconnect()
             connection.connect()
             return
         search = self._addresses.search(_reason)
@@ -206,8 +213,8 @@ class Endpoint:
         """What an error that the server answered is among ours."""
         code = code_of(error)
         text = str(error)[:200]
-        if code == "READONLY" and self.has_others:
-            self.serial += 1
+        if is_demoted(error):
+            self._leave()
         if code in ("NOAUTH", "WRONGPASS"):
             return AuthenticationError(f"Redis at {self.address} refused the user name or the password")
         if code == "OOM":
@@ -215,6 +222,13 @@ class Endpoint:
         if code in ("MOVED", "ASK"):
             return Unsupported(f"Redis at {self.address} is one node of a cluster; name the node that owns the topic")
         return PublishError(f"Redis at {self.address} refused: {text}")
+
+    def _leave(self) -> None:
+        """Let every line be made anew: also one name may lead to another server by now."""
+        now = time.monotonic()
+        if now >= self._stay_until:
+            self._stay_until = now + STAY
+            self.serial += 1
 
     def check(self, answer: object) -> None:
         """Raise where ``answer`` is an error: as a lost line where it may pass.
@@ -244,6 +258,16 @@ def code_of(error: driver.ResponseError) -> str:
 def is_transient(error: driver.ResponseError) -> bool:
     """Whether to try the same later is worth it."""
     return code_of(error) in _TRANSIENT
+
+
+def is_demoted(error: driver.ResponseError) -> bool:
+    """Whether a replica answered."""
+    return code_of(error) == "READONLY"
+
+
+def is_gone(error: driver.ResponseError) -> bool:
+    """Whether a stream was deleted, before it was read or, as Redis 7 says, while a read waited."""
+    return code_of(error) in ("NOGROUP", "UNBLOCKED")
 
 
 def _is_timeout(error: BaseException) -> bool:

@@ -20,6 +20,7 @@ all on a cluster too.
 ``:audit``          stream       ``i`` what an entry is known by, ``e`` the entry
 ``:operations``     stream       the same, of operations in progress and past
 ``:paused``         hash         the record by which an activity was paused, by activity
+``:paused:over``    hash         the records by which it was resumed and paused, for a minute
 ``:schemas``        hash         the JSON Schema of an activity's payloads, by activity
 ``:trimmed``        string       lives as long as nobody need trim again
 ``:nothing``        none         never exists: who sets it only where it does finds out whether the server takes writes
@@ -55,6 +56,7 @@ class Keys:
         "paused",
         "prefix",
         "quarantine",
+        "resumed",
         "schemas",
         "trimmed",
         "workers",
@@ -74,6 +76,7 @@ class Keys:
         self.audit = f"{prefix}audit"
         self.operations = f"{prefix}operations"
         self.paused = f"{prefix}paused"
+        self.resumed = f"{prefix}paused:over"
         self.schemas = f"{prefix}schemas"
         self.trimmed = f"{prefix}trimmed"
         self.nothing = f"{prefix}nothing"

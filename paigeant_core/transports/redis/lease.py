@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from paigeant_core.errors import TransportError
 from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES, PARKED_AGE, PRESENCE_EVERY, RENEW_EVERY
 from paigeant_core.transports.redis.connection import Backoff, ThreadLine
 from paigeant_core.transports.redis.encoding import Token
-from paigeant_core.transports.redis.endpoint import Endpoint
+from paigeant_core.transports.redis.endpoint import Endpoint, is_demoted
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.scripts import LOST, PRESENT, RENEW, Argument, Command
 from paigeant_core.transports.types import Holding, WorkerInfo, worker_record
@@ -140,7 +141,10 @@ class Heartbeat:
                     if now >= renew_at:
                         renew_at = now + self._every
                         commands += self._renewals()
-                    line.call(*commands)
+                    for answer in line.call(*commands):
+                        # Else it would look as if all were well, while whoever leads now gives these steps to others.
+                        if isinstance(answer, ResponseError) and is_demoted(answer):
+                            self._endpoint.check(answer)
                     told = time.monotonic()
                     if now >= look_at:
                         look_at = now + self._lease

@@ -34,7 +34,7 @@ from paigeant_core.transports.redis.encoding import (
     takeover,
     waiting_read,
 )
-from paigeant_core.transports.redis.endpoint import Endpoint, LineLost, code_of, is_transient
+from paigeant_core.transports.redis.endpoint import Endpoint, LineLost, is_gone, is_transient
 from paigeant_core.transports.redis.errands import Errands, Taken
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import Heartbeat, presence
@@ -463,7 +463,7 @@ class Pump:
             if isinstance(results, Exception):
                 raise results
             (answer,) = results
-            if isinstance(answer, ResponseError) and code_of(answer) == "NOGROUP":
+            if isinstance(answer, ResponseError) and is_gone(answer):
                 self._joined = False
             elif not self._claim_failed(answer):
                 self._offer([(names[key], 0, entry) for key, found in answer or () for entry in found])

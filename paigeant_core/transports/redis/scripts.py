@@ -40,9 +40,9 @@ def text_of(command: Command) -> str | None:
     return _texts.get(command[1]) if command[0] == "EVALSHA" and isinstance(command[1], str) else None
 
 
-MOVE = Script("move", "_head")
+MOVE = Script("move", "_head", "_done")
 LATE = Script("late", "_head")
-ASK = Script("ask", "_head")
+ASK = Script("ask", "_head", "_done")
 BACK = Script("back", "_head", "_back")
 DUE = Script("due", "_head")
 CLAIM = Script("claim")

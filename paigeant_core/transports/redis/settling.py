@@ -29,7 +29,7 @@ Answer: TypeAlias = Callable[[Any], None]
 class Settling:
     """A settle or deferral that waits to be carried out."""
 
-    __slots__ = ("alone", "delivery", "future", "move", "plain", "size", "transition")
+    __slots__ = ("alone", "delivery", "future", "move", "plain", "size", "transition", "unheeded")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Settling:
         """Nothing is to be remembered of it once it is done; so with nearly every hop."""
         self.alone = False
         """It is not sent together with others: one of them was refused."""
+        self.unheeded: tuple[Transition, Move] | None = None
+        """Transition and move as they were before a request was heeded."""
 
 
 class Settler:
@@ -147,6 +149,11 @@ class Settler:
                 self._finished(item, Settled.DONE)
             elif result == 1:
                 self._finished(item, Settled.ALREADY)
+            elif result == 2 and item.unheeded is not None:
+                # Another request may have taken the place of the one it heeds: sent as at first, it is told
+                # which, and nothing of the one that was taken back stays.
+                (item.transition, item.move), item.unheeded = item.unheeded, None
+                self.restore([item])
             elif result == 2:
                 self._flying.pop(id(item), None)
                 self._lates.append(item)
@@ -162,6 +169,7 @@ class Settler:
     def _asked(self, item: Settling, meta: bytes) -> None:
         """An operator asked for something while the step ran: settle it so that it is heeded."""
         asked = Record.decode(meta, None, position="")
+        item.unheeded = item.transition, item.move
         item.transition = heed(item.transition, asked)
         item.move = Move(
             self._keys, "settle", item.transition, expect=asked.id, claimed=item.delivery.token, fresh=True

@@ -209,7 +209,7 @@ class RedisTransport(Transport):
         pausing = int(switch_in(record) == PAUSE)
         try:
             answer = await self._lines.one(
-                SWITCH([keys.journal, keys.paused], [pausing, activity, record.encode_meta()])
+                SWITCH([keys.journal, keys.paused, keys.resumed], [pausing, activity, record.encode_meta()])
             )
         except LineLost as error:
             if error.sent:
