@@ -6,7 +6,8 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,6 +18,7 @@ from paigeant_core.transports.redis import consumer as consumer_module
 from paigeant_core.transports.redis.connection import Lines
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.types import Settled
+from tests.chaos.proxy import Proxy, port_of
 from tests.servers import RedisServer
 from tests.transports.hands import Hands
 from tests.transports.on_redis import dispatch, states
@@ -198,3 +200,59 @@ async def test_a_full_server_takes_nothing_and_loses_nothing(
             assert await hands.finish(await asking) is Settled.DONE
             assert await states(transport, topic, workflow) == [State.QUEUED, State.QUEUED, State.COMPLETED]
             await hands.consumer.close()
+
+
+LEASE = 2.0
+
+
+@asynccontextmanager
+async def after_an_outage(redis_url: str, topic: str) -> AsyncIterator[tuple[Hands, Hands, Proxy]]:
+    """A worker that is back on its line after an outage of more than a lease, and one that is not, with its line.
+
+    The other one runs a step, its first.
+    """
+    with Proxy(port_of(redis_url)) as first, Proxy(port_of(redis_url)) as second:
+        async with RedisTransport(first.through(redis_url)) as near, RedisTransport(second.through(redis_url)) as far:
+            late = Hands(far, topic, "a", lease=LEASE)
+            early = Hands(near, topic, "a", lease=LEASE)
+            await dispatch(far, topic, "a", correlation_id="long")
+            running = await late.take_one()
+            assert running.message is not None
+            assert running.message.correlation_id == "long"
+            await early.nothing(0.5)
+            waiting = asyncio.create_task(early.take_one())
+            await asyncio.sleep(0.2)
+            first.cut()
+            second.cut()
+            await asyncio.sleep(1.25 * LEASE)
+            async with RedisTransport(redis_url) as beside:
+                await dispatch(beside, topic, "a", correlation_id="short")
+            first.mend()
+            taken = await waiting
+            assert taken.message is not None
+            assert taken.message.correlation_id == "short"
+            await early.finish(taken)
+            yield early, late, second
+            await early.consumer.close()
+            await late.consumer.close()
+
+
+async def test_the_first_worker_that_is_back_after_an_outage_leaves_the_others_a_lease_for_their_steps(
+    redis_url: str, topic: str
+) -> None:
+    async with after_an_outage(redis_url, topic) as (early, late, line):
+        (running,) = late.consumer._pump.held.values()  # type: ignore[attr-defined]
+        await early.nothing(0.3)
+        line.mend()
+        await early.nothing(1.5 * LEASE)
+        assert await late.finish(running) is Settled.DONE
+        assert await states(early.transport, topic, "long") == [State.QUEUED, State.COMPLETED]
+
+
+async def test_a_step_whose_worker_does_not_come_back_after_an_outage_is_taken_over(redis_url: str, topic: str) -> None:
+    async with after_an_outage(redis_url, topic) as (early, late, _):
+        await late.consumer._crash()  # type: ignore[attr-defined]
+        taken = await early.take_one()
+        assert taken.message is not None
+        assert (taken.message.correlation_id, taken.deaths) == ("long", 1)
+        assert await early.finish(taken) is Settled.DONE
