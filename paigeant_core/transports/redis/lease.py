@@ -140,8 +140,11 @@ class Heartbeat:
                     if now >= renew_at:
                         renew_at = now + self._every
                         commands += self._renewals()
-                    line.call(*commands)
+                    answers = line.call(*commands)
                     told = time.monotonic()
+                    if backoff.failures or isinstance(answers[0], Exception):
+                        # The others cannot say that they live either, and may be slower to come back.
+                        look_at = told + self._lease
                     if now >= look_at:
                         look_at = now + self._lease
                         self._look_for_lost(line)
