@@ -204,6 +204,29 @@ async def test_a_full_server_takes_nothing_and_loses_nothing(
             await hands.consumer.close()
 
 
+async def test_a_copy_that_a_full_server_did_not_take_back_yet_is_not_run_meanwhile(topic: str) -> None:
+    with RedisServer(options={"maxmemory-policy": "noeviction"}) as server:
+        async with RedisTransport(server.url) as transport:
+            await dispatch(transport, topic, "a")
+            hands = Hands(transport, topic, "a", lease=60)
+            delivery = await hands.take_one()
+            asking = asyncio.create_task(hands.take_one())
+            await asyncio.sleep(0.2)
+            lift = await asyncio.to_thread(out_of_memory, server)
+            going_back = asyncio.create_task(hands.consumer.hand_back(delivery))
+            # The waiting read is cut off: what it may have brought is looked for at once.
+            await asyncio.to_thread(server.cli, "CLIENT", "KILL", "TYPE", "normal")
+            await asyncio.wait([asking], timeout=2.0)
+            assert not asking.done()
+            await asyncio.to_thread(lift)
+            await going_back
+            again = await asking
+            assert again.token != delivery.token
+            assert (again.body, again.deaths) == (delivery.body, 0)
+            assert await hands.finish(again) is Settled.DONE
+            await hands.consumer.close()
+
+
 LEASE = 2.0
 
 

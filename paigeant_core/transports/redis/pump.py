@@ -307,7 +307,8 @@ class Pump:
             names = self._next_turn()
             if self._takeovers.due(now):
                 asked = slots
-                commands.append(takeover(self._keys, self._name, names, self._takeovers.idle, slots, self.held))
+                known = self.held.keys() | self._errands.leaving
+                commands.append(takeover(self._keys, self._name, names, self._takeovers.idle, slots, known))
                 answers.append(partial(self._took_over, names, slots))
             elif commands or self._flights:
                 asked = slots
