@@ -263,7 +263,7 @@ class Worker:
         for delivery in claimed:
             task = asyncio.create_task(self._step(transport, consumer, delivery))
             self._running[task] = None
-            task.add_done_callback(lambda done: self._ended(done, consumer))
+            task.add_done_callback(partial(self._ended, consumer, delivery))
 
     def _free(self) -> int:
         """Slots for steps: one is free as soon as its handler is done, and its settle on the way.
@@ -272,13 +272,14 @@ class Worker:
         """
         return min(self.concurrency - len(self._running) + self._settling, 2 * self.concurrency - len(self._running))
 
-    def _ended(self, task: asyncio.Task[None], consumer: Consumer) -> None:
+    def _ended(self, consumer: Consumer, delivery: Delivery, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
         self._freed.set()
         self._report(consumer)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # The delivery stays claimed, so its lease runs out and it is run again: not lost.
             logger.error("a step could not be settled: %s: %s", type(error).__name__, error)
+            # Not lost: nobody renews it any more, so it comes again, here or elsewhere.
+            consumer.let_go(delivery)
 
     async def _finish(self, consumer: Consumer) -> None:
         if self._running:

@@ -316,6 +316,14 @@ class Consumer(ABC):
         """Put the same bytes back for any worker, at once; no attempt and no death counts."""
 
     @abstractmethod
+    def let_go(self, delivery: Delivery) -> None:
+        """Nobody works on it any more, and nobody could settle it: it comes again after a while, as after a death.
+
+        So what keeps it from being settled is not asked for without a pause, nor for ever. What was settled or handed
+        back is left alone.
+        """
+
+    @abstractmethod
     def report(self, running: Sequence[Holding]) -> None:
         """Say what this worker holds now; told to the broker at most four times a second."""
 

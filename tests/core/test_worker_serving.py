@@ -173,6 +173,32 @@ async def test_a_settle_that_fails_does_not_lose_the_step(
     assert seen == ["a", "a", "a"]
 
 
+async def test_a_step_that_could_not_be_settled_is_run_again_when_its_lease_is_over(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settle = MemoryConsumer.settle
+
+    async def refuse(self: MemoryConsumer, *args: Any) -> Any:
+        monkeypatch.setattr(MemoryConsumer, "settle", settle)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(MemoryConsumer, "settle", refuse)
+    worker, seen = bench.worker(), []  # type: ignore[var-annotated]
+    step(worker, "a", seen=seen)
+    workflow = await bench.dispatch("a")
+
+    async def told() -> bool:
+        return "could not be settled" in caplog.text
+
+    async with bench.serving(worker):
+        await bench.until(told, "the end of the step")
+        assert (await bench.last(workflow)).state == State.QUEUED
+        bench.clock.advance(worker.lease)
+        ended = await bench.reaches(workflow, State.COMPLETED)
+    assert seen == ["a", "a"]
+    assert ended.detail["deaths"] == 1
+
+
 async def test_what_cannot_be_served_is_told_before_anything_is_claimed(bench: Bench) -> None:
     worker = bench.worker()
     with pytest.raises(ConfigError, match="no activities"):

@@ -210,6 +210,39 @@ class TransportContract:
             assert again.deaths == 0
             assert await worker.finish(again) is Settled.DONE
 
+    async def test_a_step_that_nobody_could_settle_comes_again_after_a_while_and_counts_as_a_death(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a")
+        async with self.hands(transport, topic, "a", lease=0.8) as worker:
+            delivery = await worker.take_one()
+            worker.consumer.let_go(delivery)
+            await worker.nothing()
+            again = await worker.take_one()
+            assert again.body == delivery.body
+            assert again.deaths == 1
+            assert await worker.finish(again) is Settled.DONE
+            assert (await self.last(transport, topic, workflow)).state == State.COMPLETED
+
+    async def test_letting_go_of_what_was_settled_or_handed_back_does_nothing(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport = await connect()
+        workflows = [await self.dispatch(transport, topic, "a") for _ in range(2)]
+        async with self.hands(transport, topic, "a", lease=0.8) as worker:
+            settled, handed_back = await worker.take_one(), await worker.take_one()
+            assert await worker.finish(settled) is Settled.DONE
+            await worker.consumer.hand_back(handed_back)
+            again = await worker.take_one()
+            for delivery in (settled, handed_back):
+                worker.consumer.let_go(delivery)
+            await worker.nothing(2.5)
+            assert await worker.finish(again) is Settled.DONE
+        for workflow in workflows:
+            kinds = [record.kind for record in await transport.history(topic, workflow)]
+            assert kinds == [Kind.DISPATCHED, Kind.FINISHED]
+
     async def test_closing_hands_back_what_was_not_settled(self, connect: Connect, topic: str) -> None:
         transport = await connect()
         workflow = await self.dispatch(transport, topic, "a")

@@ -81,7 +81,7 @@ async def test_all_steps_of_a_dead_worker_are_taken_over_at_once(transport: Redi
         taken = await heir.take_one()
         assert taken.deaths == 1
         # There may be more: it looks again with its next claim, and not in a third of a lease.
-        assert pump._takeover_at <= loop.time(), number
+        assert pump._takeovers.at <= loop.time(), number
         await heir.finish(taken)
     await heir.consumer.close()
 

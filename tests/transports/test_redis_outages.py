@@ -6,19 +6,23 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
 from paigeant_core.errors import DuplicateWorkflow, PublishError, PublishUnknown, TransportError
-from paigeant_core.journal import State
+from paigeant_core.journal import Kind, State
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import consumer as consumer_module
-from paigeant_core.transports.redis.connection import Lines
+from paigeant_core.transports.redis import lease as lease_module
+from paigeant_core.transports.redis.connection import Lines, ThreadLine
 from paigeant_core.transports.redis.keys import Keys
-from paigeant_core.transports.types import Settled
+from paigeant_core.transports.redis.scripts import LOST
+from paigeant_core.transports.types import Delivery, Settled, WorkerInfo, worker_record
+from tests.chaos.proxy import Proxy, port_of
 from tests.servers import RedisServer
-from tests.transports.hands import Hands
+from tests.transports.hands import Hands, until
 from tests.transports.on_redis import dispatch, states
 
 
@@ -220,4 +224,162 @@ async def test_a_full_server_takes_nothing_and_loses_nothing(
             assert await settling is Settled.DONE
             assert await hands.finish(await asking) is Settled.DONE
             assert await states(transport, topic, workflow) == [State.QUEUED, State.QUEUED, State.COMPLETED]
+            await hands.consumer.close()
+
+
+async def test_a_copy_that_a_full_server_did_not_take_back_yet_is_not_run_meanwhile(topic: str) -> None:
+    with RedisServer(options={"maxmemory-policy": "noeviction"}) as server:
+        async with RedisTransport(server.url) as transport:
+            await dispatch(transport, topic, "a")
+            hands = Hands(transport, topic, "a", lease=60)
+            delivery = await hands.take_one()
+            asking = asyncio.create_task(hands.take_one())
+            await asyncio.sleep(0.2)
+            lift = await asyncio.to_thread(out_of_memory, server)
+            going_back = asyncio.create_task(hands.consumer.hand_back(delivery))
+            # The waiting read is cut off: what it may have brought is looked for at once.
+            await asyncio.to_thread(server.cli, "CLIENT", "KILL", "TYPE", "normal")
+            await asyncio.wait([asking], timeout=2.0)
+            assert not asking.done()
+            await asyncio.to_thread(lift)
+            await going_back
+            again = await asking
+            assert again.token != delivery.token
+            assert (again.body, again.deaths) == (delivery.body, 0)
+            assert await hands.finish(again) is Settled.DONE
+            await hands.consumer.close()
+
+
+LEASE = 2.0
+
+
+class Outage:
+    """Two workers that were both cut off for longer than a lease, and are when it begins; one of them runs a step."""
+
+    def __init__(self, idle: Hands, its_line: Proxy, busy: Hands, busy_line: Proxy, running: Delivery) -> None:
+        self.idle = idle
+        self.busy = busy
+        self.busy_line = busy_line
+        self.running = running
+        self._its_line = its_line
+        self._waiting = asyncio.create_task(idle.take_one())
+
+    async def cut(self) -> None:
+        await asyncio.sleep(0.3)  # it waits for work by then
+        self._its_line.cut()
+        self.busy_line.cut()
+        await asyncio.sleep(1.25 * LEASE)
+
+    def mend_the_idle_one(self) -> None:
+        self._its_line.mend()
+
+    async def idle_one_works(self) -> None:
+        taken = await self._waiting
+        assert taken.message is not None
+        assert taken.message.correlation_id == "short"
+        await self.idle.finish(taken)
+
+
+@asynccontextmanager
+async def outage(redis_url: str, topic: str) -> AsyncIterator[Outage]:
+    with Proxy(port_of(redis_url)) as one, Proxy(port_of(redis_url)) as other:
+        async with RedisTransport(one.through(redis_url)) as near, RedisTransport(other.through(redis_url)) as far:
+            idle, busy = Hands(near, topic, "a", lease=LEASE), Hands(far, topic, "a", lease=LEASE)
+            await dispatch(far, topic, "a", correlation_id="long")
+            running = await busy.take_one()
+            await idle.nothing()
+            crew = Outage(idle, one, busy, other, running)
+            await crew.cut()
+            async with RedisTransport(redis_url) as beside:
+                await dispatch(beside, topic, "a", correlation_id="short")
+            yield crew
+            await idle.consumer.close()
+            await busy.consumer.close()
+
+
+async def test_the_first_worker_that_is_back_after_an_outage_leaves_the_others_a_lease_for_their_steps(
+    redis_url: str, topic: str
+) -> None:
+    async with outage(redis_url, topic) as crew:
+        crew.mend_the_idle_one()
+        await crew.idle_one_works()
+        await crew.idle.nothing(0.3)
+        crew.busy_line.mend()
+        await crew.idle.nothing(1.5 * LEASE)
+        assert await crew.busy.finish(crew.running) is Settled.DONE
+        assert await states(crew.busy.transport, topic, "long") == [State.QUEUED, State.COMPLETED]
+
+
+async def test_a_step_whose_worker_does_not_come_back_after_an_outage_is_taken_over(redis_url: str, topic: str) -> None:
+    async with outage(redis_url, topic) as crew:
+        crew.mend_the_idle_one()
+        await crew.idle_one_works()
+        await crew.busy.consumer._crash()  # type: ignore[attr-defined]
+        taken = await crew.idle.take_one()
+        assert taken.message is not None
+        assert (taken.message.correlation_id, taken.deaths) == ("long", 1)
+        assert await crew.idle.finish(taken) is Settled.DONE
+
+
+async def test_a_worker_that_is_back_later_than_another_is_not_taken_for_lost(redis_url: str, topic: str) -> None:
+    async with outage(redis_url, topic) as crew, RedisTransport(redis_url) as beside:
+
+        async def alive(hands: Hands) -> bool:
+            return hands.name in [status.info.worker for status in await beside.workers(topic)]
+
+        crew.mend_the_idle_one()
+        await until(lambda: alive(crew.idle), "the heartbeat of the first is not back")
+        await asyncio.sleep(0.2)  # it would have looked in the same turn
+        crew.busy_line.mend()
+        await until(lambda: alive(crew.busy), "the heartbeat of the second is not back")
+        await crew.idle_one_works()
+        await asyncio.sleep(1.25 * LEASE)  # by then it has looked
+        records = [record async for batch in beside.records(topic) for record in batch]
+        events = [(record.worker, record.detail["event"]) for record in records if record.kind == Kind.WORKER]
+        assert sorted(events) == sorted([(crew.idle.name, "started"), (crew.busy.name, "started")])
+
+
+async def test_a_silent_worker_is_not_struck_off_without_a_record(topic: str) -> None:
+    with RedisServer(options={"maxmemory-policy": "noeviction"}) as server:
+        async with RedisTransport(server.url) as transport:
+            keys = Keys(topic)
+            server.cli("ZADD", keys.workers, "1", "silent")
+            record = worker_record(WorkerInfo(worker="silent"), topic, "lost", 2.0)
+            lost = LOST([keys.journal, keys.workers, keys.gone], ["silent", 1, record.encode_meta(), 3_600_000])
+            lift = out_of_memory(server)
+            with pytest.raises(PublishError, match="is out of memory"):
+                await transport._lines.one(lost)
+            assert server.cli("ZRANGE", keys.workers, "0", "-1") == "silent"
+            assert server.cli("ZCARD", keys.gone) == "0"
+            lift()
+            assert await transport._lines.one(lost) == 1
+            assert [item.worker for item in await transport.newest(topic, 5)] == ["silent"]
+
+
+async def test_a_worker_whose_own_word_is_refused_does_not_look_for_silent_ones(
+    topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look = lease_module.Heartbeat._look_for_lost
+    looks: list[float] = []
+
+    def noted(self: lease_module.Heartbeat, line: ThreadLine) -> None:
+        looks.append(time.monotonic())
+        look(self, line)
+
+    monkeypatch.setattr(lease_module.Heartbeat, "_look_for_lost", noted)
+    with RedisServer(options={"maxmemory-policy": "noeviction"}) as server:
+        async with RedisTransport(server.url) as transport:
+            hands = Hands(transport, topic, "a", lease=0.9)
+            await hands.nothing(0.2)
+            lift = await asyncio.to_thread(out_of_memory, server)
+            refused = time.monotonic()
+            await asyncio.sleep(3.0)
+            assert [at for at in looks if at > refused + 0.3] == []
+            await asyncio.to_thread(lift)
+
+            async def looked() -> bool:
+                return len(looks) > 0
+
+            await until(looked, "it never looks again")
+            assert [record.detail["event"] for record in await transport.newest(topic, 9)] == ["started"]
             await hands.consumer.close()

@@ -81,6 +81,8 @@ class Topic:
         self.clock = clock
         self.work: dict[str, deque[Entry]] = {}
         self.claimed: dict[Entry, None] = {}
+        self.lapsing: dict[Entry, float] = {}
+        """Claimed copies that nobody works on any more, and when they go back."""
         self.workflows: dict[str, Workflow] = {}
         self.journal: deque[Record] = deque()
         self.first = 1
@@ -220,6 +222,7 @@ class Topic:
         if entry is not None:
             entry.gone = True
             self.claimed.pop(entry, None)
+            self.lapsing.pop(entry, None)
             if entry.owner is None:
                 self.work[entry.activity].remove(entry)
 
@@ -246,6 +249,10 @@ class Topic:
         for claimant in list(self.claimants.values()):
             if claimant.died_at is not None and claimant.died_at + claimant.lease <= now:
                 self.bury(claimant)
+        for entry in [entry for entry, at in self.lapsing.items() if at <= now]:
+            del self.lapsing[entry]
+            entry.deaths += 1
+            self.give_back(entry)
 
     def bury(self, claimant: Claimant) -> None:
         """A worker stopped renewing: its steps go to whoever is alive."""
@@ -253,10 +260,8 @@ class Topic:
         self.buried.append(claimant)
         # Each goes in front, so the first that was claimed is the first again.
         for entry in [entry for entry in reversed(self.claimed) if entry.owner is claimant]:
-            self.claimed.pop(entry, None)
-            entry.owner = None
             entry.deaths += 1
-            self.work[entry.activity].appendleft(entry)
+            self.give_back(entry)
         self.append(worker_record(claimant.info, self.name, "lost", self.clock.now()))
 
     # -- claiming -----------------------------------------------------------------------
@@ -301,8 +306,14 @@ class Topic:
         """Queue a claimed copy again, ahead of the others."""
         if entry in self.claimed:
             self.claimed.pop(entry, None)
+            self.lapsing.pop(entry, None)
             entry.owner = None
             self.work[entry.activity].appendleft(entry)
+
+    def let_go(self, entry: Entry, claimant: Claimant) -> None:
+        """A worker that lives does not work on a claimed copy any more: its lease runs out."""
+        if entry.owner is claimant and not entry.gone:
+            self.lapsing[entry] = self.clock.now() + claimant.lease
 
     def defer(self, entry: Entry, delay: float, record: Record) -> None:
         """Queue a claimed copy again after ``delay`` seconds; journal ``record``."""
@@ -322,6 +333,7 @@ class Topic:
         """Seconds until :meth:`tick` may have something to do."""
         now = self.clock.now()
         times = [c.died_at + c.lease for c in self.claimants.values() if c.died_at is not None]
+        times += self.lapsing.values()
         if self.timers:
             times.append(self.timers[0][0])
         return max(0.0, min(times) - now) + 0.001 if times else _FOREVER

@@ -340,6 +340,12 @@ class MemoryConsumer(Consumer):
                     self._gave_back.append(delivery.message.correlation_id)
         delivery.settled = True
 
+    def let_go(self, delivery: Delivery) -> None:
+        """See :meth:`Consumer.let_go`."""
+        if not delivery.settled:
+            with self._broker.topic(self._topic, wake=True) as state:
+                state.let_go(delivery.token, self._claimant)
+
     def report(self, running: Sequence[Holding]) -> None:
         """See :meth:`Consumer.report`."""
         self._claimant.running = tuple(running)

@@ -326,11 +326,11 @@ class RabbitConsumer(Consumer):
 
     async def hand_back(self, delivery: Delivery) -> None:
         """See :meth:`Consumer.hand_back`."""
-        if not delivery.settled:
-            delivery.settled = True
-            if delivery.message is not None:
-                self._desk.gave_back.append(delivery.message.correlation_id)
-            await self._desk.put_back(delivery.token, delivery.deaths)
+        await self._desk.hand_back(delivery)
+
+    def let_go(self, delivery: Delivery) -> None:
+        """See :meth:`Consumer.let_go`."""
+        self._desk.spawn(self._desk.lapse(delivery))
 
     def report(self, running: Sequence[Holding]) -> None:
         """See :meth:`Consumer.report`."""

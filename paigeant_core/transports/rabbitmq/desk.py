@@ -31,6 +31,9 @@ from paigeant_core.transports.types import Delivery, Settled
 
 logger = logging.getLogger("paigeant")
 
+PAUSE = 2.0
+"""Seconds after which a copy that could not be settled goes back: what refused it may refuse it again."""
+
 _REMEMBERED = 10_000
 """Copies that were settled, or lost with the line, whose IDs are remembered."""
 
@@ -241,6 +244,22 @@ class Desk:
         for twin in self.twins.pop(copy.key, ()):
             if twin.held:
                 self._consider(twin)
+
+    async def hand_back(self, delivery: Delivery) -> None:
+        """Put a copy back whose step was not begun, or not ended."""
+        if not delivery.settled:
+            delivery.settled = True
+            if delivery.message is not None:
+                self.gave_back.append(delivery.message.correlation_id)
+            await self.put_back(delivery.token, delivery.deaths)
+
+    async def lapse(self, delivery: Delivery) -> None:
+        """Put a copy back, after a pause, whose step ended and could not be settled."""
+        await asyncio.sleep(PAUSE)
+        copy: Copy = delivery.token
+        if not delivery.settled and copy.delivery is delivery:
+            delivery.settled = True
+            await self.put_back(copy, delivery.deaths + 1)
 
     def adrift(self) -> int:
         """How many copies were lost with the line while their steps ran."""

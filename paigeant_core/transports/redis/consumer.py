@@ -111,6 +111,12 @@ class RedisConsumer(Consumer):
         await future
         delivery.settled = True
 
+    def let_go(self, delivery: Delivery) -> None:
+        """See :meth:`Consumer.let_go`: it is no longer renewed."""
+        # Its lease may have run out before, and the same copy have been claimed again.
+        if self._pump.held.get(delivery.token) is delivery:
+            del self._pump.held[delivery.token]
+
     def report(self, running: Sequence[Holding]) -> None:
         """See :meth:`Consumer.report`."""
         self._heartbeat.report(running)

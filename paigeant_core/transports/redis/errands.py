@@ -37,6 +37,8 @@ class Errands:
     def __init__(self, endpoint: Endpoint, keys: Keys, worker: str, kick: Callable[[], None]) -> None:
         self.backs: list[_Back] = []
         self.asks: list[_Ask] = []
+        self.leaving: set[Token] = set()
+        """Copies on their way back, until the server answered for good: this worker still has them there."""
         self._endpoint = endpoint
         self._keys = keys
         self._worker = worker
@@ -45,6 +47,7 @@ class Errands:
     def give_back(self, token: Token, future: asyncio.Future[None] | None = None) -> None:
         """Put a claimed message back; ``future`` is told when that is done."""
         self.backs.append((token, future))
+        self.leaving.add(token)
         self._kick()
 
     async def witness(self, token: Token, correlation_id: str) -> Witness:
@@ -78,6 +81,7 @@ class Errands:
             *(future for _, future in self.backs if future is not None),
             *(future for _, _, future in self.asks),
         ]
+        self.leaving.difference_update(token for token, _ in self.backs)
         self.backs, self.asks = [], []
         waiting = [future for future in asked if not future.done()]
         for future in waiting:
@@ -90,6 +94,7 @@ class Errands:
         if isinstance(answer, ResponseError) and is_transient(answer):
             self.backs += backs
             self._endpoint.check(answer)
+        self.leaving.difference_update(token for token, _ in backs)
         for future in [future for _, future in backs if future is not None and not future.done()]:
             if isinstance(answer, ResponseError):
                 future.set_exception(self._endpoint.refused(answer))

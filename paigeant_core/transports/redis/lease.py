@@ -141,11 +141,15 @@ class Heartbeat:
                     if now >= renew_at:
                         renew_at = now + self._every
                         commands += self._renewals()
-                    for answer in line.call(*commands):
+                    answers = line.call(*commands)
+                    for answer in answers:
                         # Else it would look as if all were well, while whoever leads now gives these steps to others.
                         if isinstance(answer, ResponseError) and is_demoted(answer):
                             self._endpoint.check(answer)
                     told = time.monotonic()
+                    if backoff.failures or isinstance(answers[0], Exception):
+                        # The others cannot say that they live either, and may be slower to come back.
+                        look_at = told + self._lease
                     if now >= look_at:
                         look_at = now + self._lease
                         self._look_for_lost(line)

@@ -41,6 +41,7 @@ from paigeant_core.transports.redis.lease import Heartbeat, presence
 from paigeant_core.transports.redis.scripts import DUE, Command
 from paigeant_core.transports.redis.settling import Answer, Settler, Settling
 from paigeant_core.transports.redis.slots import Slots, Waiter
+from paigeant_core.transports.redis.takeovers import Takeovers
 from paigeant_core.transports.types import Delivery, Witness, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")
@@ -87,6 +88,7 @@ class Pump:
         self._info = info
         self._name = info.worker
         self._lease = lease
+        self._takeovers = Takeovers(lease)
         self._clock = ClockWatch(clock, info.worker)
         self._known = known
         self._heartbeat = heartbeat
@@ -106,13 +108,11 @@ class Pump:
         self._joined = False
         self._flights = 0
         self._problem: Exception | None = None
-        self._limbo = False
         self._unblock = False
         self._closing = False
         self._dropped = False
         self._backoff = Backoff()
         self._due_at = 0.0
-        self._takeover_at = 0.0
 
     # -- what is asked of it ------------------------------------------------------------
 
@@ -188,7 +188,7 @@ class Pump:
     # -- the task -----------------------------------------------------------------------
 
     async def _run(self) -> None:
-        self._takeover_at = asyncio.get_running_loop().time()
+        self._takeovers.at = asyncio.get_running_loop().time()
         while True:
             try:
                 if not self._joined:
@@ -210,11 +210,9 @@ class Pump:
                 # Only now: the server does the one half while the other is run.
                 self.slots.hand_out()
             except LineLost as error:
-                if not self._backoff.failures:
-                    logger.warning("worker %s, trying again: %s", self._name, error)
                 # The server may come back empty: what it knew is no longer sure.
                 self._known.clear()
-                await asyncio.sleep(self._next_rest())
+                await asyncio.sleep(self._cut_off(error))
             except TransportError as error:
                 # It will not do it later either: whoever waits is told.
                 if not self._give_up(error) and not self._backoff.failures:
@@ -225,6 +223,14 @@ class Pump:
                 logger.exception("worker %s: %s", self._name, type(error).__name__)
                 self._give_up(TransportError(f"{type(error).__name__} in the transport; see the log"))
                 await asyncio.sleep(self._next_rest())
+
+    def _cut_off(self, error: LineLost) -> float:
+        """A line was lost; the seconds until the next try."""
+        if not self._backoff.failures:
+            logger.warning("worker %s, trying again: %s", self._name, error)
+        rest = self._next_rest()
+        self._takeovers.cut_off(asyncio.get_running_loop().time() + rest)
+        return rest
 
     def _next_rest(self) -> float:
         # The time for a close is bounded, so tries are spent more freely.
@@ -258,13 +264,9 @@ class Pump:
         """How many messages may be claimed now."""
         if self._reads or self._clock.off or not self._open:
             return 0
-        if self.slots.asked and self._is_takeover(now):
+        if self.slots.asked and self._takeovers.due(now):
             return 0  # it must know all that is held, so no claim may be under way beside it
         return self.slots.claimable
-
-    def _is_takeover(self, now: float) -> bool:
-        """Whether the next claim takes over first what nobody renewed."""
-        return self._limbo or now >= self._takeover_at
 
     async def _join(self) -> None:
         """Make the queues ready, say that this worker started, and look at the clock."""
@@ -303,11 +305,10 @@ class Pump:
         asked = 0
         if slots := self._claimable(now):
             names = self._next_turn()
-            if self._is_takeover(now):
+            if self._takeovers.due(now):
                 asked = slots
-                # What a lost answer held comes first, and at once.
-                lease = 0.0 if self._limbo else self._lease
-                commands.append(takeover(self._keys, self._name, names, lease, slots, self.held))
+                known = self.held.keys() | self._errands.leaving
+                commands.append(takeover(self._keys, self._name, names, self._takeovers.idle, slots, known))
                 answers.append(partial(self._took_over, names, slots))
             elif commands or self._flights:
                 asked = slots
@@ -327,7 +328,7 @@ class Pump:
             if isinstance(results, Exception):
                 self._settler.restore(flight.settles)
                 self._errands.restore(flight.errands)
-                self._limbo = self._limbo or flight.asked > 0
+                self._takeovers.limbo |= flight.asked > 0
                 raise results
             for handle, result in zip(flight.answers, results, strict=True):
                 try:
@@ -423,11 +424,7 @@ class Pump:
     def _took_over(self, names: list[str], slots: int, answer: Any) -> None:
         if self._claim_failed(answer):
             return
-        if self._limbo:
-            self._limbo = bool(answer)
-        elif len(answer) < slots:
-            # Else there may be more, and they have waited for their lease already.
-            self._takeover_at = asyncio.get_running_loop().time() + self._lease / 3
+        self._takeovers.took(len(answer), slots, asyncio.get_running_loop().time())
         self._offer([(names[index - 1], deaths, (entry, fields)) for index, deaths, entry, fields in answer])
 
     def _offer(self, found: list[Found]) -> None:
@@ -446,7 +443,7 @@ class Pump:
 
     def _read(self, names: list[str], slots: int) -> None:
         """Let the server wait for work, on the second line."""
-        seconds = min(BLOCK, self._takeover_at - asyncio.get_running_loop().time())
+        seconds = min(BLOCK, self._takeovers.at - asyncio.get_running_loop().time())
         if not self._info.activities:
             seconds = min(seconds, DUE_EVERY)
         millis = max(10, round(seconds * 1000))
@@ -468,10 +465,8 @@ class Pump:
             elif not self._claim_failed(answer):
                 self._offer([(names[key], 0, entry) for key, found in answer or () for entry in found])
         except LineLost as error:
-            self._limbo = self._limbo or error.sent
-            if not self._backoff.failures:
-                logger.warning("worker %s, trying again: %s", self._name, error)
-            rest = self._next_rest()
+            self._takeovers.limbo |= error.sent
+            rest = self._cut_off(error)
         except TransportError as error:
             self.slots.refuse(error)
         except Exception as error:

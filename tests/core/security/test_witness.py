@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from paigeant_core import PaigeantMessage, State, Transport, Worker, WorkflowDispatcher, get_transport
 from paigeant_core.admission import admit
@@ -16,6 +17,7 @@ from paigeant_core.names import new_id
 from paigeant_core.operations import DeadLetter, Hold, Operations, Release, Retry
 from paigeant_core.security.hop import Guard
 from paigeant_core.transition import Place
+from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.types import WorkerInfo
 from tests.core.bench import PATIENCE, Bench
 from tests.core.security.test_attacks import Hand, Plant
@@ -165,3 +167,29 @@ async def test_what_an_operator_moved_between_claim_and_run_is_no_attack() -> No
     (again,) = await consumer.claim(1)
     assert await admit(consumer, again, bench.topic, "w", bench.clock, guard) is not None
     await consumer.close()
+
+
+async def test_a_step_whose_workflow_redis_could_not_tell_of_is_run_again(
+    redis_url: str, topic: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        get_transport(redis_url) as transport,
+        Hand("redis", redis_url, transport) as plant,
+        Redis.from_url(redis_url) as client,
+    ):
+        scene = Scene(transport, topic, plant)
+        scene.worker.lease = 0.5
+        workflow = await scene.dispatch()
+        key = Keys(topic).workflow(workflow)
+        # No hash, as a foreign program or a bad restore leaves it: every question to the fence is an error.
+        await client.rename(key, f"{key}:aside")
+        await client.set(key, "not a hash")
+
+        async def told() -> bool:
+            return "could not be settled" in caplog.text
+
+        scene.gate.set()
+        async with scene.serving():
+            await until(told, "the step did not end")
+            await client.rename(f"{key}:aside", key)
+            await scene.reaches(workflow, State.COMPLETED)

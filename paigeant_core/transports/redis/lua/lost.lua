@@ -6,7 +6,10 @@ local seen = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if not seen or tonumber(seen) > tonumber(ARGV[2]) then
   return 0
 end
-append(ARGV[3], false, false)
+local position = append(ARGV[3], false, false)
+if failed(position) then
+  return position
+end
 redis.call('ZREM', KEYS[2], ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', clock() - tonumber(ARGV[4]))
 redis.call('ZADD', KEYS[3], seen, ARGV[1])
