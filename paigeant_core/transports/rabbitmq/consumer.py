@@ -415,8 +415,8 @@ class RabbitConsumer(Consumer):
 
     async def _lost(self, channel: Channel) -> str:
         """Wait until the channel is gone; return why."""
-        if not channel.is_closed:
-            await asyncio.wait([channel.closing])
+        await asyncio.wait([channel.closing])
+        await self._intake.let_go()
         # What was declared may be what is missing now.
         self._desk.topology.forget()
         if self._line.alive:
