@@ -263,7 +263,7 @@ class Lookout:
             transition = published_anew(record, desk.clock.now(), "lost")
             if transition is None:
                 return
-            await self._comeback.publish(transition, fence=True)
+            await self._comeback.publish(transition, fence=True, of=record.headers)
         headers = record.headers
         logger.warning(
             "the broker lost hop %d of %s (%s); it is published again from the journal",
