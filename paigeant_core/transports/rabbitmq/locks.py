@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 from paigeant_core.errors import Conflict
-from paigeant_core.transports.rabbitmq.connection import Line, Locked, Waits, ignoring_loss
+from paigeant_core.transports.rabbitmq.connection import Line, Locked, Waits, cancellations, ignoring_loss
 
 PATIENCE = 10.0
 """Seconds to wait for somebody else."""
@@ -28,6 +29,8 @@ class Locks:
         self._line = line
         # Within one connection the broker lets everybody have the queue.
         self._local: dict[str, asyncio.Lock] = {}
+        self._taking: dict[str, asyncio.Task[bool]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def hold(self, queue: str) -> AsyncIterator[None]:
@@ -38,12 +41,18 @@ class Locks:
             ConnectError: no line.
         """
         local = self._local.setdefault(queue, asyncio.Lock())
-        async with local:
+        await local.acquire()
+        before = cancellations()
+        try:
             await self._declare(queue)
-            try:
-                yield
-            finally:
-                await self.free(queue)
+            yield
+        finally:
+            # A task of its own: whoever is cancelled here would leave the lock taken for as long as the line stands.
+            ending = asyncio.create_task(self._end(queue, local))
+            self._ending.add(ending)
+            ending.add_done_callback(self._ending.discard)
+            if cancellations() == before:
+                await asyncio.wait([ending])
 
     async def take(self, queue: str) -> bool:
         """Take the lock that ``queue`` stands for, until :meth:`free` or the line's end; False: another line has it.
@@ -51,6 +60,24 @@ class Locks:
         Raises:
             ConnectError: no line.
         """
+        # A task of its own: the broker carries out what was asked of it, whether anybody still waits for the answer.
+        taking = self._taking[queue] = asyncio.create_task(self._take(queue))
+        taking.add_done_callback(partial(self._taken, queue))
+        await asyncio.wait([taking])
+        return taking.result()
+
+    async def free(self, queue: str) -> None:
+        """Give up a lock; where the line is gone the broker has done so."""
+        if (taking := self._taking.get(queue)) is not None:
+            await asyncio.wait([taking])
+        if not self._line.alive:
+            return
+        # Another line can have it where ours was lost, or did not get it.
+        with ignoring_loss(), suppress(Locked):
+            async with self._line.borrowed() as channel:
+                await channel.queue_delete(queue)
+
+    async def _take(self, queue: str) -> bool:
         try:
             async with self._line.borrowed() as channel:
                 await channel.queue_declare(queue, exclusive=True, auto_delete=False)
@@ -58,11 +85,17 @@ class Locks:
             return False
         return True
 
-    async def free(self, queue: str) -> None:
-        """Give up a lock; where the line is gone the broker has done so."""
-        with ignoring_loss():
-            async with self._line.borrowed() as channel:
-                await channel.queue_delete(queue)
+    def _taken(self, queue: str, taking: asyncio.Task[bool]) -> None:
+        if self._taking.get(queue) is taking:
+            del self._taking[queue]
+        if not taking.cancelled():
+            taking.exception()  # nobody may be left to hear of it
+
+    async def _end(self, queue: str, local: asyncio.Lock) -> None:
+        try:
+            await self.free(queue)
+        finally:
+            local.release()
 
     async def _declare(self, queue: str) -> None:
         deadline = asyncio.get_running_loop().time() + PATIENCE
