@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paigeant_core import transition as moves
-from paigeant_core.errors import Conflict
+from paigeant_core.errors import Conflict, ConnectError
 from paigeant_core.journal import State
 from paigeant_core.transition import Place
 from paigeant_core.transports.rabbitmq import locks
@@ -71,6 +71,32 @@ async def test_whoever_is_cancelled_leaves_no_lock(rabbit_url: str, topic: str, 
         await others.free(lock)
     await mine.close()
     await theirs.close()
+
+
+async def test_an_operator_who_lost_the_lock_with_the_line_publishes_nothing(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line connects again by itself, and by then somebody else may have the lock."""
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a")
+    (record,) = await transport.history(topic, workflow)
+    mine, theirs = TransportContract().reissue(record), TransportContract().reissue(record)
+    line, lead = transport._line, transport._topology.lead
+
+    async def unlucky(*arguments: Any) -> None:
+        monkeypatch.setattr(transport._topology, "lead", lead)
+        line._sockets[-1].transport.abort()
+        await line.lost()
+        await line.connect()
+        assert await other.operate(topic, theirs, expect=record.id) is Settled.DONE
+        await lead(*arguments)
+
+    monkeypatch.setattr(transport._topology, "lead", unlucky)
+    with pytest.raises(ConnectError, match="and a lock with it"):
+        await transport.operate(topic, mine, expect=record.id)
+    assert await transport.operate(topic, mine, expect=record.id) is Settled.SUPERSEDED
+    records = await other.history(topic, workflow)
+    assert [record.id for record in records[1:]] == [theirs.record.id]
 
 
 async def test_a_parked_workflow_outlives_the_journal(connect: Any, topic: str, channel: Channel) -> None:

@@ -256,19 +256,19 @@ class Comeback:
         desk = self._desk
         if not record.state or record.state in ENDED or record.at > desk.fence.booted_at + SKEW:
             return
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
             if desk.fence.passed(record.headers) or await moved_on(desk.line, desk.names, record):
                 return
             if (transition := published_anew(record, desk.clock.now())) is not None:
-                await self.publish(transition, fence=transition.record is not record, of=record.headers)
+                await self.publish(transition, serial, fence=transition.record is not record, of=record.headers)
 
     async def _complete(self, copy: Copy, record: Record, result: Result) -> None:
         """Publish anew what the journal has of a result, and another queue refused."""
         desk = self._desk
         if not record.state or record.state in ENDED:
             return
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
             # This may be refused as well, and is then tried again one more epoch up.
             last = (copy.anew or [record])[-1].headers
@@ -280,7 +280,7 @@ class Comeback:
             # A hold's deadline goes with it: without one it would stay.
             transition.deadline = result.transition.deadline if record.state in PARKED else None
             fence = transition.record is not record
-            await self.publish(transition, fence=fence, of=last, queue=result.queue)
+            await self.publish(transition, serial, fence=fence, of=last, queue=result.queue)
 
     async def _begin_again(self, copy: Copy) -> None:
         """Run a copy one epoch up: an unknown successor of it may be in a work queue."""
@@ -293,14 +293,14 @@ class Comeback:
         waits = Waits()
         while copy.held:
             try:
-                async with desk.locks.hold(desk.names.lock("operate")):
+                async with desk.locks.hold(desk.names.lock("operate")) as serial:
                     await desk.fence.catch_up()
                     if desk.fence.passed(message.headers):
                         await desk.drop(copy, "fenced")
                         return
                     state = State.COMPENSATING if message.routing_slip.undoing else State.QUEUED
                     anew = _epoch_up(message, state, desk.clock.now())
-                    await self.publish(anew, fence=True, of=message.headers, prev=copy.key)
+                    await self.publish(anew, serial, fence=True, of=message.headers, prev=copy.key)
                 await desk.done(copy)
                 return
             except (TransportError, Conflict) as error:
@@ -314,7 +314,7 @@ class Comeback:
             Conflict: an operator is acting all the time.
         """
         desk = self._desk
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
             before = result.transition.record.headers
             if desk.fence.passed(before):
@@ -333,13 +333,14 @@ class Comeback:
             if message is not None:
                 raise_epoch(transition.record, message, before.epoch)
             await self.publish(
-                transition, fence=message is not None, prev=copy.key, copy=result.copy, queue=result.queue
+                transition, serial, fence=message is not None, prev=copy.key, copy=result.copy, queue=result.queue
             )
         return True
 
     async def publish(
         self,
         transition: Transition,
+        serial: int,
         *,
         fence: bool,
         of: Headers | None = None,
@@ -351,6 +352,7 @@ class Comeback:
 
         Args:
             transition: what to publish.
+            serial: of the line that the lock is held over.
             fence: tell the fence of it.
             of: the message that it takes the place of; what was asked of that is asked of this.
             prev: the copy that it settles.
@@ -370,7 +372,7 @@ class Comeback:
         if asked is not None:
             asked = request(transition.record.headers, now, wish_of(asked), asked.detail)
             items.append(wire.plain(desk.names, asked, also=also))
-        await desk.publisher.send(items)
+        await desk.publisher.send(items, serial=serial)
         if fence:
             desk.fence.note(transition.record)
         if asked is not None:

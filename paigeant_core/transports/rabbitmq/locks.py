@@ -1,7 +1,8 @@
 """Locks: an exclusive queue that only one connection can have.
 
 The broker frees it when the connection ends, so a publish that is made over the same
-connection while it is held cannot come after somebody else got it.
+connection while it is held cannot come after somebody else got it. A line connects
+again by itself, so whoever publishes under a lock says which connection it is held over.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ class Locks:
         self._line = line
         # Within one connection the broker lets everybody have the queue.
         self._local: dict[str, asyncio.Lock] = {}
-        self._taking: dict[str, asyncio.Task[bool]] = {}
+        self._taking: dict[str, asyncio.Task[int]] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
-    async def hold(self, queue: str) -> AsyncIterator[None]:
-        """Hold the lock that ``queue`` stands for.
+    async def hold(self, queue: str) -> AsyncIterator[int]:
+        """Hold the lock that ``queue`` stands for; yields the line's serial, for :meth:`Publisher.send`.
 
         Raises:
             Conflict: somebody else held it all the time.
@@ -44,8 +45,7 @@ class Locks:
         await local.acquire()
         before = cancellations()
         try:
-            await self._declare(queue)
-            yield
+            yield await self._declare(queue)
         finally:
             # A task of its own: whoever is cancelled here would leave the lock taken for as long as the line stands.
             ending = asyncio.create_task(self._end(queue, local))
@@ -60,6 +60,9 @@ class Locks:
         Raises:
             ConnectError: no line.
         """
+        return bool(await self._taken_over(queue))
+
+    async def _taken_over(self, queue: str) -> int:
         # A task of its own: the broker carries out what was asked of it, whether anybody still waits for the answer.
         taking = self._taking[queue] = asyncio.create_task(self._take(queue))
         taking.add_done_callback(partial(self._taken, queue))
@@ -77,15 +80,18 @@ class Locks:
             async with self._line.borrowed() as channel:
                 await channel.queue_delete(queue)
 
-    async def _take(self, queue: str) -> bool:
+    async def _take(self, queue: str) -> int:
+        """The serial of the line that has the lock now; 0: another line has it."""
         try:
             async with self._line.borrowed() as channel:
+                # What is declared now is answered over this connection, or not at all.
+                serial = self._line.serial
                 await channel.queue_declare(queue, exclusive=True, auto_delete=False)
         except Locked:
-            return False
-        return True
+            return 0
+        return serial
 
-    def _taken(self, queue: str, taking: asyncio.Task[bool]) -> None:
+    def _taken(self, queue: str, taking: asyncio.Task[int]) -> None:
         if self._taking.get(queue) is taking:
             del self._taking[queue]
         if not taking.cancelled():
@@ -97,10 +103,11 @@ class Locks:
         finally:
             local.release()
 
-    async def _declare(self, queue: str) -> None:
+    async def _declare(self, queue: str) -> int:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         waits = Waits(0.01)
-        while not await self.take(queue):
+        while not (serial := await self._taken_over(queue)):
             if asyncio.get_running_loop().time() > deadline:
                 raise Conflict("somebody else is acting on this topic; try again")
             await waits.next()
+        return serial
