@@ -96,12 +96,12 @@ def stall_at_the_next(publisher: Publisher, proxy: Proxy) -> None:
     """Let the next publish to an exchange of ours get through, and no confirm come back."""
     send = publisher.send
 
-    async def stalled(items: Any) -> None:
+    async def stalled(items: Any, **options: Any) -> None:
         if any(item.exchange.startswith("paigeant.") for item in items):
             await publisher._open()
             await asyncio.to_thread(proxy.stall, "back")
             publisher.send = send  # type: ignore[method-assign]
-        await send(items)
+        await send(items, **options)
 
     publisher.send = stalled  # type: ignore[method-assign]
 

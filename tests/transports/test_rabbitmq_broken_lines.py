@@ -201,6 +201,34 @@ async def test_a_worker_whose_queue_was_deleted_makes_it_again(
         assert delivery.message.correlation_id == workflow
 
 
+async def test_a_step_goes_on_where_another_queue_of_its_worker_was_deleted(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    """The broker ends the channel on which the worker listens, and those over which it took messages stay open."""
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        asking = asyncio.create_task(worker.take_one())
+
+        async def listening() -> bool:
+            return bool((await channel.queue_declare(f"paigeant.{topic}.work.b", passive=True)).consumer_count)
+
+        async def back() -> bool:
+            return consumer_of(worker)._regain_until > 0
+
+        await until(listening, "the worker never listened")
+        await channel.queue_delete(f"paigeant.{topic}.work.b")
+        await until(back, "the worker never listened again")
+        async with asyncio.timeout(30):
+            assert await worker.finish(delivery) is Settled.DONE
+            following = await asking
+        assert following.activity == "b"
+        await worker.finish(following)
+        await worker.nothing()
+    assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+
+
 async def test_it_is_said_when_no_confirm_comes(
     connect: Any, topic: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from paigeant_core import transition as moves
-from paigeant_core.errors import Conflict
+from paigeant_core.errors import Conflict, ConnectError
 from paigeant_core.journal import State
 from paigeant_core.transition import Place
 from paigeant_core.transports.rabbitmq import locks
-from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq.connection import Channel, Line
 from paigeant_core.transports.types import Settled
 from tests.transports import on_rabbitmq
 from tests.transports.contract import TransportContract
+from tests.transports.hands import until
 from tests.transports.on_rabbitmq import dispatch, hands, kinds
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
@@ -39,6 +41,62 @@ async def test_operators_act_one_at_a_time(
     await channel.queue_delete(lock)
     assert await transport.operate(topic, again, expect=record.id) is Settled.DONE
     assert await transport.operate(topic, again, expect=record.id) is Settled.ALREADY
+
+
+@pytest.mark.parametrize("inside", [False, True])
+async def test_whoever_is_cancelled_leaves_no_lock(rabbit_url: str, topic: str, inside: bool) -> None:
+    """At any moment: also as the broker is asked for the lock, or is given it back."""
+    mine, theirs = Line(rabbit_url, "mine"), Line(rabbit_url, "theirs")
+    ours, others = locks.Locks(mine), locks.Locks(theirs)
+    lock = f"paigeant.{topic}.lock.operate"
+
+    async def act(held: asyncio.Event) -> None:
+        async with ours.hold(lock):
+            held.set()
+
+    async def free() -> bool:
+        return await others.take(lock)
+
+    await act(asyncio.Event())
+    for turns in range(60):
+        held = asyncio.Event()
+        acting = asyncio.create_task(act(held))
+        if inside:
+            await held.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        acting.cancel()
+        await asyncio.gather(acting, return_exceptions=True)
+        await until(free, f"it is locked: cancelled after {turns} turns")
+        await others.free(lock)
+    await mine.close()
+    await theirs.close()
+
+
+async def test_an_operator_who_lost_the_lock_with_the_line_publishes_nothing(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line connects again by itself, and by then somebody else may have the lock."""
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a")
+    (record,) = await transport.history(topic, workflow)
+    mine, theirs = TransportContract().reissue(record), TransportContract().reissue(record)
+    line, lead = transport._line, transport._topology.lead
+
+    async def unlucky(*arguments: Any) -> None:
+        monkeypatch.setattr(transport._topology, "lead", lead)
+        line._sockets[-1].transport.abort()
+        await line.lost()
+        await line.connect()
+        assert await other.operate(topic, theirs, expect=record.id) is Settled.DONE
+        await lead(*arguments)
+
+    monkeypatch.setattr(transport._topology, "lead", unlucky)
+    with pytest.raises(ConnectError, match="and a lock with it"):
+        await transport.operate(topic, mine, expect=record.id)
+    assert await transport.operate(topic, mine, expect=record.id) is Settled.SUPERSEDED
+    records = await other.history(topic, workflow)
+    assert [record.id for record in records[1:]] == [theirs.record.id]
 
 
 async def test_a_parked_workflow_outlives_the_journal(connect: Any, topic: str, channel: Channel) -> None:

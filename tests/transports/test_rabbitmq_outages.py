@@ -10,6 +10,7 @@ import pytest
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import PublishError, PublishUnknown
+from paigeant_core.handoff import request
 from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, wire
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Delivery, Settled
@@ -51,6 +52,61 @@ async def test_a_copy_of_before_a_restart_goes_on_one_epoch_up(connect: Any, top
     assert [kind for kind in await kinds(other, topic, workflow) if kind != "superseded"] == [
         "dispatched", "operated", "advanced", "finished",
     ]  # fmt: skip
+
+
+async def ask_to_cancel(transport: RabbitTransport, topic: str, delivery: Delivery) -> None:
+    """As an operator's console does, of the step that runs."""
+    assert delivery.message is not None
+    headers = delivery.message.headers
+    asked = request(headers, transport.clock.now(), "cancel", {"operator": "ann@desk"})
+    assert await transport.request(topic, asked, expect=headers.message_id) is Settled.DONE
+
+
+async def test_what_was_asked_of_a_step_is_heeded_where_its_copy_goes_on_one_epoch_up(connect: Any, topic: str) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    dying = Hands(transport, topic, "a")
+    await ask_to_cancel(other, topic, await dying.take_one())
+    await consumer_of(dying)._crash()
+    async with hands(other, topic, "a", "b") as heir:
+        other.fence(Names(topic)).booted_at = transport.clock.now()
+        again = await heir.take_one()
+        assert again.message is not None
+        assert (again.activity, again.message.headers.epoch) == ("a", 2)
+        assert await heir.finish(again) is Settled.DONE
+        await heir.nothing()
+    records = await other.history(topic, workflow)
+    assert [record.kind for record in records] == ["dispatched", "operated", "operated", "operated", "cancelled"]
+    assert [record.detail.get("operator") for record in records[1:]] == ["ann@desk", None, "ann@desk", "ann@desk"]
+
+
+async def test_a_cancelled_step_that_was_handed_on_unknown_to_the_journal_is_stopped(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        publisher = consumer_of(worker)._desk.publisher
+        send = publisher.send
+
+        async def half(items: Any) -> None:
+            # Into the work queue alone, as if the journal had not written it.
+            monkeypatch.setattr(publisher, "send", send)
+            await send([item._replace(exchange="", key=f"paigeant.{topic}.work.b") for item in items])
+            await ask_to_cancel(other, topic, delivery)
+            transport.fence(Names(topic)).booted_at = transport.clock.now()
+            for writer in consumer_of(worker)._line._sockets:
+                writer.transport.abort()
+            raise PublishUnknown("no confirm came")
+
+        monkeypatch.setattr(publisher, "send", half)
+        assert await worker.finish(delivery) is Settled.DONE
+    async with hands(other, topic, "b") as heir:
+        await heir.nothing(1.0)
+    records = await other.history(topic, workflow)
+    assert [record.kind for record in records] == ["dispatched", "operated", "cancelled", "superseded"]
+    assert records[2].headers.epoch == 2
 
 
 @pytest.fixture
@@ -109,6 +165,26 @@ async def test_a_worker_goes_on_after_the_broker_was_killed(own_server: RabbitSe
             await worker._admit(following[0])
             await worker.finish(following[0])
         assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+    await transport.disconnect()
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+async def test_a_step_that_runs_while_the_broker_is_restarted_is_cancelled_as_it_was_asked(
+    own_server: RabbitServer, topic: str
+) -> None:
+    transport = RabbitTransport(own_server.url)
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        await ask_to_cancel(transport, topic, delivery)
+        await asyncio.to_thread(own_server.flush)
+        await asyncio.to_thread(own_server.restart)
+        async with asyncio.timeout(60):
+            assert await worker.finish(delivery) is Settled.DONE
+        await worker.nothing(2.0)
+    assert await kinds(transport, topic, workflow) == ["dispatched", "operated", "cancelled"]
     await transport.disconnect()
 
 

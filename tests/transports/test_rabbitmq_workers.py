@@ -39,7 +39,7 @@ async def test_the_last_word_of_a_worker_is_said_though_it_stops_while_another_o
     words: list[bytes] = []
 
     class Slow(Publisher):
-        async def send(self, items: Sequence[Outgoing]) -> None:
+        async def send(self, items: Sequence[Outgoing], *, serial: int = 0) -> None:
             words.extend(item.body for item in items)
             speaker.stopped = True
 

@@ -30,8 +30,9 @@ import msgspec
 from paigeant_core import transition as moves
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import Conflict, DecodeError, TransportError, UnsupportedVersion
+from paigeant_core.handoff import heed, request, wish_of
 from paigeant_core.journal import ENDED, PARKED, Record, State
-from paigeant_core.message import PaigeantMessage
+from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import new_id
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
@@ -255,19 +256,19 @@ class Comeback:
         desk = self._desk
         if not record.state or record.state in ENDED or record.at > desk.fence.booted_at + SKEW:
             return
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
             if desk.fence.passed(record.headers) or await moved_on(desk.line, desk.names, record):
                 return
             if (transition := published_anew(record, desk.clock.now())) is not None:
-                await self.publish(transition, fence=transition.record is not record)
+                await self.publish(transition, serial, fence=transition.record is not record, of=record.headers)
 
     async def _complete(self, copy: Copy, record: Record, result: Result) -> None:
         """Publish anew what the journal has of a result, and another queue refused."""
         desk = self._desk
         if not record.state or record.state in ENDED:
             return
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
             # This may be refused as well, and is then tried again one more epoch up.
             last = (copy.anew or [record])[-1].headers
@@ -278,7 +279,8 @@ class Comeback:
             copy.anew.append(transition.record)
             # A hold's deadline goes with it: without one it would stay.
             transition.deadline = result.transition.deadline if record.state in PARKED else None
-            await self.publish(transition, fence=transition.record is not record, queue=result.queue)
+            fence = transition.record is not record
+            await self.publish(transition, serial, fence=fence, of=last, queue=result.queue)
 
     async def _begin_again(self, copy: Copy) -> None:
         """Run a copy one epoch up: an unknown successor of it may be in a work queue."""
@@ -291,13 +293,14 @@ class Comeback:
         waits = Waits()
         while copy.held:
             try:
-                async with desk.locks.hold(desk.names.lock("operate")):
+                async with desk.locks.hold(desk.names.lock("operate")) as serial:
                     await desk.fence.catch_up()
                     if desk.fence.passed(message.headers):
                         await desk.drop(copy, "fenced")
                         return
                     state = State.COMPENSATING if message.routing_slip.undoing else State.QUEUED
-                    await self.publish(_epoch_up(message, state, desk.clock.now()), fence=True, prev=copy.key)
+                    anew = _epoch_up(message, state, desk.clock.now())
+                    await self.publish(anew, serial, fence=True, of=message.headers, prev=copy.key)
                 await desk.done(copy)
                 return
             except (TransportError, Conflict) as error:
@@ -311,31 +314,47 @@ class Comeback:
             Conflict: an operator is acting all the time.
         """
         desk = self._desk
-        transition = result.transition
-        message = None
-        if transition.place in (Place.WORK, Place.DELAYED):
-            # One that cannot be read is of a newer version, and goes back as it is.
-            with suppress(DecodeError, UnsupportedVersion):
-                message = transition.record.message
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
-            if desk.fence.passed(transition.record.headers):
+            before = result.transition.record.headers
+            if desk.fence.passed(before):
                 return False
+            asked = desk.asked(copy)
+            if asked is not None:
+                result.transition = heed(result.transition, asked)
+            transition, message = result.transition, None
+            heeded = asked is not None and transition.record.detail.get("asked") == asked.id
+            # The step may be handed on already, without what was asked of it: that is stopped as well. A deadline
+            # belongs to its epoch; where there is one, the step ended in a hold and nothing runs.
+            if (heeded and transition.deadline is None) or transition.place in (Place.WORK, Place.DELAYED):
+                # One that cannot be read is of a newer version, and goes back as it is.
+                with suppress(DecodeError, UnsupportedVersion):
+                    message = transition.record.message
             if message is not None:
-                raise_epoch(transition.record, message)
+                raise_epoch(transition.record, message, before.epoch)
             await self.publish(
-                transition, fence=message is not None, prev=copy.key, copy=result.copy, queue=result.queue
+                transition, serial, fence=message is not None, prev=copy.key, copy=result.copy, queue=result.queue
             )
         return True
 
     async def publish(
-        self, transition: Transition, *, fence: bool, prev: str = "", copy: str = "", queue: str = ""
+        self,
+        transition: Transition,
+        serial: int,
+        *,
+        fence: bool,
+        of: Headers | None = None,
+        prev: str = "",
+        copy: str = "",
+        queue: str = "",
     ) -> None:
         """Publish what goes on one epoch up; the lock of operators must be held.
 
         Args:
             transition: what to publish.
+            serial: of the line that the lock is held over.
             fence: tell the fence of it.
+            of: the message that it takes the place of; what was asked of that is asked of this.
             prev: the copy that it settles.
             copy: the ID of the new copy; else the record's own.
             queue: the activity whose queue gets it; else its own.
@@ -349,9 +368,15 @@ class Comeback:
         await desk.topology.lead(desk.names, transition, queue)
         now = desk.clock.now()
         items = wire.moved(desk.names, transition, now=now, prev=prev, copy=copy, queue=queue, also=also)
-        await desk.publisher.send(items)
+        asked = desk.fence.asked(of) if fence and of is not None else None
+        if asked is not None:
+            asked = request(transition.record.headers, now, wish_of(asked), asked.detail)
+            items.append(wire.plain(desk.names, asked, also=also))
+        await desk.publisher.send(items, serial=serial)
         if fence:
             desk.fence.note(transition.record)
+        if asked is not None:
+            desk.fence.note(asked)
 
 
 RESTARTED = "the broker was restarted before it confirmed this hop"
@@ -394,8 +419,8 @@ def _epoch_up(message: PaigeantMessage, state: str, now: float, reason: str = RE
     return Transition(place=Place.WORK, record=moves.operated(following, now, detail, state=state, body=True))
 
 
-def raise_epoch(record: Record, message: PaigeantMessage) -> None:
-    """Make ``record``, and the message that it publishes, one of the next epoch."""
-    message.headers = msgspec.structs.replace(message.headers, epoch=message.headers.epoch + 1)
+def raise_epoch(record: Record, message: PaigeantMessage, epoch: int) -> None:
+    """Make ``record``, and the message that it publishes, one of the epoch behind ``epoch``."""
+    message.headers = msgspec.structs.replace(message.headers, epoch=epoch + 1)
     record.headers = message.headers
     record.body = message.encode()

@@ -278,12 +278,13 @@ class RabbitConsumer(Consumer):
                         delivery.settled = True
                         return settled
                 if copy.doubtful and await self._comeback.settle_doubtful(copy, result):
+                    transition = result.transition
                     break
                 if epoch := desk.fence.passed(transition.record.headers):
                     late = moves.superseded(transition, by=f"epoch {epoch}")
                     items = [wire.plain(names, late, prev=copy.key)]
                 else:
-                    if (asked := self._asked(delivery)) is not None:
+                    if (asked := desk.asked(copy)) is not None:
                         transition = result.transition = heed(transition, asked)
                     now = desk.clock.now()
                     items = wire.moved(names, transition, now=now, prev=copy.key, copy=result.copy, queue=result.queue)
@@ -310,14 +311,6 @@ class RabbitConsumer(Consumer):
         if not self._info.activities and transition.place is Place.WORK:
             self._serve_also([transition.record.headers.activity])
         return Settled.SUPERSEDED if epoch else Settled.DONE
-
-    def _asked(self, delivery: Delivery) -> Record | None:
-        """What an operator asked of the step that is handed on; None: nothing that is known here."""
-        try:
-            headers = delivery.message.headers if delivery.message is not None else decode_headers(delivery.body)
-        except DecodeError:
-            return None
-        return self._desk.fence.asked(headers)
 
     def _settle_kept(self, copy: Copy, result: Result) -> None:
         delivery = copy.hand_out()
@@ -415,8 +408,8 @@ class RabbitConsumer(Consumer):
 
     async def _lost(self, channel: Channel) -> str:
         """Wait until the channel is gone; return why."""
-        if not channel.is_closed:
-            await asyncio.wait([channel.closing])
+        await asyncio.wait([channel.closing])
+        await self._intake.let_go()
         # What was declared may be what is missing now.
         self._desk.topology.forget()
         if self._line.alive:

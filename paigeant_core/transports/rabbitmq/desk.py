@@ -261,6 +261,14 @@ class Desk:
             delivery.settled = True
             await self.put_back(copy, delivery.deaths + 1)
 
+    def asked(self, copy: Copy) -> Record | None:
+        """What an operator asked of the step that a copy asks for; None: nothing that is known here."""
+        message = copy.delivery.message if copy.delivery is not None else None
+        try:
+            return self.fence.asked(message.headers if message is not None else decode_headers(copy.body))
+        except DecodeError:
+            return None
+
     def adrift(self) -> int:
         """How many copies were lost with the line while their steps ran."""
         return sum(not copy.held for copy in self.copies.values())

@@ -20,6 +20,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from pamqp.commands import Basic
 
@@ -95,7 +96,6 @@ class Intake:
         self._activities = list(activities)
         self._bells.clear()
         self._consumers.clear()
-        self._hands.clear()
         self._push = not self._varying and len(self._activities) == 1
         self._stopping = self._idle = self._grow = False
         lane = self._lane = await self._line.lane()
@@ -164,8 +164,17 @@ class Intake:
             await asyncio.wait([self._task], timeout=5.0)
         await self._cancel([*self._consumers])
 
+    async def let_go(self) -> None:
+        """The channel is gone; give back what came over the others as well.
+
+        One that stayed open would keep its messages: the broker gives nobody what it counts as being worked on here.
+        """
+        self.forget()
+        hands, self._hands = self._hands, []
+        await asyncio.gather(*map(quietly_close, hands))
+
     def forget(self) -> None:
-        """The channel is gone."""
+        """Do nothing more over what was opened."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -235,7 +244,7 @@ class Intake:
         while len(self._hands) < hands:
             hand = await self._line.lane()
             # One that the broker closes takes its messages with it, and then all begin anew.
-            hand.channel.closing.add_done_callback(lambda _: self._close())
+            hand.channel.closing.add_done_callback(partial(self._close_without, hand))
             self._hands.append(hand)
         await asyncio.gather(*(self._pull_with(hand.channel, lane, turn) for hand in self._hands[:hands]))
 
@@ -288,6 +297,10 @@ class Intake:
                     await self._lane.channel.basic_cancel(tag)
                     # A precaution: what came behind the answer all the same would be ours, and must not vanish.
                     asyncio.get_running_loop().call_later(_STRAGGLE, self._lane.consumers.pop, tag, None)
+
+    def _close_without(self, hand: Lane, _: object) -> None:
+        if hand in self._hands:
+            self._close()
 
     def _close(self) -> None:
         """Begin anew: the broker took a consumer away because its queue was deleted, or closed a channel."""

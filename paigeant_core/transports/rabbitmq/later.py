@@ -50,7 +50,7 @@ async def ring(desk: Desk, copy: Copy, timer: wire.Timer) -> None:
     while copy.held:
         try:
             await desk.topology.stream(desk.names, "fence")
-            async with desk.locks.hold(desk.names.lock("operate")):
+            async with desk.locks.hold(desk.names.lock("operate")) as serial:
                 await desk.fence.catch_up()
                 if await is_held(desk.line, desk.names, desk.fence, timer):
                     now = transition.record.at = desk.clock.now()
@@ -63,7 +63,7 @@ async def ring(desk: Desk, copy: Copy, timer: wire.Timer) -> None:
                         also=("fence",),
                         headers={wire.TIMER: timer.held},
                     )
-                    await desk.publisher.send(items)
+                    await desk.publisher.send(items, serial=serial)
                     desk.fence.note(transition.record, timer.held)
             await desk.ack(copy)
             return

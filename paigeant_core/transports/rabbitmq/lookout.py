@@ -247,7 +247,7 @@ class Lookout:
 
     async def _recover(self, workflow: str) -> None:
         desk = self._desk
-        async with desk.locks.hold(desk.names.lock("operate")):
+        async with desk.locks.hold(desk.names.lock("operate")) as serial:
             await desk.fence.catch_up()
             await self._read_on()
             entry = self.waiting.get(workflow)
@@ -263,7 +263,7 @@ class Lookout:
             transition = published_anew(record, desk.clock.now(), "lost")
             if transition is None:
                 return
-            await self._comeback.publish(transition, fence=True)
+            await self._comeback.publish(transition, serial, fence=True, of=record.headers)
         headers = record.headers
         logger.warning(
             "the broker lost hop %d of %s (%s); it is published again from the journal",

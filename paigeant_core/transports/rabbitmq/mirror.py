@@ -319,7 +319,10 @@ class Fence(Mirror):
         if wish_of(record):
             self._asked[headers.correlation_id] = record
             return
-        self._asked.pop(headers.correlation_id, None)
+        asked = self._asked.get(headers.correlation_id)
+        if asked is not None and asked.headers.message_id != headers.message_id:
+            # Else whoever published this message asked that of it too, and is not read yet that far.
+            del self._asked[headers.correlation_id]
         if is_marker(record):
             self.erased[headers.correlation_id] = record.id
         known = self._last.get(headers.correlation_id)

@@ -39,12 +39,14 @@ class Operating(Observing):
         self._locks = Locks(self._line)
         self._ids: dict[str, ChosenIds] = {}
 
-    async def _publish(self, names: Names, transition: Transition, also: tuple[str, ...], queue: str = "") -> None:
+    async def _publish(
+        self, names: Names, transition: Transition, also: tuple[str, ...], queue: str = "", *, serial: int = 0
+    ) -> None:
         items = wire.moved(names, transition, now=self.clock.now(), also=also, queue=queue)
         for last in (False, True):
             await self._topology.lead(names, transition, queue)
             try:
-                await self._publisher.send(items)
+                await self._publisher.send(items, serial=serial)
                 return
             except Missing:
                 # The topic was deleted while we knew it.
@@ -58,8 +60,8 @@ class Operating(Observing):
         """See :meth:`Transport.operate`; whether a worker has the message, RabbitMQ does not tell."""
         names = Names(topic)
 
-        async def publish() -> None:
-            await self._publish(names, transition, ("fence",), _timer_queue(transition))
+        async def publish(serial: int) -> None:
+            await self._publish(names, transition, ("fence",), _timer_queue(transition), serial=serial)
             self.marks.note(transition)
 
         return await self._act(names, transition.record, expect, publish)
@@ -68,13 +70,19 @@ class Operating(Observing):
         """See :meth:`Transport.request`."""
         names = Names(topic)
 
-        async def publish() -> None:
-            await self._publisher.send([wire.plain(names, asked, also=("fence",))])
+        async def publish(serial: int) -> None:
+            await self._publisher.send([wire.plain(names, asked, also=("fence",))], serial=serial)
 
         return await self._act(names, asked, expect, publish)
 
     async def _act(
-        self, names: Names, record: Record, expect: str, publish: Callable[[], Awaitable[None]], *, ended: bool = False
+        self,
+        names: Names,
+        record: Record,
+        expect: str,
+        publish: Callable[[int], Awaitable[None]],
+        *,
+        ended: bool = False,
     ) -> Settled:
         """Publish ``record`` under the lock that operators act under, if its workflow is still at ``expect``.
 
@@ -84,7 +92,7 @@ class Operating(Observing):
         # The long way through the journal before anybody is kept waiting.
         await index.catch_up()
         await self._topology.stream(names, "fence")
-        async with self._locks.hold(names.lock("operate")):
+        async with self._locks.hold(names.lock("operate")) as serial:
             await index.catch_up()
             known = index.workflows.get(record.headers.correlation_id)
             current, state = (known.id, known.state) if known is not None else ("", "")
@@ -96,7 +104,7 @@ class Operating(Observing):
                 return Settled.ALREADY
             if current != expect or (ended and state not in ENDED | PARKED):
                 return Settled.SUPERSEDED
-            await publish()
+            await publish(serial)
             fence.note(record)
         return Settled.DONE
 
@@ -105,11 +113,11 @@ class Operating(Observing):
         names = Names(topic)
         fence, activity = self.fence(names), record.headers.activity
         await self._topology.stream(names, "fence")
-        async with self._locks.hold(names.lock("operate")):
+        async with self._locks.hold(names.lock("operate")) as serial:
             await fence.catch_up()
             before = fence.paused.get(activity)
             if (switch_in(record) == PAUSE) == (before is None):
-                await self._publisher.send([wire.plain(names, record, also=("fence",))])
+                await self._publisher.send([wire.plain(names, record, also=("fence",))], serial=serial)
                 fence.note(record)
         return before
 
@@ -132,10 +140,10 @@ class Operating(Observing):
             held["ids"] = 1
         parked = [name for name in PLACES.values() if held[name]]
 
-        async def publish() -> None:
+        async def publish(serial: int) -> None:
             # Into each stream that holds something of it: there it goes no sooner than what it hides.
             also = ("fence", *(f"{name}.{ERASED}" for name in parked))
-            await self._publisher.send([wire.plain(names, marker, also=also)])
+            await self._publisher.send([wire.plain(names, marker, also=also)], serial=serial)
 
         settled = await self._act(names, marker, expect, publish, ended=True)
         return told(settled, held, self.clock.now())
@@ -143,19 +151,19 @@ class Operating(Observing):
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         names = Names(topic)
-        async with self._locks.hold(names.lock("audit")):
+        async with self._locks.hold(names.lock("audit")) as serial:
             if follows is not None and (await self._kept(names, "audit", 1) or [b""])[-1] != follows:
                 return False
-            await self._keep(names, "audit", entry)
+            await self._keep(names, "audit", entry, serial=serial)
             return True
 
     async def append_operation(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_operation`."""
         await self._keep(Names(topic), "operations", entry)
 
-    async def _keep(self, names: Names, stream: str, entry: bytes) -> None:
+    async def _keep(self, names: Names, stream: str, entry: bytes, *, serial: int = 0) -> None:
         await self._topology.stream(names, stream)
-        await self._publisher.send([wire.direct(names.stream(stream), entry)])
+        await self._publisher.send([wire.direct(names.stream(stream), entry)], serial=serial)
 
 
 def _may_be_chosen(correlation_id: str) -> bool:

@@ -64,11 +64,15 @@ class Publisher:
         self.forgot = False
         """Set when the broker forgot a confirm, which only the death of a node makes it do."""
 
-    async def send(self, items: Sequence[Outgoing]) -> None:
+    async def send(self, items: Sequence[Outgoing], *, serial: int = 0) -> None:
         """Publish in this order; return when the broker has confirmed all.
 
+        Args:
+            items: what to publish.
+            serial: of the line that a lock is held over; 0: any will do.
+
         Raises:
-            ConnectError: there is no line; nothing was published.
+            ConnectError: there is no line, or it is another one; nothing was published.
             Refused: it is larger than the broker takes; nothing was published.
             TakenInPart: the broker refused; some of it may have been published.
             PublishUnknown: the line broke before the confirm.
@@ -77,9 +81,11 @@ class Publisher:
         self._check_size(items)
         before = cancellations()
         lane = await self._open()
+        if serial not in (0, self._line.serial):
+            raise LineLost(f"the connection to RabbitMQ at {self._line.where} was lost, and a lock with it")
         self._serial += 1
-        serial = self._serial
-        self._since[serial] = time.monotonic()
+        number = self._serial
+        self._since[number] = time.monotonic()
         if self._watch is None:
             self._look_again()
         try:
@@ -94,7 +100,7 @@ class Publisher:
         except BaseException as error:  # noqa: BLE001 - mapped below, and raised again
             raise self._mapped(error, items, before) from None
         finally:
-            del self._since[serial]
+            del self._since[number]
             self._confirmed += 1
 
     def _mapped(self, error: BaseException, items: Sequence[Outgoing], before: int) -> BaseException:

@@ -153,14 +153,14 @@ class RabbitTransport(Operating):
         if ids is None:
             ids = self._ids[topic] = ChosenIds(self._line, self._topology, self._publisher, names)
         bucket = zlib.crc32(correlation_id.encode()) % _BUCKETS
-        async with self._locks.hold(names.lock(f"id.{bucket}")):
+        async with self._locks.hold(names.lock(f"id.{bucket}")) as serial:
             # The journal first: a topic that does not exist yet is known by that at once.
             exists = is_own_id(correlation_id) and await self._in_journal(names, correlation_id)
             await ids.catch_up()
             exists = exists or correlation_id in ids.known
             if exists:
                 raise DuplicateWorkflow(f"workflow {correlation_id} exists already in topic {topic}; choose another ID")
-            await self._start(names, transition, ("ids",))
+            await self._start(names, transition, ("ids",), serial=serial)
             ids.known.add(correlation_id)
 
     async def _in_journal(self, names: Names, correlation_id: str) -> bool:
@@ -169,9 +169,11 @@ class RabbitTransport(Operating):
         await index.catch_up()
         return correlation_id in index.workflows
 
-    async def _start(self, names: Names, transition: Transition, also: tuple[str, ...] = ()) -> None:
+    async def _start(
+        self, names: Names, transition: Transition, also: tuple[str, ...] = (), *, serial: int = 0
+    ) -> None:
         try:
-            await self._publish(names, transition, also)
+            await self._publish(names, transition, also, serial=serial)
         except TakenInPart as error:
             raise PublishUnknown(
                 f"{error}: workflow {transition.record.headers.correlation_id} may run all the same, "
