@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from paigeant_core import transition as moves
-from paigeant_core.errors import Conflict, ConnectError
+from paigeant_core.errors import Conflict
 from paigeant_core.journal import State
 from paigeant_core.transition import Place
 from paigeant_core.transports.rabbitmq import locks
@@ -92,8 +92,6 @@ async def test_an_operator_who_lost_the_lock_with_the_line_publishes_nothing(
         await lead(*arguments)
 
     monkeypatch.setattr(transport._topology, "lead", unlucky)
-    with pytest.raises(ConnectError, match="and a lock with it"):
-        await transport.operate(topic, mine, expect=record.id)
     assert await transport.operate(topic, mine, expect=record.id) is Settled.SUPERSEDED
     records = await other.history(topic, workflow)
     assert [record.id for record in records[1:]] == [theirs.record.id]

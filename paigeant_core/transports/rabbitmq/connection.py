@@ -68,6 +68,10 @@ class LineLost(ConnectError):
     """The line broke while something was asked of the broker."""
 
 
+class LockLost(LineLost):
+    """The line broke, and with it a lock was lost that something was to be published under."""
+
+
 class NotReady(ConnectError):
     """The broker cannot do that just now."""
 

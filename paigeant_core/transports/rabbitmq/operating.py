@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
 
 from paigeant_core.clock import Clock
 from paigeant_core.erasure import ERASED
@@ -12,7 +13,7 @@ from paigeant_core.names import QUARANTINE_PREFIX, is_own_id
 from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Transition
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import Missing
+from paigeant_core.transports.rabbitmq.connection import LockLost, Missing
 from paigeant_core.transports.rabbitmq.erasing import told
 from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.marks import Marks
@@ -20,6 +21,8 @@ from paigeant_core.transports.rabbitmq.mirror import ChosenIds
 from paigeant_core.transports.rabbitmq.observing import ELSEWHERE, Observing
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names
 from paigeant_core.transports.types import Erased, Settled
+
+T = TypeVar("T")
 
 
 class Operating(Observing):
@@ -92,7 +95,8 @@ class Operating(Observing):
         # The long way through the journal before anybody is kept waiting.
         await index.catch_up()
         await self._topology.stream(names, "fence")
-        async with self._locks.hold(names.lock("operate")) as serial:
+
+        async def act(serial: int) -> Settled:
             await index.catch_up()
             known = index.workflows.get(record.headers.correlation_id)
             current, state = (known.id, known.state) if known is not None else ("", "")
@@ -106,20 +110,41 @@ class Operating(Observing):
                 return Settled.SUPERSEDED
             await publish(serial)
             fence.note(record)
-        return Settled.DONE
+            return Settled.DONE
+
+        return await self._under(names.lock("operate"), act)
+
+    async def _under(self, lock: str, act: Callable[[int], Awaitable[T]]) -> T:
+        """Act under a lock; anew where the line broke before anything was published: reading a new stream can break it.
+
+        Args:
+            lock: the lock's queue.
+            act: called with the serial of the line that it is held over.
+        """
+        for tries_left in (2, 1, 0):
+            try:
+                async with self._locks.hold(lock) as serial:
+                    return await act(serial)
+            except LockLost:
+                if not tries_left:
+                    raise
+        raise AssertionError
 
     async def switch(self, topic: str, record: Record) -> Pause | None:
         """See :meth:`Transport.switch`; it stands in the fence, which every worker follows."""
         names = Names(topic)
         fence, activity = self.fence(names), record.headers.activity
         await self._topology.stream(names, "fence")
-        async with self._locks.hold(names.lock("operate")) as serial:
+
+        async def act(serial: int) -> Pause | None:
             await fence.catch_up()
             before = fence.paused.get(activity)
             if (switch_in(record) == PAUSE) == (before is None):
                 await self._publisher.send([wire.plain(names, record, also=("fence",))], serial=serial)
                 fence.note(record)
-        return before
+            return before
+
+        return await self._under(names.lock("operate"), act)
 
     async def announce(self, topic: str, schemas: Mapping[str, bytes]) -> None:
         """See :meth:`Transport.announce`; it stands in the fence, beside what is paused."""
@@ -151,11 +176,14 @@ class Operating(Observing):
     async def append_audit(self, topic: str, entry: bytes, *, follows: bytes | None = None) -> bool:
         """See :meth:`Transport.append_audit`."""
         names = Names(topic)
-        async with self._locks.hold(names.lock("audit")) as serial:
+
+        async def act(serial: int) -> bool:
             if follows is not None and (await self._kept(names, "audit", 1) or [b""])[-1] != follows:
                 return False
             await self._keep(names, "audit", entry, serial=serial)
             return True
+
+        return await self._under(names.lock("audit"), act)
 
     async def append_operation(self, topic: str, entry: bytes) -> None:
         """See :meth:`Transport.append_operation`."""

@@ -13,6 +13,7 @@ from paigeant_core.errors import PublishError, PublishUnknown, TransportError
 from paigeant_core.transports.rabbitmq.connection import (
     Line,
     LineLost,
+    LockLost,
     Missing,
     NotReady,
     Properties,
@@ -72,7 +73,8 @@ class Publisher:
             serial: of the line that a lock is held over; 0: any will do.
 
         Raises:
-            ConnectError: there is no line, or it is another one; nothing was published.
+            ConnectError: there is no line; nothing was published.
+            LockLost: it is another line; nothing was published.
             Refused: it is larger than the broker takes; nothing was published.
             TakenInPart: the broker refused; some of it may have been published.
             PublishUnknown: the line broke before the confirm.
@@ -82,7 +84,7 @@ class Publisher:
         before = cancellations()
         lane = await self._open()
         if serial not in (0, self._line.serial):
-            raise LineLost(f"the connection to RabbitMQ at {self._line.where} was lost, and a lock with it")
+            raise LockLost(f"the connection to RabbitMQ at {self._line.where} was lost, and a lock with it")
         self._serial += 1
         number = self._serial
         self._since[number] = time.monotonic()

@@ -153,7 +153,8 @@ class RabbitTransport(Operating):
         if ids is None:
             ids = self._ids[topic] = ChosenIds(self._line, self._topology, self._publisher, names)
         bucket = zlib.crc32(correlation_id.encode()) % _BUCKETS
-        async with self._locks.hold(names.lock(f"id.{bucket}")) as serial:
+
+        async def start(serial: int) -> None:
             # The journal first: a topic that does not exist yet is known by that at once.
             exists = is_own_id(correlation_id) and await self._in_journal(names, correlation_id)
             await ids.catch_up()
@@ -162,6 +163,8 @@ class RabbitTransport(Operating):
                 raise DuplicateWorkflow(f"workflow {correlation_id} exists already in topic {topic}; choose another ID")
             await self._start(names, transition, ("ids",), serial=serial)
             ids.known.add(correlation_id)
+
+        await self._under(names.lock(f"id.{bucket}"), start)
 
     async def _in_journal(self, names: Names, correlation_id: str) -> bool:
         """Whether an ID that looks like a dispatcher's own is taken; those are in no list."""
