@@ -220,20 +220,20 @@ class OperationsContract:
     async def test_what_is_armed_for_hours_is_listed_and_can_be_called_off(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
         workflow = await self._dispatch(transport, topic, "fine")
-        ann = Operations(transport, topic, operator="ann")
+        ann = Operations(transport, topic, operator="ann@desk")
         running = await ann.start(await ann.plan(Hold(), [workflow], reason="tonight"), Pace(delay=80_000))
         status = running.status
         counts = dict.fromkeys(("done", "skipped", "failed", "again"), 0)
         for _ in range(52):
             now = transport.clock.now()
-            data = entry(status.operation_id, "progress", now, by=status.by, operator="ann", **counts)
+            data = entry(status.operation_id, "progress", now, by=status.by, operator="ann@desk", **counts)
             await asyncio.gather(*(transport.append_operation(topic, data) for _ in range(100)))
-        bob = Operations(console, topic, operator="bob")
+        bob = Operations(console, topic, operator="bob@home")
         (found,) = (await bob.runs()).values()
-        assert (found.state, found.operator, found.targets) == (OperationState.ARMED, "ann", [workflow])
-        await Operations(console, topic, operator="eve").abort(status.operation_id[:8])
+        assert (found.state, found.operator, found.targets) == (OperationState.ARMED, "ann@desk", [workflow])
+        await Operations(console, topic, operator="bob@home").abort(status.operation_id[:8])
         assert (await running.go()).results == ()
-        assert (await bob.runs())[status.operation_id].said == "aborted by eve"
+        assert (await bob.runs())[status.operation_id].said == "aborted by bob@home"
 
     async def test_refusals_publish_nothing(self, connect: Connect, topic: str) -> None:
         transport = await connect()
