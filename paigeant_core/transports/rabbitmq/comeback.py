@@ -372,11 +372,16 @@ class Comeback:
         if asked is not None:
             asked = request(transition.record.headers, now, wish_of(asked), asked.detail)
             items.append(wire.plain(desk.names, asked, also=also))
-        await desk.publisher.send(items, serial=serial)
-        if fence:
-            desk.fence.note(transition.record)
-        if asked is not None:
-            desk.fence.note(asked)
+            desk.fence.asking[asked.headers.message_id] = asked
+        try:
+            await desk.publisher.send(items, serial=serial)
+            if fence:
+                desk.fence.note(transition.record)
+            if asked is not None:
+                desk.fence.note(asked)
+        finally:
+            if asked is not None:
+                del desk.fence.asking[asked.headers.message_id]
 
 
 RESTARTED = "the broker was restarted before it confirmed this hop"

@@ -200,6 +200,8 @@ class Fence(Mirror):
     What payloads activities take stands in it too: it is kept as long, and looked up as seldom.
 
     Attributes:
+        asking: requests that are just published together with the message that they are for, by its ID: its step can be
+            over before the broker's answer is here.
         booted_at: when it was last found that the broker, or a node of it, had been restarted.
         nodes: the queues that tell of a node's death, each with the worker that left it.
         paused: the activities that are paused.
@@ -212,6 +214,7 @@ class Fence(Mirror):
         super().__init__(line, topology, publisher, names, "fence")
         self._last: dict[str, Intervention] = {}
         self._asked: dict[str, Record] = {}
+        self.asking: dict[str, Record] = {}
         self.booted_at = 0.0
         self.nodes: dict[str, str] = {}
         self.paused: dict[str, Pause] = {}
@@ -347,7 +350,9 @@ class Fence(Mirror):
     def asked(self, headers: Headers) -> Record | None:
         """What the step that ``headers`` ask for has to heed; None: nothing that is known here."""
         asked = self._asked.get(headers.correlation_id)
-        return asked if asked is not None and asked.headers.message_id == headers.message_id else None
+        if asked is not None and asked.headers.message_id == headers.message_id:
+            return asked
+        return self.asking.get(headers.message_id)
 
     def last(self, correlation_id: str) -> Intervention | None:
         """The last intervention in a workflow."""
