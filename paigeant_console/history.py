@@ -248,6 +248,7 @@ class History:
             self._gave_up(error)
             with self._came:
                 self._waiting.clear()
+                self._waiting_bytes = 0
                 self._busy = False
                 self._came.notify_all()
 

@@ -375,12 +375,13 @@ class Worker:
         if step is not None and not slip.undoing and step.timeout is not None:
             timeout = step.timeout
         in_thread = activity.in_thread if handler is activity.handler else not inspect.iscoroutinefunction(handler)
+        work = self._in_thread(handler, context) if in_thread else handler(context)
         if timeout is None:
-            return await (self._in_thread(handler, context) if in_thread else handler(context))
+            return await work
         scope = asyncio.timeout(timeout)
         try:
             async with scope:
-                return await (self._in_thread(handler, context) if in_thread else handler(context))
+                return await work
         except TimeoutError as raised:
             if not scope.expired():
                 raise

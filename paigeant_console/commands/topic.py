@@ -68,20 +68,17 @@ def topic(
 
 async def _lost(transport: Transport, name: str) -> dict[str, int]:
     """What there is, in numbers."""
-    from paigeant_core.transition import Place
+    from paigeant_console.model.snapshot import parked
 
     workflows: set[str] = set()
     records = 0
     async for batch in transport.records(name):
         records += len(batch)
         workflows.update(record.headers.correlation_id for record in batch)
-    parked = 0
-    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
-        found = await transport.parked(name, place, 100_000)
-        parked += len(found)
-        workflows.update(record.headers.correlation_id for record in found)
+    found = await parked(transport, name)
+    workflows.update(record.headers.correlation_id for record in found)
     audit = len(await transport.audit(name, 100_000))
-    return {"workflows": len(workflows - {""}), "records": records, "parked": parked, "audit_entries": audit}
+    return {"workflows": len(workflows - {""}), "records": records, "parked": len(found), "audit_entries": audit}
 
 
 def _tell(call: Call, name: str, lost: dict[str, int], *, deleted: bool) -> None:

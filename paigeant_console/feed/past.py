@@ -11,11 +11,9 @@ from typing import Final
 
 from paigeant_console.feed.gap import Gap, gap_behind
 from paigeant_console.history import History, order
-from paigeant_console.model.snapshot import PARKED_LIMIT
 from paigeant_core.clock import rfc3339
-from paigeant_core.errors import ConnectError, PaigeantError
+from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import ENDED, Record
-from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import START
 
@@ -117,19 +115,6 @@ class Past:
                     if kept.full:
                         await asyncio.to_thread(kept.flush)
             await asyncio.sleep(again_after)
-
-
-async def parked(transport: Transport, topic: str) -> list[Record] | None:
-    """What is parked, which is kept for longer than the journal; None: the line broke."""
-    found: list[Record] = []
-    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
-        try:
-            found += await transport.parked(topic, place, PARKED_LIMIT)
-        except ConnectError:
-            return None
-        except PaigeantError as error:
-            logger.warning("what is parked as %s is not known: %s", place.value, error)
-    return found
 
 
 async def _oldest(transport: Transport, topic: str) -> Record | None:

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from paigeant_console.deeds import Deeds
 from paigeant_console.feed.changes import Changes, Subscription
 from paigeant_console.feed.distance import Distance
-from paigeant_console.feed.past import Past, parked
+from paigeant_console.feed.past import Past
 from paigeant_console.feed.ring import RING, Ring
-from paigeant_console.feed.rounds import POLL_EVERY, Rounds
+from paigeant_console.feed.rounds import POLL_EVERY, Rounds, parked_now
 from paigeant_console.feed.status import FeedStatus, Phase
 from paigeant_console.history import History
 from paigeant_console.model.bodies import BodyCache
@@ -265,7 +265,7 @@ class Feed:
                     self._head_start.end()
                     self._distance.end()
                     await self._take_unknown(self._past.all_read())
-                if not self._parked_read and (found := await parked(transport, self.topic)) is not None:
+                if not self._parked_read and (found := await parked_now(transport, self.topic)) is not None:
                     self._parked_read = True
                     await self._take_unknown(found)
                 if self._phase is not Phase.LIVE:

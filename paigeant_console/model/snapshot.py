@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from paigeant_console.model.query import Query
     from paigeant_core.security.trust import Trust
 
-__all__ = ["WAITING", "Snapshot", "read_rows"]
+__all__ = ["PARKED_LIMIT", "WAITING", "Snapshot", "parked", "read_rows"]
 
 PARKED_LIMIT: Final = 100_000
 """Parked messages of each kind that are looked at."""
@@ -94,6 +94,14 @@ class Snapshot:
         return found
 
 
+async def parked(transport: Transport, topic: str) -> list[Record]:
+    """What is parked, dead letters first; of each kind as many as are looked at."""
+    found: list[Record] = []
+    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+        found += await transport.parked(topic, place, PARKED_LIMIT)
+    return found
+
+
 async def read_rows(transport: Transport, topic: str, *, payloads: bool = False) -> Snapshot:
     """Read where all workflows of a topic stand, and what their workers say.
 
@@ -105,11 +113,9 @@ async def read_rows(transport: Transport, topic: str, *, payloads: bool = False)
     snapshot = Snapshot()
     async for batch in transport.records(topic):
         _take(snapshot, batch, payloads)
-    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
-        # They outlive the journal, so the ones that it has forgotten are here alone.
-        parked = await transport.parked(topic, place, PARKED_LIMIT)
-        forgotten = [record for record in parked if record.headers.correlation_id not in snapshot.fold.rows]
-        _take(snapshot, forgotten, payloads)
+    # They outlive the journal, so the ones that it has forgotten are here alone.
+    found = await parked(transport, topic)
+    _take(snapshot, [record for record in found if record.headers.correlation_id not in snapshot.fold.rows], payloads)
     workers = await transport.workers(topic)
     # Those that died matter to what waits alone.
     waits = any(row.base in WAITING for row in snapshot.fold.rows.values())

@@ -60,7 +60,7 @@ class Approvals(Control):
             Refused: read-only, there is no key, nothing can be done, or it hands over a token.
             PaigeantError: what would be signed is refused by the policy.
         """
-        self._allow(plan.action.name)
+        self.allow(plan.action.name)
         if getattr(plan.action, "token", None) is not None:
             raise Refused(f"{plan.action.name}: a token cannot wait for a second person, as no record may hold it")
         lines = [line for line in plan.lines if line.eligible]
@@ -96,7 +96,7 @@ class Approvals(Control):
         if status.operator == self.operator:
             raise Refused(f"operation {status.operation_id} is your own: it takes a second person")
         action = from_document(status.action)
-        self._allow(action.name)
+        self.allow(action.name)
         schemas = await self.declared(action)
         lines = [self.line(action, item, await self.standing(item), schemas=schemas) for item in status.targets]
         return Plan(
@@ -136,7 +136,7 @@ class Approvals(Control):
         """
         reason = checked("reject", reason)
         status = await self._waiting(operation_id, "reject")
-        self._allow(str(status.action.get("name", "")))
+        self.allow(str(status.action.get("name", "")))
         await self._say(status, "aborted", f"rejected by {self.operator}: {reason}")
         await self._put_on_record(status.plan(), f"rejected: {reason}", len(status.targets), order="reject")
         return status

@@ -127,7 +127,7 @@ class Operations(Erasing, Approvals):
             WorkflowNotFound: none was named.
         """
         try:
-            self._allow(action.name)
+            self.allow(action.name)
         except Refused as refused:
             if not trial:
                 targets = len(correlation_ids)
@@ -226,7 +226,7 @@ class Operations(Erasing, Approvals):
         Raises:
             Refused: read-only.
         """
-        self._allow(plan.action.name)
+        self.allow(plan.action.name)
         if why := self.second(plan):
             raise Refused(f"{plan.action.name}: it takes a second person, {why}; propose it by command")
         results = []
@@ -385,7 +385,8 @@ class Operations(Erasing, Approvals):
             raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in the journal of topic {self.topic}")
         return list(found)
 
-    def _allow(self, what: str) -> None:
+    def allow(self, what: str) -> None:
+        """See :meth:`Control.allow`."""
         if self.read_only:
             raise Refused(f"{what}: this is read-only")
         if self.trust is not None:

@@ -91,19 +91,15 @@ class Control(ABC):
         """Why the plan needs a second person; empty: it needs none."""
 
     @abstractmethod
-    def _allow(self, what: str) -> None:
-        """Raise Refused where this operator may not."""
-
     def allow(self, what: str) -> None:
         """Say no to who may not, before anything is looked at or asked.
 
         Args:
-            what: the verb, :data:`ACTIVITY` or :data:`TOPIC`.
+            what: a verb, :data:`ACTIVITY` or :data:`TOPIC`.
 
         Raises:
             Refused: read-only, or the policy would refuse it.
         """
-        self._allow(what)
 
     # -- the audit ------------------------------------------------------------------------
 
@@ -190,7 +186,7 @@ class Control(ABC):
         Raises:
             Refused: read-only, or it hands over a token, which no record may hold.
         """
-        self._allow(plan.action.name)
+        self.allow(plan.action.name)
         if why := self.second(plan):
             raise Refused(f"{plan.action.name}: it takes a second person, {why}; propose it by command")
         if getattr(plan.action, "token", None) is not None:
@@ -249,7 +245,7 @@ class Control(ABC):
         status = await self._known(operation_id, "resume")
         if status.approvals:
             raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
-        self._allow(str(status.action.get("name", "")))
+        self.allow(str(status.action.get("name", "")))
         now = self.transport.clock.now()
         alone = status.silent(now) or status.state is OperationState.BRAKED
         if not alone and status.state is not OperationState.PAUSED:
@@ -307,7 +303,7 @@ class Control(ABC):
         Raises:
             Refused: read-only, no reason, or a worker lives that would begin it anew.
         """
-        self._allow(TOPIC)
+        self.allow(TOPIC)
         audit.checked("topic delete", reason)
         if alive := [status.info.worker for status in await self.transport.workers(self.topic)]:
             names = ", ".join(alive[:5]) + (", …" if len(alive) > 5 else "")
@@ -352,7 +348,7 @@ class Control(ABC):
         return await self._switch(RESUME, activity, reason)
 
     async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
-        self._allow(ACTIVITY)
+        self.allow(ACTIVITY)
         reason = audit.checked(action, reason)
         known = [queue.activity for queue in await self.transport.queues(self.topic)]
         if activity not in known:

@@ -76,7 +76,7 @@ class Erasing(Control):
         """
         action, ids = _Erase(), list(dict.fromkeys(correlation_ids))
         try:
-            self._allow(action.name)
+            self.allow(action.name)
             reason = audit.checked(action.name, reason)
             if len(ids) > self.limit:
                 raise Refused(f"erase: {len(ids)} workflows matched, the limit is {self.limit}; raise it with --limit")
@@ -99,7 +99,7 @@ class Erasing(Control):
         Raises:
             Refused: read-only, or the policy wants a second person, who cannot sign for what is no step.
         """
-        self._allow(plan.action.name)
+        self.allow(plan.action.name)
         if why := self.second(plan):
             raise Refused(f"erase: it takes a second person, {why}; nobody can sign an erasure, so erase fewer at once")
         known = await self._kept_elsewhere(plan)

@@ -222,13 +222,6 @@ def proposed(status: OperationStatus) -> Iterable[bytes]:
         )
 
 
-def read(entries: Sequence[bytes]) -> dict[str, OperationStatus]:
-    """The operations that these entries tell of from their beginning, oldest first."""
-    found: dict[str, OperationStatus] = {}
-    take(found, entries)
-    return {key: status for key, status in found.items() if status.action}
-
-
 def take(known: dict[str, OperationStatus], entries: Iterable[bytes]) -> None:
     """Add what these entries tell to what is known; what cannot be read is passed over.
 

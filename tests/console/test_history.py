@@ -7,6 +7,7 @@ import contextlib
 import os
 import sqlite3
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -416,9 +417,11 @@ def test_the_latest_time_of_all_is_kept_where_clocks_differ(tmp_path: Path) -> N
 def test_a_reader_waits_also_for_few_but_large_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     history = kept(tmp_path, [record(1)])
     monkeypatch.setattr(history_module, "MOST_WAITING_BYTES", 1000)
-    monkeypatch.setattr(history, "_insert", lambda *_: time.sleep(0.2))
+    written_on = threading.Event()
+    monkeypatch.setattr(history, "_insert", lambda *_: written_on.wait(PATIENCE))
     history.put([record(2, {"pad": "x" * 2000}) for _ in range(2 * history_module._BATCH)])
     assert history.full
+    written_on.set()
     assert history.flush()
     assert not history.full
     history.close()

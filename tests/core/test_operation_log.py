@@ -12,7 +12,7 @@ from paigeant_core.errors import Refused, WorkflowNotFound
 from paigeant_core.operations import Hold, Operations, OperationState, OperationStatus, Pace, Plan
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.control import FIRST, LISTED
-from paigeant_core.operations.log import CHUNK, RESTING, SILENCE, entry, proposed, read, to_document
+from paigeant_core.operations.log import CHUNK, RESTING, SILENCE, entry, proposed, take, to_document
 from paigeant_core.operations.reading import KEPT
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.hands import until
@@ -205,5 +205,7 @@ async def test_while_nothing_is_done_it_says_seldom_that_somebody_is_there(
 
 def test_an_entry_may_be_lost_before_it_is_taken_for_silent() -> None:
     assert 2 * RESTING < SILENCE
-    (status,) = read([*proposed(waiting(1))]).values()
+    known: dict[str, OperationStatus] = {}
+    take(known, proposed(waiting(1)))
+    (status,) = known.values()
     assert status.whole

@@ -31,7 +31,7 @@ from paigeant_core.transports.types import Delivery, Settled
 
 logger = logging.getLogger("paigeant")
 
-PAUSE = 2.0
+LAPSE = 2.0
 """Seconds after which a copy that could not be settled goes back: what refused it may refuse it again."""
 
 _REMEMBERED = 10_000
@@ -255,7 +255,7 @@ class Desk:
 
     async def lapse(self, delivery: Delivery) -> None:
         """Put a copy back, after a pause, whose step ended and could not be settled."""
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(LAPSE)
         copy: Copy = delivery.token
         if not delivery.settled and copy.delivery is delivery:
             delivery.settled = True

@@ -45,7 +45,7 @@ class Locks:
         await local.acquire()
         before = cancellations()
         try:
-            yield await self._declare(queue)
+            yield await self._wait_for(queue)
         finally:
             # A task of its own: whoever is cancelled here would leave the lock taken for as long as the line stands.
             ending = asyncio.create_task(self._end(queue, local))
@@ -60,12 +60,12 @@ class Locks:
         Raises:
             ConnectError: no line.
         """
-        return bool(await self._taken_over(queue))
+        return bool(await self._try(queue))
 
-    async def _taken_over(self, queue: str) -> int:
+    async def _try(self, queue: str) -> int:
         # A task of its own: the broker carries out what was asked of it, whether anybody still waits for the answer.
-        taking = self._taking[queue] = asyncio.create_task(self._take(queue))
-        taking.add_done_callback(partial(self._taken, queue))
+        taking = self._taking[queue] = asyncio.create_task(self._declare(queue))
+        taking.add_done_callback(partial(self._answered, queue))
         await asyncio.wait([taking])
         return taking.result()
 
@@ -80,7 +80,7 @@ class Locks:
             async with self._line.borrowed() as channel:
                 await channel.queue_delete(queue)
 
-    async def _take(self, queue: str) -> int:
+    async def _declare(self, queue: str) -> int:
         """The serial of the line that has the lock now; 0: another line has it."""
         try:
             async with self._line.borrowed() as channel:
@@ -91,7 +91,7 @@ class Locks:
             return 0
         return serial
 
-    def _taken(self, queue: str, taking: asyncio.Task[int]) -> None:
+    def _answered(self, queue: str, taking: asyncio.Task[int]) -> None:
         if self._taking.get(queue) is taking:
             del self._taking[queue]
         if not taking.cancelled():
@@ -103,10 +103,10 @@ class Locks:
         finally:
             local.release()
 
-    async def _declare(self, queue: str) -> int:
+    async def _wait_for(self, queue: str) -> int:
         deadline = asyncio.get_running_loop().time() + PATIENCE
         waits = Waits(0.01)
-        while not (serial := await self._taken_over(queue)):
+        while not (serial := await self._try(queue)):
             if asyncio.get_running_loop().time() > deadline:
                 raise Conflict("somebody else is acting on this topic; try again")
             await waits.next()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import DecodeError
@@ -12,7 +11,7 @@ from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.streams import last_chunk, silent, up_to_now
+from paigeant_core.transports.rabbitmq.streams import up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 
 SKEW = 30.0
@@ -71,10 +70,7 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: fl
             for message in batch:
                 _note(message, keys, wanted, seen, found)
     except Missing:
-        with suppress(Missing):
-            # Of a stream whose leader died the readers are sent away as if it had been deleted.
-            await last_chunk(line, names.journal)
-            raise silent(line, names.journal) from None
+        pass  # the topic was deleted
     return found
 
 
