@@ -25,6 +25,8 @@ _NEW_VHOST = (
 STARTS_WITHIN = 60.0
 """Seconds in which a worker must have run its first hop."""
 FILLS_WITHIN = 120.0
+MOST_BYTES = 200e6
+"""Of payload a second that no contender exceeds: no more is put in than a run can take out."""
 
 
 class Failed(Exception):
@@ -144,7 +146,7 @@ def run(
         Failed: it did not start, ended early or did not answer.
         CannotInstall: its environment could not be made.
     """
-    expected = contender.rate * processes * (seconds + 2.0)
+    expected = min(contender.rate * processes, MOST_BYTES / size) * (seconds + 2.0)
     count = int(expected / len(STEPS)) + at_once * processes
     with brokers.one() as (url, broker):
         filled = subprocess.run(
@@ -158,6 +160,7 @@ def run(
         )
         if filled.returncode:
             raise Failed(f"{contender.name}: {_last(filled.stderr)}")
+        os.sync()  # the disk is not to be busy with what was put in while the run is measured
         workers = [_Program(contender.command("work", url, str(at_once))) for _ in range(processes)]
         try:
             for worker in workers:
