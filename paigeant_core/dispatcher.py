@@ -95,6 +95,7 @@ class WorkflowDispatcher:
         if obo_token and self.tokens is None and self.transport.capabilities.durable:
             # It would lie in the journal in clear, for as long as the journal is kept.
             raise ConfigError(NEEDS_KEY)
+        at = self.transport.clock.now()
         message = new_workflow(
             activities,
             variables,
@@ -106,7 +107,7 @@ class WorkflowDispatcher:
             labels=labels,
             on_failure=on_failure,
             traceparent=traceparent,
-            at=self.transport.clock.now(),
+            at=at,
         )
         check_scopes(message.routing_slip, message.delegation, strict=self.tokens is not None)
         if self.tokens is not None and message.delegation is not None:
@@ -114,8 +115,8 @@ class WorkflowDispatcher:
         if self.signer is not None:
             from paigeant_core.security.hop import sign_origin
 
-            sign_origin(message, self.signer, self.transport.clock.now())
-        start = moves.dispatch(message, self.transport.clock.now())
+            sign_origin(message, self.signer, at)
+        start = moves.dispatch(message, at)
         if self.signer is not None:
             from paigeant_core.security.hop import mark_of
 
@@ -184,7 +185,7 @@ def new_workflow(
     headers = Headers(
         message_id=new_id(),
         correlation_id=new_id() if correlation_id is None else check_correlation_id(correlation_id),
-        name=_check_name(name),
+        name=name if name == "" else _check_name(name),
         labels=_check_labels(labels) if labels else "",
         topic=check_topic(topic),
         activity=str(slip.itinerary[0]),

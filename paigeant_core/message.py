@@ -196,6 +196,8 @@ class PaigeantMessage:
     @property
     def secrets(self) -> tuple[Secret, ...]:
         """The tokens that this process knows of it."""
+        if self._token is None and self._granted is None:
+            return ()  # so with most, and asked at every hop
         return tuple(secret for secret in (self._token, self._granted) if secret is not None)
 
     @property
@@ -309,14 +311,15 @@ class PaigeantMessage:
         slip = self.routing_slip.to_document()
         if self.delegation is not None:
             slip["delegation"] = self.delegation
-        if self.in_clear:
+        if self._token is not None and self.in_clear:
             slip["token"] = self.carrier
         if self.records:
             slip["records"] = self.records
         encoded = _encode(slip)
         if len(encoded) > MAX_SLIP:
             raise MessageTooLarge(f"the routing slip is {len(encoded)} bytes, the cap is {MAX_SLIP}")
-        return b"%b\n%b\n%b" % (_encode(self.headers.to_strings()), encoded, self.payload_bytes)
+        payload = self._payload if self._decoded is None else self.payload_bytes
+        return b"%b\n%b\n%b" % (_encode(self.headers.to_strings()), encoded, payload)
 
     @classmethod
     def decode(cls, body: bytes) -> PaigeantMessage:

@@ -30,7 +30,7 @@ def check_activity(name: object) -> str:
 
 def check_topic(name: object) -> str:
     """Return ``name`` if it can name a topic; same rule as an activity."""
-    return _check(name, "topic")
+    return name if isinstance(name, str) and _is_plain(name, 64) else _check(name, "topic")
 
 
 def check_correlation_id(value: object) -> str:

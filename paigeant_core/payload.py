@@ -37,7 +37,10 @@ def encode_payload(value: object) -> bytes:
     """
     if not isinstance(value, (dict, Mapping)):  # the first is known at once
         raise InvalidMessage(f"the payload must be a JSON object, not {type(value).__name__}")
-    return _within_cap(encode_object(value, "the payload"))
+    payload = encode_object(value, "the payload")
+    if len(payload) > MAX_PAYLOAD:
+        raise _too_large(payload)
+    return payload
 
 
 def check_payload(payload: bytes) -> bytes:
@@ -47,7 +50,9 @@ def check_payload(payload: bytes) -> bytes:
         InvalidMessage: it is no JSON object.
         MessageTooLarge: it is over 1 MiB.
     """
-    payload = _within_cap(payload.strip())
+    payload = payload.strip()
+    if len(payload) > MAX_PAYLOAD:
+        raise _too_large(payload)
     try:
         _decode_object(payload)
     except BAD_JSON:
@@ -55,10 +60,8 @@ def check_payload(payload: bytes) -> bytes:
     return payload
 
 
-def _within_cap(payload: bytes) -> bytes:
-    if len(payload) > MAX_PAYLOAD:
-        raise MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
-    return payload
+def _too_large(payload: bytes) -> MessageTooLarge:
+    return MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
 
 
 def merge_payload(

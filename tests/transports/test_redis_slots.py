@@ -58,7 +58,7 @@ class Claims(RuleBasedStateMachine):
     @rule(concurrency=st.integers(1, 6))
     def start(self, concurrency: int) -> None:
         self.concurrency = concurrency
-        self.slots = Slots(concurrency, self.held, self.give_back)
+        self.slots = Slots(concurrency, self.held, self.give_back, lambda: self.now)
 
     @property
     def free(self) -> int:
@@ -89,7 +89,7 @@ class Claims(RuleBasedStateMachine):
             activity = PAUSED if paused and number == 0 else "a"
             found.append(Delivery(body=b"", activity=activity, deaths=0, token=(activity, str(self.serial))))
         self.slots.plenty = len(found) == asked
-        self.slots.offer(found, self.now)
+        self.slots.offer(found)
         self.slots.asked -= asked
         self.withdrawn = self.withdrawn and bool(self.claims)
         self.take()
@@ -148,7 +148,7 @@ class Claims(RuleBasedStateMachine):
         assert self.slots is not None
         self.withdrawn = True
         self.now += 2 * STALE
-        self.slots.look(self.now)
+        self.slots.look()
         assert self.held.keys() == {*self.running, *self.settling}
         self.withdrawn = bool(self.claims)
 
@@ -211,8 +211,8 @@ async def test_the_next_claim_asks_for_no_slots_that_the_spare_will_take() -> No
     future = asyncio.get_running_loop().create_future
     slots.plenty = True
     slots.wait(Waiter(4, future()))
-    slots.offer(_copies(1, 2), 0.0)
-    slots.offer(_copies(3, 4), 0.0)
+    slots.offer(_copies(1, 2))
+    slots.offer(_copies(3, 4))
     slots.wait(Waiter(3, future()))
     assert slots.ready
     assert slots.claimable == 0  # one slot would be left, and that is no half

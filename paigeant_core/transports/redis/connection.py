@@ -95,7 +95,8 @@ class Line:
         if not commands:
             return []  # no answer would ever come
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        call = self.begin(commands, partial(_resolve, future), wait)
+        call = Call(commands, partial(_resolve, future), wait)
+        self._send(call)
         try:
             return await future
         except asyncio.CancelledError:

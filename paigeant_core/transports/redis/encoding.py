@@ -208,14 +208,16 @@ def _keep(place: Place, delay: float) -> int:
 def delivery_of(found: Found) -> Delivery:
     """What was claimed, as it is handed out."""
     activity, deaths, (entry, fields) = found
-    body, before = body_of(fields)
-    return Delivery(body=body, activity=activity, deaths=deaths + before, token=(activity, entry.decode()))
+    if len(fields) == 2 and fields[0] == b"m":
+        body = fields[1]
+    else:
+        body, before = body_of(fields)
+        deaths += before
+    return Delivery(body=body, activity=activity, deaths=deaths, token=(activity, entry.decode()))
 
 
 def body_of(fields: list[bytes]) -> tuple[bytes, int]:
     """The message in a work entry, and how many workers had died with it when it was put there."""
-    if len(fields) == 2 and fields[0] == b"m":
-        return fields[1], 0
     named = dict(zip(fields[::2], fields[1::2], strict=False))
     body = named.get(b"m")
     if body is not None:

@@ -43,6 +43,7 @@ class Keys:
 
     __slots__ = (
         "_work",
+        "_work_begins",
         "activities",
         "audit",
         "counts",
@@ -81,6 +82,7 @@ class Keys:
         self.trimmed = f"{prefix}trimmed"
         self.nothing = f"{prefix}nothing"
         self._work: dict[str, str] = {}
+        self._work_begins = len(f"{prefix}work:".encode())
 
     def work(self, activity: str) -> str:
         """The stream of an activity's messages."""
@@ -88,6 +90,10 @@ class Keys:
         if key is None:
             key = self._work[activity] = f"{self.prefix}work:{activity}"
         return key
+
+    def activity(self, work: bytes) -> str:
+        """The activity whose messages are in the stream ``work``."""
+        return work[self._work_begins :].decode()
 
     def workflow(self, correlation_id: str) -> str:
         """The hash of a workflow."""

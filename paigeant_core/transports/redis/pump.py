@@ -294,7 +294,7 @@ class Pump:
             answers += [lambda _: None] * (len(commands) - len(answers))
         if now >= self._due_at:
             self._due_at = now + DUE_EVERY
-            self.slots.look(now)
+            self.slots.look()
             commands.append(DUE(self._keys.moving, [DUE_BATCH]))
             answers.append(self._was_due)
             commands.append(("HKEYS", self._keys.paused))
@@ -345,8 +345,8 @@ class Pump:
             self.slots.asked -= flight.asked
             # Whoever still waits when the last claim is answered: there is nothing.
             idle = flight.asked and not self.slots.asked and self._problem is None
-            if idle and self._open and self.slots.claimable:
-                self._read(self._next_turn(), self.slots.claimable)
+            if idle and self._open and (slots := self.slots.claimable):
+                self._read(self._next_turn(), slots)
             self._wake.set()
 
     async def _land(self) -> None:
@@ -428,7 +428,7 @@ class Pump:
         self._offer([(names[index - 1], deaths, (entry, fields)) for index, deaths, entry, fields in answer])
 
     def _offer(self, found: list[Found]) -> None:
-        self.slots.offer(list(map(delivery_of, found)), asyncio.get_running_loop().time())
+        self.slots.offer(list(map(delivery_of, found)))
 
     def _claim_failed(self, answer: Any) -> bool:
         """Whether a claim was refused; for good: its caller is told, and nobody else."""
@@ -449,10 +449,9 @@ class Pump:
         millis = max(10, round(seconds * 1000))
         self._reads = True
         command = waiting_read(self._keys, self._name, names, slots, millis)
-        by_stream = {self._keys.work(name).encode(): name for name in names}
-        self._reading_line.read(command, partial(self._was_read, by_stream), wait=millis / 1000)
+        self._reading_line.read(command, self._was_read, wait=millis / 1000)
 
-    def _was_read(self, names: dict[bytes, str], results: list[Any] | Exception) -> None:
+    def _was_read(self, results: list[Any] | Exception) -> None:
         if self._dropped:
             return
         rest = 0.0
@@ -460,10 +459,13 @@ class Pump:
             if isinstance(results, Exception):
                 raise results
             (answer,) = results
-            if isinstance(answer, ResponseError) and is_gone(answer):
+            if not isinstance(answer, ResponseError):
+                activity = self._keys.activity
+                self._offer([(activity(key), 0, entry) for key, found in answer or () for entry in found])
+            elif is_gone(answer):
                 self._joined = False
-            elif not self._claim_failed(answer):
-                self._offer([(names[key], 0, entry) for key, found in answer or () for entry in found])
+            else:
+                self._claim_failed(answer)
         except LineLost as error:
             self._takeovers.limbo |= error.sent
             rest = self._cut_off(error)

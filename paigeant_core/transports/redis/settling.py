@@ -109,7 +109,8 @@ class Settler:
             commands.append(late(self._keys, superseded(item.transition), item.delivery.token))
             answers.append(partial(self._was_late, item))
         taken = queue + lates
-        self._flying.update((id(item), item) for item in taken)
+        for item in taken:
+            self._flying[id(item)] = item
         return taken
 
     def restore(self, taken: list[Settling]) -> None:
@@ -205,8 +206,8 @@ class Settler:
 
 def chunks(settles: list[Settling]) -> list[list[Settling]]:
     """``settles`` in parts that one call of the script may hold."""
-    if not settles:
-        return []
+    if len(settles) <= 1:
+        return [settles] if settles else []
     together = [item for item in settles if not item.alone]
     parts = [[item] for item in settles if item.alone]
     if len(together) <= BATCH and sum([item.size for item in together]) <= BATCH_BYTES:

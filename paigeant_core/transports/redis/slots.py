@@ -9,6 +9,7 @@ brings before the worker asks again is kept as spare: there are slots for it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from paigeant_core.errors import TransportError
@@ -67,9 +68,16 @@ class Slots:
         concurrency: how many there are.
         held: what the worker holds; what is claimed is put in.
         give_back: puts a claimed message back into its queue.
+        clock: seconds that only grow.
     """
 
-    def __init__(self, concurrency: int, held: dict[Token, Delivery], give_back: Callable[[Token], None]) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        held: dict[Token, Delivery],
+        give_back: Callable[[Token], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.waiter: Waiter | None = None
         self.asked = 0
         """Messages that the claims under way ask for."""
@@ -81,6 +89,7 @@ class Slots:
         self._half = -(-concurrency // 2)
         self._held = held
         self._give_back = give_back
+        self._clock = clock
         self._free = 0
         """As the worker told last, less what it was given since, and with what it settled since."""
         self._spare: list[Delivery] = []
@@ -123,21 +132,22 @@ class Slots:
         self._free = 0
         self.hand_out()
 
-    def offer(self, deliveries: list[Delivery], now: float) -> None:
-        """Take in what was claimed, at the loop's time ``now``; whoever waits has it at once."""
+    def offer(self, deliveries: list[Delivery]) -> None:
+        """Take in what was claimed; whoever waits has it at once."""
         for delivery in deliveries:
             self._held[delivery.token] = delivery
         self._spare += deliveries
-        self._spared_at = now
         self.hand_out()
+        if self._spare:
+            self._spared_at = self._clock()
 
     def refuse(self, error: TransportError) -> bool:
         """Tell whoever waits that there is no work and will not be; False: nobody does."""
         return self.waiter is not None and self.waiter.refuse(error)
 
-    def look(self, now: float) -> None:
-        """Give back what nobody came for until ``now``."""
-        if self._spare and now - self._spared_at > STALE:
+    def look(self) -> None:
+        """Give back what nobody came for."""
+        if self._spare and self._clock() - self._spared_at > STALE:
             self.withdraw()
 
     def hand_out(self) -> None:

@@ -135,8 +135,10 @@ class Wire(asyncio.BufferedProtocol):
             parser.feed(self._buffer, 0, nbytes)
             # Whoever is told may ask for more, or close it.
             while not self.closed and (answer := parser.gets()) is not _MORE:
-                if _breaks(answer):
-                    self.fail(answer if isinstance(answer, Exception) else answer[0])
+                first = answer[0] if type(answer) is list and answer else answer
+                if isinstance(first, driver.ConnectionError):
+                    # It tells of the line, and not of a command: not logged in, still loading, too many clients.
+                    self.fail(first)
                 elif not self._calls:
                     self.fail(driver.InvalidResponse("an answer that nobody asked for"))
                 else:
@@ -156,13 +158,6 @@ class Wire(asyncio.BufferedProtocol):
         self.fail(exc or driver.ConnectionError("the server closed it"))
 
 
-def _breaks(answer: Any) -> bool:
-    """Whether an answer tells of the line, and not of a command: not logged in, still loading, too many clients."""
-    if isinstance(answer, list) and answer:
-        answer = answer[0]
-    return isinstance(answer, driver.ConnectionError)
-
-
 def pack(commands: Sequence[Command]) -> bytes:
     """``commands`` as they go over the line."""
-    return b"".join([_pack(command) for command in commands])
+    return _pack(commands[0]) if len(commands) == 1 else b"".join([_pack(command) for command in commands])
