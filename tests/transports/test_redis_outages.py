@@ -321,6 +321,27 @@ async def test_a_step_whose_worker_does_not_come_back_after_an_outage_is_taken_o
         assert await crew.idle.finish(taken) is Settled.DONE
 
 
+async def test_a_worker_that_starts_right_after_its_server_leaves_the_others_a_lease_for_their_steps(
+    server: RedisServer, topic: str
+) -> None:
+    with Proxy(port_of(server.url)) as line:
+        async with RedisTransport(line.through(server.url)) as far, RedisTransport(server.url) as near:
+            busy, new = Hands(far, topic, "a", lease=LEASE), Hands(near, topic, "a", lease=LEASE)
+            await dispatch(near, topic, "a", correlation_id="long")
+            running = await busy.take_one()
+            line.cut()
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(1.25 * LEASE)
+            await asyncio.to_thread(server.restart)
+            await new.nothing(0.3)
+            line.mend()
+            await new.nothing(1.5 * LEASE)
+            assert await busy.finish(running) is Settled.DONE
+            assert await states(near, topic, "long") == [State.QUEUED, State.COMPLETED]
+            await new.consumer.close()
+            await busy.consumer.close()
+
+
 async def test_a_worker_that_is_back_later_than_another_is_not_taken_for_lost(redis_url: str, topic: str) -> None:
     async with outage(redis_url, topic) as crew, RedisTransport(redis_url) as beside:
 

@@ -272,9 +272,10 @@ class Pump:
         """Make the queues ready, say that this worker started, and look at the clock."""
         alive = presence(self._keys, self._topic, self._info, self._lease, self._heartbeat.running)
         paused = ("HKEYS", self._keys.paused)
-        answers = await self._line.call(join(self._keys, self._activities), paused, alive)
+        *answers, info = await self._line.call(join(self._keys, self._activities), paused, alive, ("INFO", "server"))
         for answer in answers:
             self._endpoint.check(answer)
+        self._takeovers.joined(info, asyncio.get_running_loop().time())
         self._paused_are(answers[1])
         self._clock.check(answers[-1] / 1000)
         self._known.update((self._topic, activity) for activity in self._activities)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_UPTIME = re.compile(rb"^uptime_in_seconds:(\d+)", re.MULTILINE)
+
 
 class Takeovers:
     """When the next claim is a takeover, and of what.
@@ -26,6 +30,15 @@ class Takeovers:
     def due(self, now: float) -> bool:
         """Whether the next claim takes over first."""
         return self.limbo or now >= self.at
+
+    def joined(self, info: object, now: float) -> None:
+        """This worker is new at a server that answered ``info`` to ``INFO server``; not every user may ask that.
+
+        Where it was down for longer than a lease, those who run a step are still on their way back to it.
+        """
+        found = _UPTIME.search(info) if isinstance(info, bytes) else None
+        if found is not None:
+            self.at = max(self.at, now + self._lease - int(found[1]))
 
     def cut_off(self, until: float) -> None:
         """The line was lost, and is tried again at ``until``.
