@@ -242,17 +242,23 @@ def _without_token(body: bytes, redacted: set[str]) -> bytes:
 def _without_secrets(body: bytes, redacted: set[str]) -> bytes:
     try:
         message = PaigeantMessage.decode(body)
-        payload = message.payload
     except PaigeantError:
-        # Nobody can say what is in it.
+        # Nobody can say what is in it; its headers, where it has any, say which record it belongs to.
         redacted.add("undecodable bytes")
-        return REDACTED.encode()
+        headers = body[: body.find(b"\n") + 1]
+        return headers + REDACTED.encode()
     if message.carrier:
         redacted.add("token")
         message.obo_token = None
         if message.delegation is not None:
             message.delegation = message.delegation.summary()
-    _redact(payload, "", redacted)
+    try:
+        _redact(message.payload, "", redacted)
+        _ = message.payload_bytes
+    except PaigeantError:
+        # It is no JSON, or nested deeper than it could be written again.
+        redacted.add("payload")
+        message.payload = {"payload": REDACTED}
     for number, step in enumerate(message.routing_slip.itinerary):
         _redact(step.arguments, f"itinerary.{number}.arguments", redacted)
     if any(map(_holds_secrets, message.records)):
@@ -278,14 +284,18 @@ def _holds_secrets(record: str) -> bool:
     return bool(found)
 
 
-def _redact(value: Any, path: str, redacted: set[str], *, inside: bool = False) -> None:
+def _redact(value: Any, path: str, redacted: set[str]) -> None:
     """Replace what looks like a secret; in an object that looks like one, whatever it holds."""
-    items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in list(items):
-        where = f"{path}.{key}" if path else str(key)
-        secret = inside or (isinstance(key, str) and _SECRET.search(key) is not None)
-        if isinstance(inner, dict | list):
-            _redact(inner, where, redacted, inside=secret)
-        elif secret and inner is not None:
-            value[key] = REDACTED
-            redacted.add(where)
+    # Not by recursion: newer Pythons decode what is nested deeper than they call.
+    ahead = [(value, path, False)]
+    while ahead:
+        value, path, inside = ahead.pop()
+        items: Any = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, inner in list(items):
+            where = f"{path}.{key}" if path else str(key)
+            secret = inside or (isinstance(key, str) and _SECRET.search(key) is not None)
+            if isinstance(inner, dict | list):
+                ahead.append((inner, where, secret))
+            elif secret and inner is not None:
+                value[key] = REDACTED
+                redacted.add(where)

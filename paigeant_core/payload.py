@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from paigeant_core.errors import DecodeError, InvalidMessage, MessageTooLarge
-from paigeant_core.json_values import BAD_JSON, MAX_DEPTH, encode_object
+from paigeant_core.json_values import BAD_JSON, encode_object
 from paigeant_core.limits import MAX_PAYLOAD
 
 _encode = msgspec.json.encode
@@ -101,14 +101,23 @@ def rewrite_payload(payload: bytes, value: Mapping[str, Any]) -> bytes:
     return merge_payload(payload, changed, before.keys() - value.keys())
 
 
-def _same(before: object, after: object, depth: int = 0) -> bool:
-    # 1, 1.0 and True, and 0.0 and -0.0, are equal in Python and not in JSON.
-    if type(before) is not type(after):
-        return False
-    if depth <= MAX_DEPTH:
-        depth += 1
+def _same(before: object, after: object) -> bool:
+    """Whether both are the same JSON."""
+    # Not by recursion: what was decoded can be nested deeper than Python calls, or compares.
+    ahead = [(before, after)]
+    while ahead:
+        before, after = ahead.pop()
+        # 1, 1.0 and True, and 0.0 and -0.0, are equal in Python and not in JSON.
+        if type(before) is not type(after):
+            return False
         if isinstance(before, dict) and isinstance(after, dict):
-            return before.keys() == after.keys() and all(_same(before[key], after[key], depth) for key in before)
-        if isinstance(before, list) and isinstance(after, list):
-            return len(before) == len(after) and all(_same(*pair, depth) for pair in zip(before, after, strict=True))
-    return repr(before) == repr(after) if isinstance(before, float) else before == after
+            if before.keys() != after.keys():
+                return False
+            ahead += [(value, after[key]) for key, value in before.items()]
+        elif isinstance(before, list) and isinstance(after, list):
+            if len(before) != len(after):
+                return False
+            ahead += zip(before, after, strict=True)
+        elif (repr(before) != repr(after)) if isinstance(before, float) else (before != after):
+            return False
+    return True

@@ -7,8 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paigeant_core import RetryPolicy, Worker, WorkflowDispatcher
+from paigeant_core import transition as moves
 from paigeant_core.activity import ActivityContext
 from paigeant_core.capsule import REDACTED, Capsule, adopt, export
+from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import InvalidMessage, WorkflowNotFound
 from paigeant_core.operations import Operations, Retry
 from paigeant_core.routing import Step
@@ -56,6 +58,21 @@ async def test_secrets_are_replaced_and_named() -> None:
     assert message is not None
     assert message.payload["card_number"] == REDACTED
     assert message.payload["nested"][0]["note"] == "kept"
+
+
+@pytest.mark.parametrize("depth", [70, 900, 5000, 100_000])
+async def test_a_payload_is_exported_however_deep_it_is_nested(depth: int) -> None:
+    """How deep is still read depends on the Python that reads it."""
+    transport = MemoryTransport(broker=MemoryBroker())
+    broker = transport.broker
+    start = moves.dispatch(new_workflow(["a"], {"a": 1}, topic=TOPIC, at=broker.clock.now()), broker.clock.now())
+    assert start.record.body is not None
+    deep = b"[" * depth + b'{"password":"hush"}' + b"]" * depth
+    start.record.body = start.record.body.replace(b'{"a":1}', b'{"a":%b}' % deep)
+    await transport.dispatch(TOPIC, start)
+    data = await export(transport, TOPIC, start.record.headers.correlation_id)
+    assert b"hush" not in data
+    assert Capsule.decode(data).redacted
 
 
 async def test_secrets_in_a_step_s_arguments_are_replaced_and_what_was_signed_of_them_left_out() -> None:

@@ -222,7 +222,7 @@ def test_a_newer_version_is_told_apart_from_garbage() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b'{"a":NaN}', b'{"a":"\\ud800"}', b'{"a":"\xff"}', b"{nonsense}", b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}"],
+    [b'{"a":NaN}', b'{"a":"\\ud800"}', b'{"a":"\xff"}', b"{nonsense}", b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"],
     ids=["nan", "surrogate", "utf-8", "text", "nesting"],
 )
 def test_a_payload_that_is_no_json_is_carried_and_refused_where_it_is_read(payload: bytes) -> None:
@@ -234,6 +234,13 @@ def test_a_payload_that_is_no_json_is_carried_and_refused_where_it_is_read(paylo
         message.to_json()
     with pytest.raises(InvalidMessage):
         check_payload(payload)
+
+
+def test_a_payload_that_was_read_keeps_the_bytes_of_what_is_nested_too_deep_to_be_written() -> None:
+    deep = b"[" * 900 + b" 1" + b"]" * 900
+    message = message_of(b'{"a":%b,"b":1}' % deep)
+    message.payload["b"] = 2
+    assert message.payload_bytes == b'{"a":%b,"b":2}' % deep
 
 
 @pytest.mark.parametrize("payload", [b'{"a":NaN}', b"{nonsense}", b"{}{}", b'{"a":1,}'])

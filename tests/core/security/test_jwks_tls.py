@@ -21,6 +21,19 @@ from tests.core.security.test_jwks import publishing
 
 SHOP = SigningKey.generate("shop")
 DAY = timedelta(days=1)
+_NOT = dict.fromkeys(
+    (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "encipher_only",
+        "decipher_only",
+    ),
+    False,
+)
+SIGNS_CERTIFICATES = x509.KeyUsage(**_NOT, key_cert_sign=True, crl_sign=True)
 
 
 def named(text: str) -> x509.Name:
@@ -34,7 +47,7 @@ class Authority:
         self.name = name
         self._key = generate_private_key(SECP256R1())
         own = self._of(name, self._key, DAY).add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        self._certificate = own.sign(self._key, SHA256())
+        self._certificate = own.add_extension(SIGNS_CERTIFICATES, True).sign(self._key, SHA256())
 
     def certify(self, folder: Path, host: str, until: timedelta = DAY) -> ssl.SSLContext:
         """What a server at ``host`` shows."""
@@ -64,6 +77,9 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - 2 * DAY)
             .not_valid_after(now + until)
+            # From 3.13 on Python takes no certificate without these (RFC 5280, section 4.2.1).
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), False)
         )
 
 
