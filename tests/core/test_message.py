@@ -222,7 +222,13 @@ def test_a_newer_version_is_told_apart_from_garbage() -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b'{"a":NaN}', b'{"a":"\\ud800"}', b'{"a":"\xff"}', b"{nonsense}", b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"],
+    [
+        b'{"a":NaN}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\xff"}',
+        b"{nonsense}",
+        b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    ],
     ids=["nan", "surrogate", "utf-8", "text", "nesting"],
 )
 def test_a_payload_that_is_no_json_is_carried_and_refused_where_it_is_read(payload: bytes) -> None:
