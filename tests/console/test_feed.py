@@ -19,6 +19,7 @@ from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError,
 from paigeant_core.journal import Record
 from paigeant_core.operations import Cancel, DeadLetter, Operations, Retry
 from paigeant_core.transition import Place
+from paigeant_core.transports.following import Follower
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.transports.types import QueueStatus
 from tests.console import story as told
@@ -74,10 +75,10 @@ class Broken(MemoryTransport):
             raise self.connect_errors.pop(0)
 
     async def records(
-        self, topic: str, *, start: str | float = "start", follow: bool = False
+        self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
     ) -> AsyncIterator[list[Record]]:
         self.starts.append(start)
-        async for batch in super().records(topic, start=start, follow=follow):
+        async for batch in super().records(topic, start=start, follow=follow, follower=follower):
             self.batches += 1
             yield batch
             if self.read_error is not None:
@@ -121,10 +122,10 @@ def test_the_newest_workflows_are_there_before_the_journal_is_read() -> None:
 
     class Slow(MemoryTransport):
         async def records(
-            self, topic: str, *, start: str | float = "start", follow: bool = False
+            self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
         ) -> AsyncIterator[list[Record]]:
             await asyncio.to_thread(go.wait, PATIENCE)
-            async for batch in super().records(topic, start=start, follow=follow):
+            async for batch in super().records(topic, start=start, follow=follow, follower=follower):
                 yield batch
 
     with running(story, lambda: Slow("story", broker=story.broker)) as feed:
@@ -381,7 +382,7 @@ def test_a_silent_broker_is_stale_and_then_given_up(monkeypatch: pytest.MonkeyPa
 
     class Silent(Broken):
         async def records(
-            self, topic: str, *, start: str | float = "start", follow: bool = False
+            self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
         ) -> AsyncIterator[list[Record]]:
             self.starts.append(start)
             async for batch in MemoryTransport.records(self, topic, start=start):

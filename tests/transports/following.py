@@ -106,7 +106,6 @@ class FollowingContract(TransportContract):
         transport, other = await connect(), await connect()
         workflows = [await self.dispatch(other, topic, "a") for _ in range(3)]
         async with self.reader(transport, topic) as reader:
-            await reader.quiet()
             for _ in range(2):
                 await reader.end()
                 workflows.append(await self.dispatch(other, topic, "a"))
@@ -140,7 +139,6 @@ class FollowingContract(TransportContract):
         transport, other = await connect(), await connect()
         old = [await self.dispatch(other, topic, "a") for _ in range(3)]
         async with self.reader(transport, topic) as reader:
-            await reader.quiet()
             await other.delete_topic(topic)
             await reader.given(Missed.ANEW)
             await reader.quiet()
@@ -158,7 +156,6 @@ class FollowingContract(TransportContract):
         transport, other = await connect(), await connect()
         old = [await self.dispatch(other, topic, "a") for _ in range(3)]
         async with self.reader(transport, topic) as reader:
-            await reader.quiet()
             if away:
                 await reader.end()
             await other.delete_topic(topic)

@@ -93,22 +93,33 @@ class _Sight:
         self._keys = keys
         self._follower = follower
         self._looked = 0.0
+        self._none = False
+        """Whether there was no journal at the last look."""
+        self.found: Extent | None = follower.journal
+        """How far the journal went at the last look; the follower's own once he is told what follows from it."""
 
     def look_at_once(self) -> None:
         """The line broke: nobody knows for how long."""
         self._looked = 0.0
 
-    async def look(self, line: Line, position: str) -> tuple[Missed | None, str]:
-        """See :func:`missed`, and behind which ID he goes on; None also where it is not time to look."""
-        # By the clock on the wall: it goes on while a machine sleeps.
-        if abs(time.time() - self._looked) < LOOK_EVERY:
+    async def look(self, line: Line, position: str, came: bool) -> tuple[Missed | None, str]:
+        """See :func:`missed`, and behind which ID he goes on; None also where it is not time to look.
+
+        Args:
+            line: to the server.
+            position: of the last entry that he was given.
+            came: he was just given some.
+        """
+        # By the clock on the wall: it goes on while a machine sleeps. And a journal that just began may be gone again.
+        if abs(time.time() - self._looked) < LOOK_EVERY and not (came and self._none):
             return None, position
         (answer,) = await line.call(EXTENT([self._keys.journal], []))
         self._looked = time.time()
         if isinstance(answer, ResponseError):
             return None, position  # not every user may run scripts; he reads on without
-        found = Extent.of(answer)
-        known, self._follower.journal = self._follower.journal, found
+        known: Extent | None = self._follower.journal
+        found = self.found = Extent.of(answer)
+        self._none = found is None
         lapse = None if known is None else missed(position, known, found)
         if lapse is Missed.ANEW:
             position = _BEFORE_ALL
@@ -157,6 +168,8 @@ async def records(
                 continue
             heard = time.monotonic()
             backoff.reset()
+            if sight is not None:
+                follower.journal = sight.found
             if found.missed is not None:
                 follower.tell(found.missed)
             position, entries = found.behind, found.entries
@@ -192,7 +205,7 @@ async def _read(line: Line, keys: Keys, position: str, count: int, wait: bool, s
     """The entries behind ``position``; where one is to wait for them, none after less than a second."""
     lapse = None
     if sight is not None:
-        lapse, position = await sight.look(line, position)
+        lapse, position = await sight.look(line, position, not wait)
     if wait and lapse is None:
         command: Command = ("XREAD", "COUNT", count, "BLOCK", 900, "STREAMS", keys.journal, position)
         answer = await line.one(command, wait=1.0)
