@@ -42,7 +42,7 @@ def tail(
     topic = call.settings.topic
     said = {
         Missed.TRIMMED: "records were missed here: the journal was trimmed before they could be read",
-        Missed.ANEW: "the topic was deleted, or its broker lost the journal: what comes now is from the start of another",
+        Missed.ANEW: "the topic was deleted, or its broker lost the journal; from here on it is a new one's",
     }
     wanted = parse(" ".join(query or ()))
 
