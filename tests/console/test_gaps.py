@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from paigeant_console.feed import Feed, Phase, reader
+from paigeant_console.feed.changes import Changes
+from paigeant_console.feed.mending import Mending
+from paigeant_console.feed.past import Past
+from paigeant_console.feed.ring import Ring
 from paigeant_console.history import History
+from paigeant_console.model.fold import Fold
+from paigeant_console.model.head_start import HeadStart
 from paigeant_console.model.query import parse
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_core.dispatcher import WorkflowDispatcher
@@ -19,7 +26,7 @@ from paigeant_core.errors import ConnectError
 from paigeant_core.journal import ENDED, PARKED, Record, State
 from paigeant_core.limits import JOURNAL_AGE
 from paigeant_core.transports import Transport, get_transport
-from paigeant_core.transports.following import Follower
+from paigeant_core.transports.following import Follower, Missed
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.transports.rabbitmq import topology
 from paigeant_core.transports.redis import RedisTransport
@@ -28,7 +35,8 @@ from paigeant_core.transports.types import START
 from tests.chaos.proxy import Proxy, port_of
 from tests.console.story import Story, sample_story
 from tests.console.test_feed import PATIENCE, live, running
-from tests.console.test_history import FOREVER, written
+from tests.console.test_fold import NOW
+from tests.console.test_history import FOREVER, journal_of, kept, written
 from tests.transports.hands import Hands
 
 quick = pytest.fixture(autouse=True)(lambda monkeypatch: monkeypatch.setattr(reader, "FIRST_DELAY", 0.01))
@@ -192,6 +200,34 @@ def test_the_rows_of_a_topic_that_is_deleted_leave_and_the_next_one_is_shown(tmp
         assert kept is not None
         # The file still has them, for who asks for them.
         assert old <= {record.headers.correlation_id for record in kept.candidates(parse(""))}
+
+
+def test_what_a_head_start_was_ahead_with_is_read_once_more(tmp_path: Path) -> None:
+    story = sample_story()
+    journal = journal_of(story)
+    fold, ring = Fold(), Ring()
+    changes, head_start = Changes(fold.rows), HeadStart(fold)
+    changes.note(head_start.take(journal[-5:]))
+    mending = Mending(fold, changes, head_start, ring, Past(story.topic, None))
+    mending.follower.tell(Missed.TRIMMED)
+    assert mending.mend(threading.RLock(), journal, NOW)
+    assert not mending.mend(threading.RLock(), journal, NOW)
+    fold.apply(head_start.rest(journal))
+    plain = Fold()
+    plain.apply(journal)
+    assert {key: row.state for key, row in fold.rows.items()} == {key: row.state for key, row in plain.rows.items()}
+
+
+async def test_nothing_of_a_deleted_topic_is_taken_up_again_from_the_history(tmp_path: Path) -> None:
+    story = sample_story()
+    history = kept(tmp_path, journal_of(story))
+    past = Past(story.topic, history)
+    newest = journal_of(story)
+    assert (await past.resume(story.transport(), newest, NOW))[1]
+    past.miss(Missed.ANEW, NOW, NOW + 1)
+    assert await past.resume(story.transport(), newest, NOW) == (START, [])
+    assert past.all_read() == []
+    history.close()
 
 
 # On real brokers
