@@ -39,7 +39,11 @@ from tests.console.test_fold import NOW
 from tests.console.test_history import FOREVER, journal_of, kept, written
 from tests.transports.hands import Hands
 
-quick = pytest.fixture(autouse=True)(lambda monkeypatch: monkeypatch.setattr(reader, "FIRST_DELAY", 0.01))
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delays are real; they need not be long."""
+    monkeypatch.setattr(reader, "FIRST_DELAY", 0.01)
 
 
 def trim(story: Story) -> None:
