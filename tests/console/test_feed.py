@@ -14,10 +14,9 @@ import pytest
 from paigeant_console.feed import Feed, Phase, distance, reader, rounds
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.snapshot import PARKED_LIMIT
-from paigeant_console.model.workflow_list import why
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
-from paigeant_core.operations import Cancel, DeadLetter, Operations, Retry
+from paigeant_core.operations import DeadLetter, Retry
 from paigeant_core.transition import Place
 from paigeant_core.transports.following import Follower
 from paigeant_core.transports.memory import MemoryTransport
@@ -468,34 +467,3 @@ def test_read_only_refuses_in_the_operations() -> None:
             feed.plan(DeadLetter(), [told.QUEUED], "no").result(PATIENCE)
         assert story._do(story.transport().parked(story.topic, Place.DEAD, 10))[0].headers.correlation_id == told.DEAD
         assert story.state(told.QUEUED) == "queued"
-
-
-# Erasing
-
-
-def test_what_is_erased_is_forgotten_while_it_is_watched() -> None:
-    sentinel = "ann-4711@example.com"
-    story = Story()
-    story.start("of-ann", ["a", "b"], name=sentinel, payload={"email": sentinel})
-    story.start("other", ["a"])
-
-    def told_by(feed: Feed) -> bytes:
-        _, records = feed.traffic(0)
-        seen = [record.encode_meta() for record in records]
-        seen += [repr((row.name, row.labels, row.error, row.reason)).encode() for row in feed.fold.rows.values()]
-        return b"\n".join([*seen, *(feed.bodies.get(key) or b"" for key in ("of-ann", "other"))])
-
-    async def erase(operations: Operations) -> None:
-        await operations.execute(await operations.plan(Cancel(), ["of-ann"], reason="x"))
-        await operations.erase(await operations.plan_erasure(["of-ann"], reason="x"))
-
-    with running(story) as feed:
-        live(feed, story)
-        assert sentinel.encode() in told_by(feed)
-        feed.ask(erase).result(PATIENCE)
-        assert feed.wait(lambda: bool(feed.fold.rows["of-ann"].erased_at), PATIENCE)
-        with feed.lock:
-            assert sentinel.encode() not in told_by(feed)
-            row = feed.fold.rows["of-ann"]
-            assert "".join(text for text, _ in why(row, None, 60)).startswith("erased by ")
-            assert why(feed.fold.rows["other"], None, 60) == []
