@@ -273,6 +273,7 @@ class History:
         standing: dict[str, tuple[int, int]] = {}
         erased: dict[str, int] = {}
         (serial,) = database.execute(_LAST).fetchone()
+        first = database.execute("SELECT 1 FROM lapse WHERE serial = ?", (serial,)).fetchone() is not None
         for record in records:
             workflow = record.headers.correlation_id
             if not workflow:
@@ -297,8 +298,9 @@ class History:
         latest = max(record.at for record in records)
         database.execute(
             "INSERT INTO progress VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE"
-            " SET position = excluded.position, at = max(at, excluded.at)",
-            (records[-1].position, latest),
+            # Of another journal the times begin anew.
+            " SET position = excluded.position, at = CASE WHEN ? THEN excluded.at ELSE max(at, excluded.at) END",
+            (records[-1].position, latest, first),
         )
         database.execute("COMMIT")
         if erased:
@@ -319,9 +321,8 @@ class History:
     @staticmethod
     def _lapse(database: sqlite3.Connection) -> None:
         database.execute("INSERT OR REPLACE INTO lapse VALUES (1, ?)", database.execute(_LAST).fetchone())
-        # The journal may be another one, where epochs and times begin anew.
+        # The journal may be another one, where epochs begin anew.
         database.execute("UPDATE workflow SET epoch = 0")
-        database.execute("UPDATE progress SET at = 0")
 
     @staticmethod
     def _size(database: sqlite3.Connection) -> int:

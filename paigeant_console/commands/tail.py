@@ -35,15 +35,22 @@ def tail(
     """Print what the journal gets, from now on or from a moment in the past; nothing is taken from any queue."""
     from paigeant_console.model.query import parse
     from paigeant_console.model.views import RecordView
+    from paigeant_console.output import note
     from paigeant_console.runner import run
+    from paigeant_core.transports.following import Follower, Missed
 
     topic = call.settings.topic
+    said = {
+        Missed.TRIMMED: "records were missed here: the journal was trimmed before they could be read",
+        Missed.ANEW: "the topic was deleted, or its broker lost the journal; from here on it is a new one's",
+    }
     wanted = parse(" ".join(query or ()))
 
     async def main() -> int:
         async with call.broker() as transport:
             start = _start(since, no_follow, transport.clock.now())
-            async for batch in transport.records(topic, start=start, follow=not no_follow):
+            follower = Follower(lambda missed: note(said[missed]))
+            async for batch in transport.records(topic, start=start, follow=not no_follow, follower=follower):
                 now = transport.clock.now()
                 for record in batch:
                     document = record.to_document()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from paigeant_console.model.row import Row
 
@@ -45,7 +45,9 @@ class Changes:
         changed, self._noted = self._noted, set()
         rows, counts = self._rows, self._counts
         for key in changed:
-            row = rows[key]
+            row = rows.get(key)
+            if row is None:
+                continue  # it left
             state = row.state
             counted = row.counted
             if counted != state:
@@ -55,6 +57,13 @@ class Changes:
                 row.counted = state
         for subscription in self._subscriptions:
             subscription.changed |= changed
+
+    def leave(self, gone: Iterable[Row]) -> None:
+        """These rows are there no more."""
+        for row in gone:
+            if row.counted:
+                self._counts[str(row.counted)] -= 1
+            self._noted.add(row.correlation_id)
 
     def subscribe(self) -> Subscription:
         """Remember every workflow that changes from now on, and all there are."""
@@ -69,7 +78,7 @@ class Changes:
             self._subscriptions.remove(subscription)
 
     def take(self, subscription: Subscription) -> set[str]:
-        """IDs of the workflows that changed since this was called last."""
+        """IDs of the workflows that changed, or left, since this was called last."""
         self._tell()
         changed, subscription.changed = subscription.changed, set()
         return changed

@@ -15,6 +15,7 @@ from paigeant_core.clock import rfc3339
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import ENDED, Record
 from paigeant_core.transports import Transport
+from paigeant_core.transports.following import Follower, Missed
 from paigeant_core.transports.types import START
 
 logger = logging.getLogger("paigeant.console")
@@ -40,11 +41,29 @@ class Past:
         self._gap_until = 0.0
         self._all_read = asyncio.Event()
         self._rest: list[Record] = []
+        self._deleted = False
 
     @property
     def gap(self) -> Gap | None:
-        """What nobody saw between the last console's end and this one's start, while it is to be said."""
+        """What nobody saw, before this console was started or while its line was down, while it is to be said."""
         return self._gap if time.monotonic() < self._gap_until else None
+
+    def miss(self, missed: Missed, after: float, until: float) -> None:
+        """Something was missed while the console runs.
+
+        Args:
+            missed: why.
+            after: when the last record before it was journalled, seconds since the Unix epoch.
+            until: when the first one behind it was.
+        """
+        if missed is Missed.ANEW:
+            # What the history has is the deleted topic's; it is still found there by who asks for it.
+            self._deleted, self._rest = True, []
+        self._say(Gap(after, until))
+
+    def _say(self, gap: Gap) -> None:
+        self._gap, self._gap_until = gap, time.monotonic() + GAP_SHOWN
+        logger.warning("of %s nothing was seen from %s to %s", self._topic, *map(rfc3339, gap))
 
     def all_read(self) -> list[Record]:
         """The feed has read the journal to its end: the history may begin.
@@ -68,7 +87,7 @@ class Past:
             Where in the journal to read on, and where workflows stood there, one record of each.
         """
         progress = None if self._kept is None else await asyncio.to_thread(self._kept.progress)
-        if self._kept is None or progress is None:
+        if self._kept is None or progress is None or self._deleted:
             return START, []
         oldest = await _oldest(transport, self._topic)
         self._gap = gap_behind(progress, oldest, newest[-1:], now)
@@ -82,8 +101,7 @@ class Past:
             seen = any(record.position == progress.position for record in newest)
             # So much of what was seen is read once more: the traffic shows it.
             return newest[0].position if seen else progress.position, records
-        self._gap_until = time.monotonic() + GAP_SHOWN
-        logger.warning("of %s nothing was seen from %s to %s", self._topic, *map(rfc3339, self._gap))
+        self._say(self._gap)
         # What became of the others meanwhile, nobody saw.
         self._rest = [record for record in records if record.state in ENDED]
         return START, []
@@ -105,10 +123,18 @@ class Past:
             await asyncio.to_thread(kept.lapse)
         progress = await asyncio.to_thread(kept.progress)
         position = progress.position if progress is not None and self._gap is None else START
+        missed: list[Missed] = []
+        follower = Follower(missed.append)
         while kept.writes:
             # A broken line is the tail's to find and to say.
             with contextlib.suppress(PaigeantError, OSError):
-                async for batch in transport.records(self._topic, start=position, follow=True):
+                position = START if Missed.ANEW in missed else position
+                async for batch in transport.records(self._topic, start=position, follow=True, follower=follower):
+                    if missed:
+                        position = START if Missed.ANEW in missed else position
+                        missed.clear()
+                        await asyncio.to_thread(kept.flush)
+                        await asyncio.to_thread(kept.lapse)
                     if batch:
                         kept.put(batch)
                         position = batch[-1].position

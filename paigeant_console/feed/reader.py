@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from paigeant_console.deeds import Deeds
 from paigeant_console.feed.changes import Changes, Subscription
 from paigeant_console.feed.distance import Distance
+from paigeant_console.feed.mending import Mending
 from paigeant_console.feed.past import Past
 from paigeant_console.feed.ring import RING, Ring
 from paigeant_console.feed.rounds import POLL_EVERY, Rounds, parked_now
-from paigeant_console.feed.status import FeedStatus, Phase
+from paigeant_console.feed.status import FeedStatus, Phase, reason_of
 from paigeant_console.history import History
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.fold import Fold
@@ -126,6 +127,7 @@ class Feed:
         self.kept = history
         """What is kept on disk; None: nothing."""
         self._past = Past(topic, history)
+        self._mending = Mending(self.fold, self._changes, self._head_start, self._ring, self._past)
         self._transport: Transport | None = None
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -217,10 +219,9 @@ class Feed:
     # -- reading, in the thread ---------------------------------------------------------
 
     async def _tail(self, transport: Transport) -> None:
-        position: str | float = START
         delay = FIRST_DELAY
         while True:
-            reading = asyncio.ensure_future(self._read(transport, position))
+            reading = asyncio.ensure_future(self._read(transport, self._ring.position))
             watching = asyncio.ensure_future(self._watch())
             before = self._ring.serial
             try:
@@ -229,11 +230,9 @@ class Feed:
                 for task in (reading, watching):
                     task.cancel()
                 results = await asyncio.gather(reading, watching, return_exceptions=True)
-            reason = "the broker was silent" if watching.done() and not watching.cancelled() else _reason(results[0])
+            reason = "the broker was silent" if watching.done() and not watching.cancelled() else reason_of(results[0])
             if self._ring.serial != before or self._phase in (Phase.LIVE, Phase.STALE):
                 delay = FIRST_DELAY
-            if (read := self._ring.position) is not None:
-                position = read
             self._retry_at = time.monotonic() + delay
             self._set_phase(Phase.RECONNECTING, reason)
             await asyncio.sleep(delay)
@@ -250,12 +249,17 @@ class Feed:
             newest = await transport.newest(self.topic, NEWEST)
             self._take_newest(newest)
             position, standing = await self._past.resume(transport, newest, self.now())
+            self._ring.position = position
             if newest and position == newest[-1].position:
                 self._head_start.end()  # all that comes is new
             self._distance.begin(await transport.ahead(self.topic, position), newest)
             await self._take_unknown(standing)
-        async for batch in transport.records(self.topic, start=position, follow=True):
+        follower = self._mending.follower
+        async for batch in transport.records(self.topic, start=position, follow=True, follower=follower):
             self._heard = time.monotonic()
+            if self._mending.mend(self.lock, batch, self.now()):
+                self._parked_read = False
+                self.bump()
             for start in range(0, len(batch), SLICE):
                 self._take(batch[start : start + SLICE])
                 await asyncio.sleep(0)
@@ -481,16 +485,6 @@ class Feed:
             failed.set_exception(TransportError("there is no connection to the broker yet"))
             return failed
         return asyncio.run_coroutine_threadsafe(question(operations), loop)
-
-
-def _reason(result: object) -> str:
-    if isinstance(result, PaigeantError):
-        return str(result)
-    if isinstance(result, BaseException):
-        # A driver's error that the transport did not map: its text may quote anything, its class does not.
-        logger.warning("the feed lost its line: %s", type(result).__name__)
-        return f"the line broke ({type(result).__name__})"
-    return "the line broke"
 
 
 def _busy(status: WorkerStatus) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ from typing import Final
 
 from paigeant_core.erasure import stripped
 from paigeant_core.journal import Record
+from paigeant_core.transports.types import START
 
 RING: Final = 10_000
 """Traffic records that are kept."""
@@ -27,8 +28,8 @@ class Ring:
         """How many were read; the number of the next one."""
         self.last_at: float | None = None
         """When the newest was journalled; None: none was read."""
-        self.position: str | None = None
-        """Where in the journal the newest stands; None: none was read."""
+        self.position: str | float = START
+        """Behind which place in the journal to read on: the newest's, or what the reader began with."""
         self._records: deque[Record] = deque(maxlen=size)
         self._per_second: dict[int, int] = {}
 
@@ -49,6 +50,10 @@ class Ring:
         """
         self._records.clear()
         self._count(records)
+
+    def begin_anew(self) -> None:
+        """The journal is another one: what comes next is its first record. What was read of the old one is kept."""
+        self.position = START
 
     def _count(self, records: Sequence[Record]) -> None:
         self.serial += len(records)

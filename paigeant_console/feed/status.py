@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from paigeant_console.feed.gap import Gap
+from paigeant_core.errors import PaigeantError
+
+logger = logging.getLogger("paigeant.console")
 
 
 class Phase(StrEnum):
@@ -35,7 +39,8 @@ class FeedStatus:
         rate: records a second, lately.
         workflows: how many there are.
         counts: by state.
-        gap: what nobody saw between the last console's end and this one's start, while it is to be said; None: nothing.
+        gap: what nobody saw, before this console was started or while its line was down, while it is to be said; None:
+            nothing.
         refusal: why the broker takes no writes, in the transport's words; empty: it does, or nobody knows.
         policy: why the trust policy, or a set of keys that it names, is not the newest; not yet safe to show.
     """
@@ -58,3 +63,18 @@ class FeedStatus:
     def connected(self) -> bool:
         """Whether the broker answers."""
         return self.phase in (Phase.LIVE, Phase.CATCHING_UP)
+
+
+def reason_of(result: object) -> str:
+    """Why reading ended, in words; not yet safe to show.
+
+    Args:
+        result: what it ended with.
+    """
+    if isinstance(result, PaigeantError):
+        return str(result)
+    if isinstance(result, BaseException):
+        # A driver's error that the transport did not map: its text may quote anything, its class does not.
+        logger.warning("the feed lost its line: %s", type(result).__name__)
+        return f"the line broke ({type(result).__name__})"
+    return "the line broke"

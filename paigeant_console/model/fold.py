@@ -9,7 +9,7 @@ else. What runs right now is not in the journal: workers say it, and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -99,6 +99,14 @@ class Fold:
             elif record.state and self._apply(record):
                 changed.add(record.headers.correlation_id)
         return changed
+
+    def drop(self, leaves: Callable[[Row], bool]) -> list[Row]:
+        """Take out the rows of which ``leaves`` says so; return them."""
+        gone = [row for row in self.rows.values() if leaves(row)]
+        for row in gone:
+            del self.rows[row.correlation_id]
+            self._running.pop(row.correlation_id, None)
+        return gone
 
     def learn(self, records: Iterable[Record]) -> None:
         """Take from ``records`` how long steps take and who served what, but no workflow."""

@@ -131,7 +131,9 @@ class WorkflowList:
             return hash(self._head(key)) & 0x7FFF_FFFF_FFFF_FFFF
         with self._rows.lock:
             fold, now = self._rows.fold, self._rows.now()
-            row = fold.rows[key]
+            row = fold.rows.get(key)
+            if row is None:
+                return 0  # it left, and is still to be absorbed
             said = (row.revision, age_tick(now - row.at), track_tick(row, now), fold.stuck(row, now))
             return hash((*said, age_tick(now - _created(row)))) & 0x7FFF_FFFF_FFFF_FFFF
 
@@ -142,7 +144,9 @@ class WorkflowList:
             return (self._head(key),)
         with self._rows.lock:
             fold, now = self._rows.fold, self._rows.now()
-            row = fold.rows[key]
+            row = fold.rows.get(key)
+            if row is None:
+                return [(EMPTY, "")] * len(self.columns)
             stuck = fold.stuck(row, now)
             return [self._cell(name, row, stuck, now) for name in self.columns]
 

@@ -16,6 +16,7 @@ from paigeant_core.clock import Clock, SystemClock
 from paigeant_core.journal import Record
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place, Transition
+from paigeant_core.transports.following import Follower
 from paigeant_core.transports.lowlevel import LowLevel
 from paigeant_core.transports.types import (
     START,
@@ -122,17 +123,24 @@ class Transport(LowLevel):
     # -- observing ----------------------------------------------------------------------
 
     @abstractmethod
-    def records(self, topic: str, *, start: str | float = START, follow: bool = False) -> AsyncIterator[list[Record]]:
+    def records(
+        self, topic: str, *, start: str | float = START, follow: bool = False, follower: Follower | None = None
+    ) -> AsyncIterator[list[Record]]:
         """Read the journal in order, in batches, without taking anything.
 
         An empty batch means: caught up. Without ``follow`` the iteration ends there; with
         it, it goes on when more comes, with an empty batch at least once a second.
+
+        Who follows is told where he missed something: the journal was trimmed past the place
+        where he was (his line was down, or he slept), or it is gone. He is told within two seconds
+        of being on the line, before the next batch.
 
         Args:
             topic: where.
             start: :data:`START`, :data:`END`, a position to read on after, or a time in
                 seconds since the Unix epoch.
             follow: go on for ever.
+            follower: who follows; the same one each time that he reads on where he was.
         """
 
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from paigeant_core.transports import get_transport
 from tests.cli.conftest import Cli
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -176,6 +178,24 @@ def test_tail_follows(cli: Cli, start: Start, on_redis: None) -> None:
     assert process.wait(10) == 130
     assert process.stderr is not None
     assert process.stderr.read() == ""
+
+
+def test_tail_says_that_the_topic_was_deleted(
+    cli: Cli, start: Start, topic: str, redis_url: str, on_redis: None
+) -> None:
+    async def delete() -> None:
+        async with get_transport(redis_url) as transport:
+            await transport.delete_topic(topic)
+
+    cli("dispatch", "a", "--id", "before").ended(0)
+    process = start("tail", "--json", "--since", "start")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["correlation_id"] == "before"
+    asyncio.run(delete())
+    assert "the topic was deleted" in process.stderr.readline()
+    cli("dispatch", "a", "--id", "behind").ended(0)
+    assert json.loads(process.stdout.readline())["correlation_id"] == "behind"
 
 
 def test_tail_ends_quietly_when_nobody_reads(cli: Cli, start: Start, on_redis: None) -> None:

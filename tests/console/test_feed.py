@@ -14,11 +14,11 @@ import pytest
 from paigeant_console.feed import Feed, Phase, distance, reader, rounds
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.snapshot import PARKED_LIMIT
-from paigeant_console.model.workflow_list import why
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
-from paigeant_core.operations import Cancel, DeadLetter, Operations, Retry
+from paigeant_core.operations import DeadLetter, Retry
 from paigeant_core.transition import Place
+from paigeant_core.transports.following import Follower
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.transports.types import QueueStatus
 from tests.console import story as told
@@ -74,10 +74,10 @@ class Broken(MemoryTransport):
             raise self.connect_errors.pop(0)
 
     async def records(
-        self, topic: str, *, start: str | float = "start", follow: bool = False
+        self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
     ) -> AsyncIterator[list[Record]]:
         self.starts.append(start)
-        async for batch in super().records(topic, start=start, follow=follow):
+        async for batch in super().records(topic, start=start, follow=follow, follower=follower):
             self.batches += 1
             yield batch
             if self.read_error is not None:
@@ -121,10 +121,10 @@ def test_the_newest_workflows_are_there_before_the_journal_is_read() -> None:
 
     class Slow(MemoryTransport):
         async def records(
-            self, topic: str, *, start: str | float = "start", follow: bool = False
+            self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
         ) -> AsyncIterator[list[Record]]:
             await asyncio.to_thread(go.wait, PATIENCE)
-            async for batch in super().records(topic, start=start, follow=follow):
+            async for batch in super().records(topic, start=start, follow=follow, follower=follower):
                 yield batch
 
     with running(story, lambda: Slow("story", broker=story.broker)) as feed:
@@ -381,7 +381,7 @@ def test_a_silent_broker_is_stale_and_then_given_up(monkeypatch: pytest.MonkeyPa
 
     class Silent(Broken):
         async def records(
-            self, topic: str, *, start: str | float = "start", follow: bool = False
+            self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
         ) -> AsyncIterator[list[Record]]:
             self.starts.append(start)
             async for batch in MemoryTransport.records(self, topic, start=start):
@@ -467,34 +467,3 @@ def test_read_only_refuses_in_the_operations() -> None:
             feed.plan(DeadLetter(), [told.QUEUED], "no").result(PATIENCE)
         assert story._do(story.transport().parked(story.topic, Place.DEAD, 10))[0].headers.correlation_id == told.DEAD
         assert story.state(told.QUEUED) == "queued"
-
-
-# Erasing
-
-
-def test_what_is_erased_is_forgotten_while_it_is_watched() -> None:
-    sentinel = "ann-4711@example.com"
-    story = Story()
-    story.start("of-ann", ["a", "b"], name=sentinel, payload={"email": sentinel})
-    story.start("other", ["a"])
-
-    def told_by(feed: Feed) -> bytes:
-        _, records = feed.traffic(0)
-        seen = [record.encode_meta() for record in records]
-        seen += [repr((row.name, row.labels, row.error, row.reason)).encode() for row in feed.fold.rows.values()]
-        return b"\n".join([*seen, *(feed.bodies.get(key) or b"" for key in ("of-ann", "other"))])
-
-    async def erase(operations: Operations) -> None:
-        await operations.execute(await operations.plan(Cancel(), ["of-ann"], reason="x"))
-        await operations.erase(await operations.plan_erasure(["of-ann"], reason="x"))
-
-    with running(story) as feed:
-        live(feed, story)
-        assert sentinel.encode() in told_by(feed)
-        feed.ask(erase).result(PATIENCE)
-        assert feed.wait(lambda: bool(feed.fold.rows["of-ann"].erased_at), PATIENCE)
-        with feed.lock:
-            assert sentinel.encode() not in told_by(feed)
-            row = feed.fold.rows["of-ann"]
-            assert "".join(text for text, _ in why(row, None, 60)).startswith("erased by ")
-            assert why(feed.fold.rows["other"], None, 60) == []

@@ -472,3 +472,13 @@ def test_what_the_journal_holds_no_more_is_still_shown_and_the_gap_is_told(
         assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
         assert feed.status().gap is None
         assert set(feed.fold.rows) == {done, under_way, *parked}, "nor does the next console that is started"
+
+
+def test_the_end_of_what_was_seen_is_still_known_after_a_lapse(tmp_path: Path) -> None:
+    history = kept(tmp_path, [record(7), record(8, at=NOW + 5)])
+    history.lapse()
+    assert history.progress() == Progress("8", NOW + 5)
+    history.put([record(1, at=NOW - 100), record(2, at=NOW - 90)])
+    assert history.flush()
+    assert history.progress() == Progress("2", NOW - 90), "of another journal the times begin anew"
+    history.close()

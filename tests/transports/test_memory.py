@@ -17,6 +17,7 @@ from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
 from tests.transports.fencing import FencingContract
+from tests.transports.following import FollowingContract
 from tests.transports.hands import Hands
 from tests.transports.mending import MendingContract
 from tests.transports.observing import ObservingContract
@@ -33,6 +34,7 @@ class TestMemory(
     PausesContract,
     SchemasContract,
     ErasingContract,
+    FollowingContract,
 ):
     """The contracts on the in-memory broker."""
 
@@ -54,6 +56,12 @@ class TestMemory(
                 state.put(activity, raw)
 
         return put
+
+    async def trim(self, transport: Transport, topic: str) -> None:
+        assert isinstance(transport, MemoryTransport)
+        with transport.broker.topic(topic) as state:
+            while len(state.journal) > 2:
+                state._trim_one()
 
     async def on_broker(self, transport: Transport, topic: str) -> bytes:
         assert isinstance(transport, MemoryTransport)

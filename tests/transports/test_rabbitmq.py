@@ -6,13 +6,15 @@ import asyncio
 
 import pytest
 
+from paigeant_core.limits import JOURNAL_AGE
 from paigeant_core.transports import Transport
-from paigeant_core.transports.rabbitmq import RabbitTransport
+from paigeant_core.transports.rabbitmq import RabbitTransport, topology
 from paigeant_core.transports.rabbitmq.topology import Names
 from tests.transports import on_rabbitmq
 from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
 from tests.transports.fencing import FencingContract
+from tests.transports.following import FollowingContract
 from tests.transports.mending import MendingContract
 from tests.transports.observing import ObservingContract
 from tests.transports.operations import OperationsContract
@@ -34,6 +36,7 @@ class TestContract(
     PausesContract,
     SchemasContract,
     ErasingContract,
+    FollowingContract,
 ):
     """The contract on RabbitMQ."""
 
@@ -44,6 +47,10 @@ class TestContract(
     @pytest.fixture
     def put_raw(self, put_raw: PutRaw) -> PutRaw:
         return put_raw
+
+    @pytest.fixture
+    def small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(topology.STREAMS, "journal", topology._stream(JOURNAL_AGE, 4096, 8192))
 
     async def heard(self, transport: Transport, topic: str) -> None:
         assert isinstance(transport, RabbitTransport)

@@ -13,6 +13,7 @@ from tests.transports import on_redis
 from tests.transports.contract import Connect, PutRaw
 from tests.transports.erasing import ErasingContract
 from tests.transports.fencing import FencingContract
+from tests.transports.following import FollowingContract
 from tests.transports.hands import until
 from tests.transports.mending import MendingContract
 from tests.transports.observing import ObservingContract
@@ -33,6 +34,7 @@ class TestRedis(
     PausesContract,
     SchemasContract,
     ErasingContract,
+    FollowingContract,
 ):
     """The contract on a Redis server."""
 
@@ -46,6 +48,10 @@ class TestRedis(
             await client.xadd(Keys(topic).work(activity), {"m": body})
 
         return put
+
+    async def trim(self, transport: Transport, topic: str) -> None:
+        assert isinstance(transport, RedisTransport)
+        await transport._lines.one(("XTRIM", Keys(topic).journal, "MAXLEN", 2))
 
     async def heeded(self, transport: Transport, topic: str, paused: set[str]) -> None:
         assert isinstance(transport, RedisTransport)

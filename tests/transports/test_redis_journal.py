@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -13,12 +13,14 @@ from paigeant_core import transition as moves
 from paigeant_core.errors import InvalidMessage
 from paigeant_core.journal import Kind, State
 from paigeant_core.transition import Outcome, Place
-from paigeant_core.transports.redis import RedisTransport
+from paigeant_core.transports.following import Missed
+from paigeant_core.transports.redis import RedisTransport, reading
 from paigeant_core.transports.redis import lease as lease_module
 from paigeant_core.transports.redis.connection import ThreadLine
 from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.redis.lease import trim
+from paigeant_core.transports.redis.scripts import EXTENT
 from paigeant_core.transports.types import Settled
 from tests.transports import on_redis
 from tests.transports.contract import TransportContract
@@ -169,3 +171,78 @@ async def test_every_outcome_of_a_record_before_another_is_in_the_chain(transpor
     kinds = [record.kind for record in await transport.history(topic, workflow)]
     assert kinds == [Kind.DISPATCHED, Kind.FAILED, Kind.COMPENSATED]
     await hands.consumer.close()
+
+
+OLD = "1700000000000-"
+Told: TypeAlias = tuple[str, str, int, int | None]
+"""The last parts of the first and the last ID, and how many entries there are and ever were."""
+
+
+@pytest.mark.parametrize(
+    ("position", "known", "found", "expected"),
+    [
+        pytest.param("3", ("1", "3", 3, 3), ("1", "5", 5, 5), None, id="more came"),
+        pytest.param("3", ("1", "3", 3, 3), ("3", "5", 3, 5), None, id="trimmed up to it"),
+        pytest.param("3", ("1", "3", 3, 3), ("", "3", 0, 3), None, id="trimmed, and nothing came"),
+        pytest.param("3", ("1", "3", 3, 3), ("4", "5", 2, 5), None, id="trimmed, and all that came is there"),
+        pytest.param("3", ("1", "3", 3, 3), ("5", "5", 1, 5), Missed.TRIMMED, id="trimmed past it"),
+        pytest.param("3", ("1", "3", 3, 3), ("", "5", 0, 5), Missed.TRIMMED, id="nothing is left"),
+        pytest.param("4", ("1", "3", 3, 3), ("5", "6", 2, 6), Missed.TRIMMED, id="trimmed, and not looked at since"),
+        pytest.param("3", ("1", "3", 3, None), ("4", "5", 2, None), Missed.TRIMMED, id="nobody counts"),
+        pytest.param("3", ("1", "3", 3, None), ("3", "5", 3, None), None, id="nobody counts, nothing is missing"),
+        pytest.param("3", ("1", "3", 3, 3), ("4", "5", 2, 2), Missed.ANEW, id="fewer than there were"),
+        pytest.param("3", ("1", "3", 3, 3), ("4", "9", 6, 6), Missed.ANEW, id="more than there were"),
+        pytest.param("5", ("1", "3", 3, 3), ("4", "9", 6, 6), Missed.ANEW, id="some of it was read"),
+        pytest.param("3", ("1", "3", 3, 3), ("", "0", 0, 0), Missed.ANEW, id="empty"),
+        pytest.param("3", ("1", "3", 3, 3), None, Missed.ANEW, id="gone"),
+        pytest.param("3", ("1", "3", 3, None), ("1", "2", 2, None), Missed.ANEW, id="it ends before that"),
+    ],
+)
+def test_what_a_follower_missed_is_seen_from_how_far_the_journal_goes(
+    position: str, known: Told, found: Told | None, expected: Missed | None
+) -> None:
+    def extent(told: Told) -> reading.Extent:
+        first, last, length, added = told
+        return reading.Extent(first and f"{OLD}{first}", f"{OLD}{last}", length, added)
+
+    assert reading.missed(f"{OLD}{position}", extent(known), found and extent(found)) is expected
+
+
+async def test_how_far_a_journal_goes_is_told_by_the_server(transport: RedisTransport, client: Any, topic: str) -> None:
+    journal = Keys(topic).journal
+    extents = [await transport._lines.one(EXTENT([journal], []))]
+    for _ in range(3):
+        await dispatch(transport, topic, "a")
+    ids = [position.decode() for position, _ in await client.xrange(journal)]
+    for left in (3, 1, 0):
+        await client.xtrim(journal, maxlen=left, approximate=False)
+        extents.append(await transport._lines.one(EXTENT([journal], [])))
+    counted = 3 if await counts(client) else None
+    assert [reading.Extent.of(extent) for extent in extents] == [
+        None,
+        (ids[0], ids[2], 3, counted),
+        (ids[2], ids[2], 1, counted),
+        ("", ids[2], 0, counted),
+    ]
+
+
+async def counts(client: Any) -> bool:
+    """Whether this server counts what was added to a stream."""
+    return int((await client.info("server"))["redis_version"].split(".")[0]) >= 7
+
+
+async def test_who_may_run_no_scripts_follows_all_the_same(redis_url: str, client: Any, topic: str) -> None:
+    user = f"looker-{topic}"
+    await client.acl_setuser(user, enabled=True, passwords=["+secret"], keys=["*"], categories=["+@all", "-@scripting"])
+    try:
+        async with RedisTransport(redis_url) as writer:
+            workflow = await dispatch(writer, topic, "a")
+        url = redis_url.replace("redis://", f"redis://{user}:secret@")
+        async with RedisTransport(url) as transport:
+            records = transport.records(topic, follow=True)
+            (record,) = await anext(records)
+            assert record.headers.correlation_id == workflow
+            assert await anext(records) == []
+            await records.aclose()  # type: ignore[attr-defined]
+    finally:
+        await client.acl_deluser(user)

@@ -18,6 +18,7 @@ from paigeant_core.message import Headers
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
+from paigeant_core.transports.following import Follower, Missed
 from paigeant_core.transports.memory.broker import Claimant, Entry, MemoryBroker, Topic, refuse_duplicate
 from paigeant_core.transports.types import (
     END,
@@ -90,13 +91,16 @@ class MemoryTransport(Transport):
         return MemoryConsumer(self.broker, topic, info, lease)
 
     async def records(
-        self, topic: str, *, start: str | float = START, follow: bool = False
+        self, topic: str, *, start: str | float = START, follow: bool = False, follower: Follower | None = None
     ) -> AsyncIterator[list[Record]]:
         """See :meth:`Transport.records`."""
+        follower = follower or Follower()
         with self.broker.topic(topic) as state:
             position = _position(state, start)
         while True:
             with self.broker.topic(topic) as state:
+                if follow:
+                    position = _go_on(state, position, follower)
                 batch = state.after(position, _BATCH)
             if batch:
                 position = int(batch[-1].position)
@@ -388,6 +392,21 @@ def _position(state: Topic, start: str | float) -> int:
     if start == END:
         return state.first + len(state.journal) - 1
     return int(start)
+
+
+def _go_on(state: Topic, position: int, follower: Follower) -> int:
+    """Where to read on in a journal that may be another one by now, or trimmed past ``position``."""
+    known: Topic | None
+    known, follower.journal = follower.journal, state
+    if known is None or position == 0:
+        return position  # nothing of it was read
+    if known is not state:
+        follower.tell(Missed.ANEW)
+        return 0
+    if position + 1 < state.first:
+        follower.tell(Missed.TRIMMED)
+        return state.first - 1
+    return position
 
 
 def _has_more(broker: MemoryBroker, topic: str, position: int) -> bool:

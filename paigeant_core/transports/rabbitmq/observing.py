@@ -14,6 +14,7 @@ from paigeant_core.journal import Record
 from paigeant_core.pauses import Pause
 from paigeant_core.transition import Place
 from paigeant_core.transports.base import Transport
+from paigeant_core.transports.following import Follower, Missed
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.alarm import Alarm
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, NotReady
@@ -94,25 +95,25 @@ class Observing(Transport):
     # -- records ------------------------------------------------------------------------
 
     async def records(
-        self, topic: str, *, start: str | float = START, follow: bool = False
+        self, topic: str, *, start: str | float = START, follow: bool = False, follower: Follower | None = None
     ) -> AsyncIterator[list[Record]]:
         """See :meth:`Transport.records`."""
+        follower = follower or Follower()
         names = Names(topic)
         since = start if isinstance(start, float) else 0.0
         where = _begin_at(start)
         opened = self.clock.now()
         fence = self.fence(names)
-        origin: Origin | None = None
         while True:
             try:
                 # Which workflows were erased is to be known before their records come by.
                 await fence.look()
-                if origin is not None and await origin.is_gone(self._line, names.journal):
-                    where, origin = "first", None
+                if follow and (follower.journal is not None or isinstance(where, int)):
+                    where = await self._go_on(names.journal, where, follower)
                 async with aclosing(self._read(names.journal, where, follow)) as batches:
                     async for batch in batches:
-                        if follow and batch and origin is None:
-                            origin = await Origin.find(self._line, names.journal)
+                        if follow and batch and follower.journal is None:
+                            follower.journal = await Origin.find(self._line, names.journal)
                         records = shown(fence, batch)
                         if since:
                             records = [record for record in records if record.at >= since]
@@ -123,10 +124,12 @@ class Observing(Transport):
                 if not follow:
                     return
             except Missing:
+                if follower.journal is not None:
+                    follower.tell(Missed.ANEW)
                 yield []
                 if not follow:
                     return
-                where, origin = "first", None
+                where, follower.journal = "first", None
                 await asyncio.sleep(_FOLLOW)
             except NotReady:
                 if not follow:
@@ -142,6 +145,23 @@ class Observing(Transport):
                 await self._line.connect_patiently()
                 if where == "next":
                     where = since = opened
+
+    async def _go_on(self, queue: str, where: int | str | float, follower: Follower) -> int | str | float:
+        """Where to read on in a journal that may be another one by now, or trimmed past ``where``.
+
+        Raises:
+            Missing: it is gone, and there is no other one yet.
+            ConnectError: see :meth:`Origin.find`.
+        """
+        found = await Origin.find(self._line, queue)
+        known: Origin | None
+        known, follower.journal = follower.journal, found
+        if known is not None and known.differs(found):
+            follower.tell(Missed.ANEW)
+            return "first"
+        if known is not None and isinstance(where, int) and found.offset > where:
+            follower.tell(Missed.TRIMMED)
+        return where
 
     async def _read(self, queue: str, where: int | str | float, follow: bool) -> AsyncGenerator[list[Message], None]:
         """Batches up to now, an empty one, and with ``follow`` whatever comes."""

@@ -206,7 +206,10 @@ class Origin(NamedTuple):
             Missing: no such queue.
             ConnectError: see :meth:`find`.
         """
-        found = await self.find(line, queue)
+        return self.differs(await self.find(line, queue))
+
+    def differs(self, found: Origin) -> bool:
+        """Whether ``found``, which was found later, is of another stream."""
         return found.offset < self.offset or (found.offset == self.offset and found.copy != self.copy)
 
 

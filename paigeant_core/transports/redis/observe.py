@@ -4,96 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
-from collections.abc import AsyncIterator
-from typing import Any
 
 from redis.exceptions import ResponseError
 
-from paigeant_core.errors import DecodeError, InvalidMessage
+from paigeant_core.errors import DecodeError
 from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.message import Headers, decode_headers
 from paigeant_core.pauses import Pause, pause_of
 from paigeant_core.transition import Place
-from paigeant_core.transports.redis.connection import Backoff, Line, Lines
+from paigeant_core.transports.redis.connection import Lines
 from paigeant_core.transports.redis.encoding import at_of, body_of, record_of, records_of
-from paigeant_core.transports.redis.endpoint import LineLost, code_of
+from paigeant_core.transports.redis.endpoint import code_of
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import read_presence
 from paigeant_core.transports.redis.scripts import HISTORY, Command
-from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
+from paigeant_core.transports.types import START, QueueStatus, WorkerStatus
 
-_POSITION = re.compile(r"(\d{1,20})-(\d{1,20})\Z")
-_LAST_OF_MS = 2**64 - 1
-_BATCH_BYTES = 512 * 1024
-_BATCH_MAX = 250
-"""A batch that the processor's cache holds is folded half as fast again as one of a thousand records."""
 _SCAN = 1000
-_PATIENCE = 2.0
-
-
-async def records(lines: Lines, keys: Keys, start: str | float, follow: bool) -> AsyncIterator[list[Record]]:
-    """See :meth:`Transport.records`."""
-    # A line of its own: a read that waits would keep others waiting.
-    line = Line(lines.endpoint)
-    backoff = Backoff(0.05, 0.5)
-    heard = time.monotonic()
-    position = ""
-    count = 100
-    caught_up = False
-    reading: asyncio.Task[Any] | None = None
-    try:
-        while True:
-            try:
-                if not position:
-                    position = await _first(line, keys, start)
-                if reading is None:
-                    reading = asyncio.create_task(_read(line, keys, position, count, caught_up))
-                answer, reading = await reading, None
-            except LineLost:
-                reading = None
-                # Reading takes nothing, so it may be repeated for as long as a restart takes.
-                if backoff.failures and time.monotonic() - heard > _PATIENCE:
-                    raise
-                await asyncio.sleep(backoff.next())
-                continue
-            heard = time.monotonic()
-            backoff.reset()
-            entries = answer[0][1] if answer else []
-            if entries:
-                caught_up = False
-                position = entries[-1][0].decode()
-                # By bytes: a thousand messages may be a megabyte or a gigabyte.
-                sample = entries[:: len(entries) // 20 + 1]
-                size = sum(len(value) for _, fields in sample for value in fields) // len(sample) + 1
-                count = max(1, min(_BATCH_MAX, _BATCH_BYTES // size))
-                # While these are looked at, the server makes ready the next.
-                reading = asyncio.create_task(_read(line, keys, position, count, caught_up))
-                # A task that nothing is awaited behind has not begun, and its command has not gone out.
-                await asyncio.sleep(0)
-                found = records_of(entries)
-                # Whoever wrote something else into the journal does not stop those who read it.
-                lines.skipped += len(entries) - len(found)
-                if found:
-                    yield found
-                continue
-            yield []
-            if not follow:
-                return
-            caught_up = True
-    finally:
-        if reading is not None:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        line.close()
-
-
-async def _read(line: Line, keys: Keys, position: str, count: int, wait: bool) -> Any:
-    """The entries behind ``position``; where one is to wait for them, none after less than a second."""
-    if not wait:
-        return await line.one(("XREAD", "COUNT", count, "STREAMS", keys.journal, position))
-    command: Command = ("XREAD", "COUNT", count, "BLOCK", 900, "STREAMS", keys.journal, position)
-    return await line.one(command, wait=1.0)
 
 
 async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
@@ -113,32 +40,6 @@ async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
 async def ahead(lines: Lines, keys: Keys, start: str | float) -> int | None:
     """See :meth:`Transport.ahead`; a stream knows how many entries it has, but not how many stand behind one."""
     return int(await lines.one(("XLEN", keys.journal))) if start == START else None
-
-
-async def _first(line: Line, keys: Keys, start: str | float) -> str:
-    """The stream ID behind which reading starts."""
-    if start == START:
-        return "0-0"
-    if start == END:
-        last = await line.one(("XREVRANGE", keys.journal, "+", "-", "COUNT", 1))
-        return last[0][0].decode() if last else "0-0"
-    if isinstance(start, str):
-        return check_position(start)
-    # What was journalled in that very millisecond is wanted too.
-    millis = int(start * 1000) - 1
-    return f"{millis}-{_LAST_OF_MS}" if millis >= 0 else "0-0"
-
-
-def check_position(text: str) -> str:
-    """``text`` if it is a position in a journal.
-
-    Raises:
-        InvalidMessage: it is none.
-    """
-    match = _POSITION.match(text)
-    if match is None or max(int(part) for part in match.groups()) > _LAST_OF_MS:
-        raise InvalidMessage(f"{ascii(text)[:60]} is no position in a Redis journal; they look like 1767225600000-0")
-    return text
 
 
 async def find(lines: Lines, keys: Keys, prefix: str, limit: int) -> list[str]:

@@ -18,7 +18,8 @@ from paigeant_core.names import new_id
 from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.base import Transport
-from paigeant_core.transports.redis import observe
+from paigeant_core.transports.following import Follower
+from paigeant_core.transports.redis import observe, reading
 from paigeant_core.transports.redis.connection import Lines
 from paigeant_core.transports.redis.consumer import RedisConsumer
 from paigeant_core.transports.redis.encoding import Move, ask, erase, move
@@ -144,9 +145,11 @@ class RedisTransport(Transport):
 
     # -- observing ----------------------------------------------------------------------
 
-    def records(self, topic: str, *, start: str | float = START, follow: bool = False) -> AsyncIterator[list[Record]]:
+    def records(
+        self, topic: str, *, start: str | float = START, follow: bool = False, follower: Follower | None = None
+    ) -> AsyncIterator[list[Record]]:
         """See :meth:`Transport.records`."""
-        return observe.records(self._lines, self.keys(topic), start, follow)
+        return reading.records(self._lines, self.keys(topic), start, follow, follower or Follower())
 
     async def newest(self, topic: str, limit: int) -> list[Record]:
         """See :meth:`Transport.newest`."""
