@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from paigeant_console.commands._call import Call, Job, command
-from paigeant_console.commands._confirm import confirmed
+from paigeant_console.commands._confirm import confirmed, on_record
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -375,17 +375,11 @@ def _dry_run(call: Call, plan: Plan) -> int:
 
 async def _confirmed(call: Call, operations: Operations, plan: Plan, order: Order) -> None:
     """Go on only if somebody said so, and put it on record if not; raises as :func:`confirmed`."""
-    from paigeant_core.errors import Refused
-
     name, matched = plan.action.name, len(plan.lines)
     what = f"{name} {plan.eligible} workflow{'' if plan.eligible == 1 else 's'}"
-    try:
+    said = {"reason": plan.reason, "selection": plan.selection}
+    async with on_record(call, operations, name, confirm=order.confirm, targets=matched, **said):
         await confirmed(call, what, str(matched), yes=order.yes, confirm=order.confirm)
-    except Refused as refused:
-        if call.settings.production or order.confirm is not None:
-            why = str(refused)
-            await operations.denied(name, why, reason=plan.reason, targets=matched, selection=plan.selection)
-        raise
 
 
 def _tell(call: Call, result: Result) -> None:

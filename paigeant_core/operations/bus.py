@@ -126,13 +126,11 @@ class Operations(Erasing, Approvals):
             Refused: read-only, no reason, more workflows than the limit, or what the policy would refuse.
             WorkflowNotFound: none was named.
         """
-        try:
+        if trial:
             self.allow(action.name)
-        except Refused as refused:
-            if not trial:
-                targets = len(correlation_ids)
-                await self.denied(action.name, str(refused), reason=reason, targets=targets, selection=selection)
-            raise
+        else:
+            targets = len(correlation_ids)
+            await self.permit(action.name, action.name, reason=reason, targets=targets, selection=selection)
         reason = checked(action.name, reason)
         ids = list(dict.fromkeys(correlation_ids))
         if not ids:
