@@ -29,7 +29,8 @@ def parse_url(url: str) -> SplitResult:
     """``url`` in its parts; of several servers it has the first one's address.
 
     Raises:
-        ConfigError: no such scheme, a port that is no number, an empty address among several, or control characters.
+        ConfigError: no such scheme, no host, a port that is no number, an empty address among several, or control
+            characters.
     """
     if not isinstance(url, str) or any(ord(character) < 33 or ord(character) == 127 for character in url):
         raise ConfigError("the broker URL holds spaces or control characters")
@@ -41,6 +42,8 @@ def parse_url(url: str) -> SplitResult:
     if parts.scheme not in SCHEMES or "://" not in url:
         known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
         raise ConfigError(f"unknown broker URL scheme {ascii(parts.scheme)[:40]}; use one of {known}")
+    if parts.scheme != "memory" and not parts.netloc:
+        raise ConfigError(f"the broker URL names no host; write e.g. {parts.scheme}://host/")
     if len(each) > 1 and not all(one.hostname for one in each):
         raise ConfigError("one of the addresses in the broker URL is empty; write e.g. redis://one:6379,two:6379/0")
     return parts

@@ -3,10 +3,48 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 from paigeant_console.commands._call import Call
 
-__all__ = ["ask", "confirmed", "confirmed_twice", "on_terminal"]
+if TYPE_CHECKING:
+    from paigeant_core.operations import Operations
+
+__all__ = ["ask", "confirmed", "confirmed_twice", "on_record", "on_terminal"]
+
+
+@asynccontextmanager
+async def on_record(
+    call: Call,
+    operations: Operations,
+    order: str,
+    *,
+    confirm: str | None,
+    reason: str,
+    targets: int = 1,
+    selection: str = "",
+) -> AsyncIterator[None]:
+    """Put on record what is refused inside the block, where it is production or was confirmed in a wrong way.
+
+    Args:
+        call: The command's.
+        operations: The command bus.
+        order: What the audit calls it.
+        confirm: What was given with `--confirm`.
+        reason: What the operator gave.
+        targets: How many were selected.
+        selection: By what.
+    """
+    from paigeant_core.errors import Refused
+
+    try:
+        yield
+    except Refused as refused:
+        if call.settings.production or confirm is not None:
+            await operations.denied(order, str(refused), reason=reason, targets=targets, selection=selection)
+        raise
 
 
 async def confirmed_twice(call: Call, what: str, value: str, named: str, *, yes: bool, confirm: str | None) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from paigeant_console.commands._call import Call, Job, command
-from paigeant_console.commands._confirm import confirmed
+from paigeant_console.commands._confirm import confirmed, on_record
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from paigeant_core.operations import Action, Line, Operations, Pace, Plan, Report, Result, Running
     from paigeant_core.transports import Transport
 
-__all__ = ["PREFLIGHT_LINES", "carry_out", "decide", "selected", "verb"]
+__all__ = ["PREFLIGHT_LINES", "carry_out", "decide", "selected", "undo", "verb"]
 
 AT_ONCE: Final = 100
 """Workflows up to which an operation is done in one go; larger ones can be paused and aborted."""
@@ -146,6 +146,40 @@ def _check(order: Order) -> None:
         raise ConfigError("name workflows by ID, or select them with --where QUERY ('*' for all)")
 
 
+def undo(call: Call, operation_id: str, *, reason: str | None, yes: bool, confirm: str | None) -> int:
+    """Undo an operation, as the verb does.
+
+    Args:
+        call: the command's.
+        operation_id: the operation's, or the beginning of it.
+        reason: why.
+        yes: do not ask.
+        confirm: in production.
+    """
+    from paigeant_core.operations import Undo
+
+    order = _order(reason, yes=yes, confirm=confirm)
+    _check(order)
+    return _operate(call, Undo(operation_id), order)
+
+
+def _order(reason: str | None, *, yes: bool, confirm: str | None) -> Order:
+    """An order that knows its workflows, without any pace."""
+    return Order(
+        ids=None,
+        where=None,
+        reason=reason,
+        yes=yes,
+        dry_run=False,
+        limit=None,
+        rate=None,
+        ramp=False,
+        brake=None,
+        delay=None,
+        confirm=confirm,
+    )
+
+
 def _operate(call: Call, action: Action, order: Order) -> int:
     from paigeant_console.commands._values import count
     from paigeant_console.model.query import parse
@@ -160,9 +194,9 @@ def _operate(call: Call, action: Action, order: Order) -> int:
     async def main() -> int:
         async with call.broker() as transport:
             operations = call.operations(transport, limit=limit, acting=True)
-            ids = await _targets(call, transport, operations, action, order)
+            wanted, ids = await _targets(call, transport, operations, action, order)
             plan = await operations.plan(
-                action, ids, reason=order.reason or "", selection=order.where or "", trial=order.dry_run
+                wanted, ids, reason=order.reason or "", selection=order.where or "", trial=order.dry_run
             )
             _preflight(plan)
             if order.dry_run:
@@ -217,20 +251,7 @@ async def decide(
     note(f"{plan.action.name} of operation {plan.operation_id}, because: {plan.reason}")
     _preflight(plan)
     if plan.eligible:
-        asked = Order(
-            ids=None,
-            where=None,
-            reason=plan.reason,
-            yes=yes,
-            dry_run=False,
-            limit=None,
-            rate=None,
-            ramp=False,
-            brake=None,
-            delay=None,
-            confirm=confirm,
-        )
-        await _confirmed(call, operations, plan, asked)
+        await _confirmed(call, operations, plan, _order(plan.reason, yes=yes, confirm=confirm))
     report = await operations.approve(plan)
     for result in report.results:
         _tell(call, result)
@@ -290,14 +311,18 @@ def _number(given: str | None, option: str) -> float | None:
         raise ConfigError(f"{option} {ascii(given)[:40]}: write a number") from None
 
 
-async def _targets(call: Call, transport: Transport, operations: Operations, action: Action, order: Order) -> list[str]:
+async def _targets(
+    call: Call, transport: Transport, operations: Operations, action: Action, order: Order
+) -> tuple[Action, list[str]]:
+    """What to do, with whole IDs in it, and to which workflows."""
     from paigeant_core.operations import Undo
 
     if isinstance(action, Undo):
-        return await operations.touched(action.operation_id)
+        operation_id, ids = await operations.acted(action.operation_id)
+        return Undo(operation_id), ids
     if order.where is not None:
-        return await selected(call, transport, order.where)
-    return [await operations.resolve(prefix) for prefix in order.ids or ()]
+        return action, await selected(call, transport, order.where)
+    return action, [await operations.resolve(prefix) for prefix in order.ids or ()]
 
 
 async def selected(call: Call, transport: Transport, where: str) -> list[str]:
@@ -375,17 +400,11 @@ def _dry_run(call: Call, plan: Plan) -> int:
 
 async def _confirmed(call: Call, operations: Operations, plan: Plan, order: Order) -> None:
     """Go on only if somebody said so, and put it on record if not; raises as :func:`confirmed`."""
-    from paigeant_core.errors import Refused
-
     name, matched = plan.action.name, len(plan.lines)
     what = f"{name} {plan.eligible} workflow{'' if plan.eligible == 1 else 's'}"
-    try:
+    said = {"reason": plan.reason, "selection": plan.selection}
+    async with on_record(call, operations, name, confirm=order.confirm, targets=matched, **said):
         await confirmed(call, what, str(matched), yes=order.yes, confirm=order.confirm)
-    except Refused as refused:
-        if call.settings.production or order.confirm is not None:
-            why = str(refused)
-            await operations.denied(name, why, reason=plan.reason, targets=matched, selection=plan.selection)
-        raise
 
 
 def _tell(call: Call, result: Result) -> None:

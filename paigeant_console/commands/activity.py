@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paigeant_console.commands._call import Call, command
-from paigeant_console.commands._confirm import confirmed
+from paigeant_console.commands._confirm import confirmed, on_record
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -45,6 +45,7 @@ def activity(
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError
     from paigeant_core.operations.control import ACTIVITY
+    from paigeant_core.pauses import PAUSE, RESUME
 
     if order is not None:
         if order not in ORDERS:
@@ -65,10 +66,12 @@ def activity(
                 _tell(call, order, name, done, f"dry run: would {order}" if done else _why_not(paused))
                 return ExitCode.OK if done else ExitCode.FAILED
             bus = call.operations(transport, acting=True)
-            bus.allow(ACTIVITY)
-            await confirmed(call, f"{order} {name} for all workers", name, yes=yes, confirm=confirm)
+            said, why = f"{PAUSE if order == 'pause' else RESUME} {name}", reason or ""
+            await bus.permit(ACTIVITY, said, reason=why)
+            async with on_record(call, bus, said, confirm=confirm, reason=why):
+                await confirmed(call, f"{order} {name} for all workers", name, yes=yes, confirm=confirm)
             switch = bus.pause_activity if order == "pause" else bus.resume_activity
-            before = await switch(name, reason=reason or "")
+            before = await switch(name, reason=why)
         done = (before is None) == (order == "pause")
         _tell(call, order, name, done, "" if done else _why_not(before))
         return ExitCode.OK if done else ExitCode.FAILED

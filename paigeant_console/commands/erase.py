@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paigeant_console.commands._call import Call, command
-from paigeant_console.commands._confirm import confirmed_twice
+from paigeant_console.commands._confirm import confirmed_twice, on_record
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -66,7 +66,7 @@ def erase(
     from paigeant_console.history import history_of
     from paigeant_console.model.query import parse
     from paigeant_console.runner import run
-    from paigeant_core.errors import ConfigError, Refused
+    from paigeant_core.errors import ConfigError
 
     call.refuse_if_read_only("erase")
     if not (reason or "").strip():
@@ -90,14 +90,9 @@ def erase(
             _preflight(plan, here)
             if not dry_run and todo:
                 what = f"erase {len(todo)} workflow{'' if len(todo) == 1 else 's'} for good"
-                try:
-                    number = str(len(plan.lines))
-                    await confirmed_twice(call, what, number, "how many were named", yes=yes, confirm=confirm)
-                except Refused as refused:
-                    if call.settings.production or confirm is not None:
-                        why = str(refused)
-                        await operations.denied("erase", why, reason=plan.reason, targets=len(plan.lines))
-                    raise
+                named = len(plan.lines)
+                async with on_record(call, operations, "erase", confirm=confirm, reason=plan.reason, targets=named):
+                    await confirmed_twice(call, what, str(named), "how many were named", yes=yes, confirm=confirm)
             if dry_run:
                 for line in plan.lines:
                     could = line in todo

@@ -161,7 +161,7 @@ def insert(
 @verb("undo", by="action")
 def undo(
     operation: Annotated[
-        str | None, typer.Argument(metavar="OPERATION", help="The ID that the operation reported.")
+        str | None, typer.Argument(metavar="OPERATION", help="The ID that the operation reported, or its beginning.")
     ] = None,
 ) -> Action:
     """Undo a hold, a cancel or a dead-letter, where nothing else happened to the workflow since."""

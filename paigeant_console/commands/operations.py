@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["operations"]
 
-ORDERS = ("pause", "resume", "abort", "approve", "reject")
+ORDERS = ("pause", "resume", "abort", "undo", "approve", "reject")
 
 
 @command
@@ -25,19 +25,22 @@ def operations(
     operation_id: Annotated[
         str | None, typer.Argument(metavar="OPERATION", help="Its ID, or the beginning of it.")
     ] = None,
-    reason: Annotated[str | None, typer.Option("--reason", metavar="TEXT", help="Why it is rejected.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Approve without being asked.")] = False,
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Why it is undone, or rejected.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Undo or approve without being asked.")] = False,
     confirm: Annotated[
-        str | None, typer.Option("--confirm", metavar="VALUE", help="In production, to approve: as for the verbs.")
+        str | None,
+        typer.Option("--confirm", metavar="VALUE", help="In production, to undo or approve: as for the verbs."),
     ] = None,
 ) -> int:
     """List the operations that take their time; pause, resume or abort one, whoever started it.
 
-    What an aborted operation did stays done; undo takes back a hold, a cancel or a dead-letter. An operation whose
-    console died, or that its brake stopped, goes on in the console that resumes it. One that takes a second person
-    waits until another operator approves it, and so carries it out, or rejects it.
+    What an aborted operation did stays done; undo, here or as a verb, takes back a hold, a cancel or a dead-letter. An
+    operation whose console died, or that its brake stopped, goes on in the console that resumes it. One that takes a
+    second person waits until another operator approves it, and so carries it out, or rejects it.
     """
-    from paigeant_console.commands._operation import carry_out, decide
+    from paigeant_console.commands._operation import carry_out, decide, undo
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError
 
@@ -47,6 +50,8 @@ def operations(
         if operation_id is None:
             raise ConfigError(f"operations {order}: name an operation; operations alone lists them")
         call.refuse_if_read_only(f"operations {order}")
+        if order == "undo":
+            return undo(call, operation_id, reason=reason, yes=yes, confirm=confirm)
 
     async def main() -> int:
         async with call.broker() as transport:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paigeant_console.commands._call import Call, command
-from paigeant_console.commands._confirm import confirmed_twice
+from paigeant_console.commands._confirm import confirmed_twice, on_record
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 
@@ -35,7 +35,7 @@ def topic(
     """
     from paigeant_console.runner import run
     from paigeant_core.errors import ConfigError, WorkflowNotFound
-    from paigeant_core.operations.control import TOPIC
+    from paigeant_core.operations.control import DELETE, TOPIC
 
     if order != "delete":
         raise ConfigError("write topic delete; --topic says which")
@@ -47,9 +47,11 @@ def topic(
     async def main() -> int:
         async with call.broker() as transport:
             bus = call.operations(transport, acting=not dry_run)
-            if not dry_run:
-                bus.allow(TOPIC)
             lost = await _lost(transport, name)
+            if any(lost.values()) and not dry_run:
+                await bus.permit(TOPIC, DELETE, reason=reason or "")
+            elif not dry_run:
+                bus.allow(TOPIC)  # what is not there does not begin with the audit of a refusal
             if not any(lost.values()):
                 raise WorkflowNotFound(f"topic {name} has nothing on {call.settings.masked_url}")
             words = ", ".join(f"{value:,} {what.replace('_', ' ')}" for what, value in lost.items())
@@ -58,7 +60,8 @@ def topic(
                 _tell(call, name, lost, deleted=False)
                 return ExitCode.OK
             what = f"delete topic {name} with all that it has"
-            await confirmed_twice(call, what, name, "the topic's name", yes=yes, confirm=confirm)
+            async with on_record(call, bus, DELETE, confirm=confirm, reason=reason or ""):
+                await confirmed_twice(call, what, name, "the topic's name", yes=yes, confirm=confirm)
             await bus.delete_topic(reason=reason or "")
         _tell(call, name, lost, deleted=True)
         return ExitCode.OK

@@ -96,7 +96,7 @@ class Approvals(Control):
         if status.operator == self.operator:
             raise Refused(f"operation {status.operation_id} is your own: it takes a second person")
         action = from_document(status.action)
-        self.allow(action.name)
+        await self._permit_order(status, "approve")
         schemas = await self.declared(action)
         lines = [self.line(action, item, await self.standing(item), schemas=schemas) for item in status.targets]
         return Plan(
@@ -136,7 +136,7 @@ class Approvals(Control):
         """
         reason = checked("reject", reason)
         status = await self._waiting(operation_id, "reject")
-        self.allow(str(status.action.get("name", "")))
+        await self._permit_order(status, "reject")
         await self._say(status, "aborted", f"rejected by {self.operator}: {reason}")
         await self._put_on_record(status.plan(), f"rejected: {reason}", len(status.targets), order="reject")
         return status

@@ -126,13 +126,11 @@ class Operations(Erasing, Approvals):
             Refused: read-only, no reason, more workflows than the limit, or what the policy would refuse.
             WorkflowNotFound: none was named.
         """
-        try:
+        if trial:
             self.allow(action.name)
-        except Refused as refused:
-            if not trial:
-                targets = len(correlation_ids)
-                await self.denied(action.name, str(refused), reason=reason, targets=targets, selection=selection)
-            raise
+        else:
+            targets = len(correlation_ids)
+            await self.permit(action.name, action.name, reason=reason, targets=targets, selection=selection)
         reason = checked(action.name, reason)
         ids = list(dict.fromkeys(correlation_ids))
         if not ids:
@@ -376,14 +374,38 @@ class Operations(Erasing, Approvals):
         Raises:
             WorkflowNotFound: none is known.
         """
-        found: dict[str, None] = {}
+        found = await self._acted(operation_id)
+        if operation_id not in found:
+            raise self._unknown(operation_id)
+        return found[operation_id]
+
+    async def acted(self, prefix: str) -> tuple[str, list[str]]:
+        """The operation that ``prefix`` stands for, and the workflows that it was done to; reads all of the journal.
+
+        Raises:
+            WorkflowNotFound: none is known.
+            AmbiguousID: there is more than one.
+        """
+        found = await self._acted(prefix) if prefix else {}
+        names = [prefix] if prefix in found else list(found)
+        if not names:
+            raise self._unknown(prefix)
+        if len(names) > 1:
+            raise AmbiguousID(f"{ascii(prefix)[:60]} is the beginning of more than one operation")
+        return names[0], found[names[0]]
+
+    async def _acted(self, prefix: str) -> dict[str, list[str]]:
+        """Of each operation whose ID begins so the workflows that it was done to."""
+        found: dict[str, dict[str, None]] = {}
         async for batch in self.transport.records(self.topic):
             for record in batch:
-                if record.kind == Kind.OPERATED and record.detail.get("operation_id") == operation_id:
-                    found[record.headers.correlation_id] = None
-        if not found:
-            raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in the journal of topic {self.topic}")
-        return list(found)
+                known = record.detail.get("operation_id") if record.kind == Kind.OPERATED else None
+                if isinstance(known, str) and known.startswith(prefix):
+                    found.setdefault(known, {})[record.headers.correlation_id] = None
+        return {known: list(ids) for known, ids in found.items()}
+
+    def _unknown(self, operation_id: str) -> WorkflowNotFound:
+        return WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in the journal of topic {self.topic}")
 
     def allow(self, what: str) -> None:
         """See :meth:`Control.allow`."""

@@ -44,6 +44,9 @@ ACTIVITY = "activity"
 TOPIC = "topic"
 """What a policy calls the right to delete the topic."""
 
+DELETE = "topic delete"
+"""What the audit calls that the topic was to be deleted."""
+
 
 class Control(ABC):
     """The part of the command bus that watches over operations, see :class:`paigeant_core.operations.Operations`.
@@ -102,6 +105,25 @@ class Control(ABC):
         """
 
     # -- the audit ------------------------------------------------------------------------
+
+    async def permit(self, what: str, order: str, *, reason: str, targets: int = 1, selection: str = "") -> None:
+        """Say no to who may not, as :meth:`allow` does, and put that on record.
+
+        Args:
+            what: what the policy calls it.
+            order: what the audit calls it.
+            reason: what the operator gave.
+            targets: how many were selected.
+            selection: by what.
+
+        Raises:
+            Refused: read-only, or the policy would refuse it.
+        """
+        try:
+            self.allow(what)
+        except Refused as refused:
+            await self.denied(order, str(refused), reason=reason, targets=targets, selection=selection)
+            raise
 
     async def audit(self, plan: Plan, report: Report, *, targets: int, said: str = "") -> None:
         """Put it on record that an operation was done.
@@ -245,7 +267,7 @@ class Control(ABC):
         status = await self._known(operation_id, "resume")
         if status.approvals:
             raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
-        self.allow(str(status.action.get("name", "")))
+        await self._permit_order(status, "resume")
         now = self.transport.clock.now()
         alone = status.silent(now) or status.state is OperationState.BRAKED
         if not alone and status.state is not OperationState.PAUSED:
@@ -270,6 +292,17 @@ class Control(ABC):
         await self._put_on_record(status.plan(), event, len(status.targets), order=order)
         status.state, status.said = OperationState(event), said
         return status
+
+    async def _permit_order(self, status: OperationStatus, order: str) -> None:
+        """Let only who may do what an operation does go on with it or end it; raises as :meth:`permit`."""
+        name = str(status.action.get("name", ""))
+        await self.permit(
+            name,
+            f"{order} {name}",
+            reason=status.reason,
+            targets=len(status.targets),
+            selection=status.selection,
+        )
 
     async def _known(self, operation_id: str, what: str) -> OperationStatus:
         if self.read_only:
@@ -303,11 +336,13 @@ class Control(ABC):
         Raises:
             Refused: read-only, no reason, or a worker lives that would begin it anew.
         """
-        self.allow(TOPIC)
-        audit.checked("topic delete", reason)
+        await self.permit(TOPIC, DELETE, reason=reason)
+        audit.checked(DELETE, reason)
         if alive := [status.info.worker for status in await self.transport.workers(self.topic)]:
             names = ", ".join(alive[:5]) + (", …" if len(alive) > 5 else "")
-            raise Refused(f"topic delete: {len(alive)} workers serve topic {self.topic}, stop them first: {names}")
+            why = f"{len(alive)} workers serve topic {self.topic}, stop them first: {names}"
+            await self.denied(DELETE, why, reason=reason, targets=1)
+            raise Refused(f"{DELETE}: {why}")
         await self.transport.delete_topic(self.topic)
 
     # -- activities ---------------------------------------------------------------------------
@@ -348,7 +383,7 @@ class Control(ABC):
         return await self._switch(RESUME, activity, reason)
 
     async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
-        self.allow(ACTIVITY)
+        await self.permit(ACTIVITY, f"{action} {activity}", reason=reason)
         reason = audit.checked(action, reason)
         known = [queue.activity for queue in await self.transport.queues(self.topic)]
         if activity not in known:

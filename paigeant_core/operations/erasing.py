@@ -111,7 +111,7 @@ class Erasing(Control):
                 erased[line.correlation_id] = done
             if progress is not None:
                 progress(result, done)
-        report = Erasure(plan.operation_id, tuple(results), erased)
+        report = Erasure(plan.operation_id, tuple(results), erased=erased)
         records = sum(item.records for item in erased.values())
         parked = sum(item.parked for item in erased.values())
         said = f"{records} records and {parked} parked messages"

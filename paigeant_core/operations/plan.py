@@ -83,10 +83,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How an operation ended."""
+    """How an operation ended.
+
+    Attributes:
+        operation_id: its ID.
+        results: what came of each workflow that it came to.
+        matched: how many were selected; None: it came to all of them.
+    """
 
     operation_id: str
     results: tuple[Result, ...]
+    matched: int | None = None
 
     def count(self, outcome: str) -> int:
         """How many ended so."""
@@ -97,7 +104,7 @@ class Report:
         return {
             "summary": True,
             "operation_id": self.operation_id,
-            "matched": len(self.results),
+            "matched": len(self.results) if self.matched is None else self.matched,
             "done": self.count("done"),
             "skipped": self.count("skipped"),
             "failed": self.count("failed"),

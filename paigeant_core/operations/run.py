@@ -209,7 +209,7 @@ class Running:
 
     async def _end(self) -> Report:
         status = self.status
-        report = Report(status.operation_id, tuple(self._results))
+        report = Report(status.operation_id, tuple(self._results), len(status.targets))
         if not self._taken:
             await self._say("progress")
             if status.state in (OperationState.FINISHED, OperationState.BRAKED):

@@ -41,6 +41,7 @@ class _Held:
     delivery: Delivery
     """Kept alive: it is found by its id(), which another could have once it is gone."""
     consumer: Consumer
+    topic: str
     original: PaigeantMessage
     since: float
     worker: str
@@ -74,8 +75,8 @@ class LowLevel(ABC):
             message: with its changes.
 
         Raises:
-            IllegalTransition: its delivery is settled already, or its slip was changed
-                in another way than by ``mark_complete``.
+            IllegalTransition: its delivery is settled already, it was taken from another topic,
+                or its slip was changed in another way than by ``mark_complete``.
             InvalidMessage: its payload was changed to what JSON cannot say.
             DuplicateWorkflow: it has no delivery, and its correlation ID exists.
             ConfigError: it holds a token that this broker would store in clear.
@@ -92,6 +93,8 @@ class LowLevel(ABC):
         held = self._held.get(id(delivery))
         if delivery.settled or held is None:
             raise IllegalTransition("this message was handed on already, or its subscription is closed")
+        if topic != held.topic:
+            raise IllegalTransition(f"this message was taken from topic {held.topic}, and is handed on there alone")
         await self._settle(delivery, _handed_on(message, held, self.clock.now()))
 
     async def subscribe(
@@ -133,7 +136,7 @@ class LowLevel(ABC):
                         continue
                     message.delivery = delivery
                     original = PaigeantMessage.decode(delivery.body)
-                    self._held[id(delivery)] = _Held(delivery, consumer, original, self.clock.now(), name)
+                    self._held[id(delivery)] = _Held(delivery, consumer, topic, original, self.clock.now(), name)
                     self._report(consumer)
                     yield delivery, message
         finally:

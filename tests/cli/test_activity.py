@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.cli.conftest import Cli, Rights
@@ -55,15 +57,34 @@ def test_a_policy_says_who_may_pause_and_the_audit_is_signed(one: Cli, rights: R
     one(*words).ended(5).said("does not let ann")
     one("activity", "resume", "a", "--reason", "x").ended(5).said("does not let ann")
     assert one("activity", "--json").ended(0).documents == []
-    assert one("audit", "--json").documents == []
+    paused, resumed = one("audit", "--json").documents
+    assert [entry["action"] for entry in (paused, resumed)] == ["pause activity a", "resume activity a"]
+    assert paused["outcome"] == "denied: activity: the trust policy does not let ann do that"
+    assert (paused["operator"], paused["reason"], paused["targets"]) == ("ann", "x", 1)
     rights("activity")
     one(*words).ended(0)
     rights("hold")
     one("activity", "resume", "a", "--reason", "x", "--yes").ended(5).said("does not let ann")
     assert one("activity", "--json").ended(0).document["operator"] == "ann"
-    entry = one("audit", "--json").ended(0).document
-    assert (entry["operator"], entry["action"]) == ("ann", "pause activity a")
-    assert one("audit", "--verify", "--json").ended(0).document["signed"] == 1
+    *_, done, denied = one("audit", "--json").ended(0).documents
+    assert (done["operator"], done["action"], done["outcome"]) == ("ann", "pause activity a", "1 done")
+    assert denied["outcome"].startswith("denied: ")
+    assert one("audit", "--verify", "--json").ended(0).document["signed"] == 4
+
+
+def test_that_production_did_not_confirm_is_on_record(
+    one: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[contexts.prod]\nproduction = true\n", encoding="utf-8")
+    monkeypatch.setenv("PAIGEANT_CONFIG", str(config))
+    words = ("activity", "pause", "a", "--reason", "503", "--yes")
+    one(*words, "--context", "prod").ended(5).said("prod is production")
+    one(*words, "--confirm", "b").ended(5).said("--confirm must be a")
+    first, second = one("audit", "--json").documents
+    assert first["outcome"].startswith("denied: not confirmed: prod is production")
+    assert (second["action"], second["outcome"]) == ("pause activity a", "denied: not confirmed: --confirm must be a")
+    assert one("activity", "--json").documents == []
 
 
 def test_without_a_key_a_policy_lets_nobody_pause_but_anybody_look(

@@ -134,6 +134,16 @@ def test_hold_release_and_undo(three: Cli) -> None:
         "w2": "done",
     }
     assert set(states(three).values()) == {"queued"}
+    other = three("cancel", "w1", "--reason", "x", "--yes", "--json").ended(0).documents[-1]["operation_id"]
+    three("undo", other[:8], "--reason", "x", "--yes").ended(0)
+    assert states(three)["w1"] == "queued"
+    other = three("hold", "w1", "--reason", "x", "--yes", "--json").ended(0).documents[-1]["operation_id"]
+    assert states(three)["w1"] == "held"
+    three("operations", "undo", other, "--reason", " ").ended(2).said("--reason")
+    three("operations", "undo", other, "--reason", "x").ended(5).said("--yes")
+    last = three("operations", "undo", other, "--reason", "x", "--yes", "--json").ended(0).documents[-1]
+    assert (last["matched"], last["done"]) == (1, 1)
+    assert states(three)["w1"] == "queued"
     three("undo", "nobody", "--reason", "x", "--yes").ended(3).said("no operation 'nobody'")
     three("undo", "--reason", "x", "--yes").ended(2).said("name the operation")
 

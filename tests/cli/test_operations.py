@@ -43,6 +43,7 @@ def test_a_ramp_stops_at_the_brake_and_the_rest_is_left_alone(cli: Cli, twelve_d
     done = cli("retry", *options, "--json").ended(1)
     *results, summary = done.documents
     assert len(results) == summary["done"] == 1, "the first one failed again"
+    assert summary["matched"] == 12
     assert "the brake stopped it: 1 of 1 failed (100 %); 11 were left alone" in done.err
     (operation,) = cli("operations", "--json").ended(0).documents
     assert (operation["state"], operation["done"], operation["again"], operation["targets"]) == ("braked", 1, 1, 12)

@@ -36,6 +36,7 @@ def test_it_takes_one_topic_away_and_leaves_the_other(two: Cli) -> None:
     two(*words, "--yes").ended(5).said("--confirm old", "asks twice")
     two(*words, "--confirm", "old").ended(5).said("--yes", "asks twice")
     two(*words, "--yes", "--confirm", "new").ended(5).said("--confirm must be old")
+    assert two("audit", "--topic", "old", "--json").documents[-1]["outcome"].startswith("denied: not confirmed")
     assert two("list", "--topic", "old", "--json").document["state"] == "dead"
     done = two(*words, "--yes", "--confirm", "old", "--json").ended(0).document
     assert done["deleted"] is True
@@ -70,6 +71,9 @@ async def test_it_is_refused_while_a_worker_lives(two: Cli) -> None:
     (await asyncio.to_thread(two, *words)).ended(5).said("1 workers serve topic old", "stop them first: busy")
     worker.stop()
     await serving
+    *_, denied = (await asyncio.to_thread(two, "audit", "--topic", "old", "--json")).documents
+    assert (denied["action"], denied["reason"]) == ("topic delete", "x")
+    assert denied["outcome"].startswith("denied: 1 workers serve topic old, stop them first: busy")
 
 
 def test_a_policy_says_who_may_delete_it(two: Cli, rights: Rights, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,6 +82,10 @@ def test_a_policy_says_who_may_delete_it(two: Cli, rights: Rights, monkeypatch: 
     rights("activity", "hold")
     two(*words, *sure).ended(5).said("topic: the trust policy does not let ann do that")
     two("topic", "delete", "--topic", "none", "--reason", "x").ended(5).said("does not let ann")
+    _, denied = two("audit", "--topic", "old", "--json").documents
+    assert (denied["action"], denied["operator"], denied["reason"]) == ("topic delete", "ann", "tidy up")
+    assert denied["outcome"] == "denied: topic: the trust policy does not let ann do that"
+    assert two("audit", "--topic", "none", "--json").documents == []
     rights("topic")
     key = os.environ["PAIGEANT_KEY"]
     monkeypatch.delenv("PAIGEANT_KEY")

@@ -53,6 +53,18 @@ async def test_a_step_is_done_by_the_attempt_that_its_delivery_was(bench: Bench)
     assert after.headers.attempt == 1
 
 
+async def test_a_message_is_not_handed_on_to_another_topic_than_its_own(bench: Bench) -> None:
+    workflow = await bench.dispatch("a", "b")
+    async with subscribed(bench) as messages:
+        _, message = await take(messages)
+        message.routing_slip.mark_complete("a")
+        with pytest.raises(IllegalTransition, match=f"taken from topic {bench.topic}"):
+            await bench.transport.publish("elsewhere", message)
+        assert (await bench.last(workflow)).kind == Kind.DISPATCHED
+        await bench.transport.publish(bench.topic, message)
+    assert (await bench.last(workflow)).kind == Kind.ADVANCED
+
+
 async def test_what_a_nacked_step_was_done_by_is_not_said_of_other_workflows(bench: Bench) -> None:
     nacked = await bench.dispatch("once", "b")
     await done_at_the_second_attempt(bench, "once")

@@ -97,6 +97,14 @@ def test_what_is_no_broker_is_refused(url: str) -> None:
         parse_url(url)
 
 
+@pytest.mark.parametrize(
+    "url", ["redis://", "redis:///0", "rediss:///", "amqp://", "amqp:///%2f", "amqps://?heartbeat=5"]
+)
+def test_a_server_without_a_host_is_refused_in_words(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"^the broker URL names no host; write e\.g\. (redis|amqp)s?://host"):
+        get_transport(url)
+
+
 @pytest.mark.parametrize("character", ["\n", "\x00", "\x1b", " ", "\x7f"])
 def test_control_characters_are_refused(character: str) -> None:
     with pytest.raises(ConfigError, match="control"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from paigeant_core import transition as moves
-from paigeant_core.errors import WorkflowNotFound
+from paigeant_core.errors import AmbiguousID, WorkflowNotFound
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.operations import (
     Action,
@@ -195,6 +197,22 @@ class MendingContract(VerbsContract):
             await operations.touched("nobody")
         async with open_shop(transport, topic):
             await self._until(operations, first, State.COMPLETED)
+
+    async def test_an_operation_is_named_by_the_beginning_of_its_id(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        operations = Operations(transport, topic)
+        ids = [await self._begin(transport, topic) for _ in range(2)]
+        for operation_id, workflow in zip(("feed01", "feed02"), ids, strict=True):
+            plan = await operations.plan(Hold(), [workflow], reason="x")
+            await operations.execute(replace(plan, operation_id=operation_id))
+        assert await operations.acted("feed01") == ("feed01", ids[:1])
+        assert await operations.acted("feed02"[:6]) == ("feed02", ids[1:])
+        with pytest.raises(AmbiguousID, match="more than one operation"):
+            await operations.acted("feed")
+        with pytest.raises(WorkflowNotFound):
+            await operations.acted("")
+        with pytest.raises(WorkflowNotFound):
+            await operations.touched("feed")
 
     async def test_undo_of_what_is_still_to_come(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()

@@ -96,6 +96,15 @@ def test_urls() -> None:
             RedisTransport(url)
 
 
+@pytest.mark.parametrize("path", ["/prod", "/1x", "/-1", "/0/1", "/%32x", "/٣"])
+def test_a_database_that_is_no_number_is_refused_and_not_taken_for_the_first(path: str) -> None:
+    for url in (f"redis://localhost{path}", f"redis://one,two{path}"):
+        with pytest.raises(ConfigError, match="database in the broker URL is no number; write"):
+            RedisTransport(url)
+    for fine in ("", "/", "/15", "/%31"):
+        RedisTransport(f"redis://localhost{fine}")
+
+
 async def test_calls_on_one_line_are_answered_each_for_itself(transport: RedisTransport) -> None:
     line = Line(transport._endpoint)
     answers = await asyncio.gather(*(line.one(("ECHO", str(number))) for number in range(50)))

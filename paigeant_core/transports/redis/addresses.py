@@ -7,6 +7,7 @@ cut off by a failover comes to the new primary.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -69,6 +70,9 @@ class Addresses:
             said = dict(options)
             self.sentinel_login = (said.get("sentinel_username", ""), said.get("sentinel_password", ""))
             query = urlencode([(key, value) for key, value in options if not key.startswith("sentinel_")])
+        elif not re.fullmatch(r"/?[0-9]*/?", unquote(path)):
+            # redis-py would take the database 0 without a word.
+            raise ConfigError("the database in the broker URL is no number; write e.g. redis://host:6379/0")
         port = SENTINEL_PORT if self.service else PORT
         self._listed = [(unquote(each.hostname or "localhost"), each.port or port) for each in parts]
         self.plain = urlunsplit((scheme, parts[0].netloc, path, query, ""))
