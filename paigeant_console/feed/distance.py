@@ -50,7 +50,8 @@ class Distance:
         if self._left <= self._ring:
             return False
         # One message of each workflow is kept, and it comes once in so many records.
-        return self._left * max(1, len(self._fold.rows)) > self._messages * self._fold.records
+        workflows = len(self._fold.rows) + self._fold.forgotten
+        return self._left * max(1, workflows) > self._messages * self._fold.records
 
     def end(self) -> None:
         """The reader has come to the end of the journal, however long it was thought to be."""

@@ -1,4 +1,4 @@
-"""Older workflows: what the history on disk has of a query, and the journal and this console's memory have not."""
+"""Older workflows: what the history on disk has of a query, and this console's memory has not (any more)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Final
 from paigeant_console.history import History
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.query import Query, parse
+from paigeant_console.model.text import EMPTY, count
 from paigeant_console.model.views import RowView
+from paigeant_console.safe_text import SafeText
 from paigeant_core.journal import Record
 
 __all__ = ["MOST", "Older", "OlderSearch"]
@@ -37,20 +39,17 @@ class Older:
         fold: the workflows, as they stood when they were seen last.
         whole: whether the search is through.
         more: whether there are more than are looked for.
+        left: how many workflows had left memory when it was begun.
     """
 
     query: Query | None
+    left: int = 0
     fold: Fold = field(default_factory=Fold)
     whole: bool = False
     more: bool = False
 
     def __len__(self) -> int:
         return len(self.fold.rows)
-
-    @property
-    def said(self) -> str:
-        """How many: `12`, `1,000+`."""
-        return f"{len(self):,}{'+' if self.more else ''}"
 
 
 class OlderSearch:
@@ -60,12 +59,20 @@ class OlderSearch:
         kept: the history; None: none is kept.
         known: whether the screen can tell of a workflow whether it is selected: by its ID, and whether its payload is
             asked for.
+        left: how many workflows have left the screen's memory so far.
         now: seconds since the Unix epoch.
     """
 
-    def __init__(self, kept: History | None, known: Callable[[str, bool], bool], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        kept: History | None,
+        known: Callable[[str, bool], bool],
+        left: Callable[[], int],
+        now: Callable[[], float],
+    ) -> None:
         self._kept = kept
         self._known = known
+        self._left = left
         self._now = now
         self._wanted: Query | None = None
         self._since = 0.0
@@ -76,20 +83,27 @@ class OlderSearch:
         """What was found of the query that is wanted now, so far; None: it is not looked for."""
         return self._found
 
+    @property
+    def said(self) -> SafeText:
+        """How many were found: `12`; `1,000+` where more are older than were looked for, or than were so by then."""
+        found = self._found
+        return EMPTY if found is None else count(len(found), more=found.more or found.left != self._left())
+
     def want(self, query: Query | None, *, at_once: bool = False) -> None:
         """Look for a query once it has stood for a moment; asked at each look of the screen.
 
         Args:
             query: which; None: for nothing, but with ``at_once`` for everything.
-            at_once: do not wait.
+            at_once: do not wait, and look again where more workflows have left memory since.
         """
         now = time.monotonic()
-        if query != self._wanted:
+        found = self._found
+        if query != self._wanted or (at_once and found is not None and found.left != self._left()):
             self._wanted, self._since, self._found = query, now, None
         if self._kept is None or (self._found is not None and self._found.query == query):
             return
         if at_once or (query is not None and now - self._since >= STILL_FOR):
-            found = self._found = Older(query)
+            found = self._found = Older(query, self._left())
             threading.Thread(target=self._look, args=(found,), name="paigeant-older", daemon=True).start()
 
     def _look(self, found: Older) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from paigeant_console.feed.gap import Gap, gap_behind
@@ -40,7 +40,7 @@ class Past:
         self._gap: Gap | None = None
         self._gap_until = 0.0
         self._all_read = asyncio.Event()
-        self._rest: list[Record] = []
+        self._rest: dict[str, Record] = {}
         self._deleted = False
 
     @property
@@ -58,7 +58,7 @@ class Past:
         """
         if missed is Missed.ANEW:
             # What the history has is the deleted topic's; it is still found there by who asks for it.
-            self._deleted, self._rest = True, []
+            self._deleted, self._rest = True, {}
         self._say(Gap(after, until))
 
     def _say(self, gap: Gap) -> None:
@@ -72,8 +72,14 @@ class Past:
             Where workflows stood that the journal may not tell of.
         """
         self._all_read.set()
-        rest, self._rest = self._rest, []
-        return rest
+        rest, self._rest = self._rest, {}
+        return list(rest.values())
+
+    def told(self, workflows: Iterable[str]) -> None:
+        """The journal has told of these, and they have left memory: what the history has of them is older."""
+        if self._rest:
+            for workflow in workflows:
+                self._rest.pop(workflow, None)
 
     async def resume(self, transport: Transport, newest: Sequence[Record], now: float) -> tuple[str, list[Record]]:
         """What was seen before.
@@ -96,14 +102,14 @@ class Past:
             first = await asyncio.to_thread(self._kept.oldest)
             if len(records) >= RESTORED or (first and oldest and order(first) > order(oldest.position)):
                 # The journal may have more than the history, and what moved longest ago is what is stuck.
-                self._rest = records
+                self._rest = _by_workflow(records)
                 return START, []
             seen = any(record.position == progress.position for record in newest)
             # So much of what was seen is read once more: the traffic shows it.
             return newest[0].position if seen else progress.position, records
         self._say(self._gap)
         # What became of the others meanwhile, nobody saw.
-        self._rest = [record for record in records if record.state in ENDED]
+        self._rest = _by_workflow(record for record in records if record.state in ENDED)
         return START, []
 
     async def keep(self, transport: Transport, again_after: float) -> None:
@@ -141,6 +147,10 @@ class Past:
                     if kept.full:
                         await asyncio.to_thread(kept.flush)
             await asyncio.sleep(again_after)
+
+
+def _by_workflow(records: Iterable[Record]) -> dict[str, Record]:
+    return {record.headers.correlation_id: record for record in records}
 
 
 async def _oldest(transport: Transport, topic: str) -> Record | None:

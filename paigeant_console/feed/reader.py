@@ -19,22 +19,18 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from paigeant_console.deeds import Deeds
-from paigeant_console.feed.changes import Changes, Subscription
-from paigeant_console.feed.distance import Distance
+from paigeant_console.feed.changes import Subscription
+from paigeant_console.feed.ended import MOST_ENDED
+from paigeant_console.feed.intake import Intake
 from paigeant_console.feed.mending import Mending
 from paigeant_console.feed.past import Past
-from paigeant_console.feed.ring import RING, Ring
+from paigeant_console.feed.ring import RING
 from paigeant_console.feed.rounds import POLL_EVERY, Rounds, parked_now
 from paigeant_console.feed.status import FeedStatus, Phase, reason_of
 from paigeant_console.history import History
-from paigeant_console.model.bodies import BodyCache
-from paigeant_console.model.fold import Fold
-from paigeant_console.model.head_start import NEWEST, HeadStart
-from paigeant_console.model.rates import Rates
-from paigeant_console.model.traffic import without_body
-from paigeant_core.erasure import is_marker
+from paigeant_console.model.head_start import NEWEST
 from paigeant_core.errors import PaigeantError, TransportError
-from paigeant_core.journal import Kind, Record
+from paigeant_core.journal import Record
 from paigeant_core.operations import Action, Operations, Plan
 from paigeant_core.pauses import Pause
 from paigeant_core.transports import Transport, get_transport
@@ -49,7 +45,6 @@ logger = logging.getLogger("paigeant.console")
 
 _T = TypeVar("_T")
 
-_OPERATED: Final = Kind.OPERATED
 SLICE: Final = 250
 """Records folded before the lock is let go, so that painting never waits long."""
 FIRST_DELAY: Final = 0.5
@@ -77,6 +72,7 @@ class Feed:
         no_worker_after: seconds after which a waiting step that nobody serves is stuck; None: the usual.
         connect: makes the transport, in place of ``get_transport(url)``; called in the thread.
         ring: traffic records to keep.
+        most_ended: ended workflows to keep in memory; those that ended the longest ago leave it.
         history: what is kept of the topic on disk; None: nothing.
     """
 
@@ -92,6 +88,7 @@ class Feed:
         no_worker_after: float | None = None,
         connect: Callable[[], Transport] | None = None,
         ring: int = RING,
+        most_ended: int = MOST_ENDED,
         history: History | None = None,
     ) -> None:
         self.topic = topic
@@ -101,10 +98,12 @@ class Feed:
         self.trust = trust
         self.lock = threading.RLock()
         """Held while the fold or the ring is read or changed; never while anything waits."""
-        self.fold = Fold(no_worker_after=no_worker_after)
-        self.rates = Rates()
+        intake = self._intake = Intake(ring, no_worker_after=no_worker_after, most_ended=most_ended)
+        self._ring, self._changes = intake.ring, intake.changes
+        self.fold = intake.fold
+        self.rates = intake.rates
         """Steps done lately; read under the lock."""
-        self.bodies = BodyCache()
+        self.bodies = intake.bodies
         """Messages, for queries that ask for their payload; read under the lock."""
         self.version = 0
         """Rises whenever something changed that a screen may show."""
@@ -114,20 +113,16 @@ class Feed:
         self.rounds = Rounds(topic, self._observe, self._show_queues, self._refuse)
         """What is asked beside the journal."""
         self._connect = connect or (lambda: get_transport(url))
-        self._ring = Ring(ring)
         self._changed = threading.Condition(self.lock)
-        self._changes = Changes(self.fold.rows)
         self._phase = Phase.CONNECTING
         self._reason = self._refusal = ""
         self._retry_at: float | None = None
         self._heard = time.monotonic()
         self._caught_up = self._parked_read = False
-        self._head_start = HeadStart(self.fold)
-        self._distance = Distance(self.fold, ring)
         self.kept = history
         """What is kept on disk; None: nothing."""
         self._past = Past(topic, history)
-        self._mending = Mending(self.fold, self._changes, self._head_start, self._ring, self._past)
+        self._mending = Mending(intake, self._past)
         self._transport: Transport | None = None
         self._operations: Operations | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -250,9 +245,8 @@ class Feed:
             self._take_newest(newest)
             position, standing = await self._past.resume(transport, newest, self.now())
             self._ring.position = position
-            if newest and position == newest[-1].position:
-                self._head_start.end()  # all that comes is new
-            self._distance.begin(await transport.ahead(self.topic, position), newest)
+            all_new = bool(newest) and position == newest[-1].position
+            self._intake.begin(await transport.ahead(self.topic, position), newest, all_new=all_new)
             await self._take_unknown(standing)
         follower = self._mending.follower
         async for batch in transport.records(self.topic, start=position, follow=True, follower=follower):
@@ -266,8 +260,7 @@ class Feed:
             if not batch:
                 if not self._caught_up:
                     self._caught_up = True
-                    self._head_start.end()
-                    self._distance.end()
+                    self._intake.end()
                     await self._take_unknown(self._past.all_read())
                 if not self._parked_read and (found := await parked_now(transport, self.topic)) is not None:
                     self._parked_read = True
@@ -288,47 +281,22 @@ class Feed:
 
     async def _take_unknown(self, records: Sequence[Record]) -> None:
         """Fold what other places than the journal tell of workflows that it has not told of."""
-        rows = self.fold.rows
         for start in range(0, len(records), SLICE):
             with self.lock:
-                some = records[start : start + SLICE]
-                unknown = [record for record in some if record.headers.correlation_id not in rows]
-                self.bodies.take(unknown)
-                self._note(self.fold.apply(unknown))
+                if self._intake.take_unknown(records[start : start + SLICE]):
+                    self._bump()
             await asyncio.sleep(0)
 
     def _take_newest(self, records: Sequence[Record]) -> None:
         """Show the end of the journal before the rest of it is read."""
         with self.lock:
-            self.bodies.take(records)
-            self._note(self._head_start.take(records))
+            self._intake.take_newest(records)
             self._bump()
 
     def _take(self, records: Sequence[Record]) -> None:
         with self.lock:
-            to_fold = self._head_start.rest(records)
-            self._note(self.fold.apply(to_fold))
-            self.rates.note(records, self.now())
-            if self._distance.far(len(records)):
-                self.bodies.pass_over(len(records))
-                self._ring.pass_over(records)
-            else:
-                self.bodies.take(to_fold)
-                self._keep(list(map(without_body, records)))
-            self._bump()
-
-    def _keep(self, light: Sequence[Record]) -> None:
-        """Keep what was read for the traffic. Under the lock."""
-        if erased := {
-            record.headers.correlation_id for record in light if record.kind == _OPERATED and is_marker(record)
-        }:
-            self._ring.forget(erased)
-        self._ring.extend(light)
-
-    def _note(self, changed: set[str]) -> None:
-        """Workflows changed: count their states anew, and tell who shows them. Under the lock."""
-        if changed:
-            self._changes.note(changed)
+            self._intake.take(records, self.now())
+            self._past.told(self._intake.let_go())
             self._bump()
 
     def _observe(
@@ -339,8 +307,9 @@ class Feed:
             same = [_busy(status) for status in self.fold.workers] == [_busy(status) for status in workers]
             same = same and paused == self.fold.paused
             self.fold.paused = paused
-            self._note(self.fold.observe(workers, self.now(), silent))
-            if first or not same:
+            changed = self.fold.observe(workers, self.now(), silent)
+            self._changes.note(changed)
+            if first or not same or changed:
                 self._bump()
 
     def _show_queues(self, queues: Sequence[QueueStatus]) -> None:
@@ -399,10 +368,11 @@ class Feed:
                 rate=self._ring.rate(now),
                 workflows=len(self.fold.rows),
                 counts=self._changes.counts,
+                left=self._changes.left,
             )
 
     def subscribe(self) -> Subscription:
-        """Be told of every workflow that changes from now on, and of all there are."""
+        """Be told of every workflow that changes from now on; at first, of all there are."""
         with self.lock:
             return self._changes.subscribe()
 
@@ -411,8 +381,8 @@ class Feed:
         with self.lock:
             self._changes.unsubscribe(subscription)
 
-    def take(self, subscription: Subscription) -> set[str]:
-        """IDs of the workflows that changed since this was called last."""
+    def take(self, subscription: Subscription) -> set[str] | None:
+        """IDs of the workflows that changed, or left memory, since this was called last; None: any may have."""
         with self.lock:
             return self._changes.take(subscription)
 

@@ -37,8 +37,9 @@ class FeedStatus:
         retry_in: seconds to the next try to connect; None: none is due.
         quiet_s: seconds without a word from the transport.
         rate: records a second, lately.
-        workflows: how many there are.
-        counts: by state.
+        workflows: how many there are in memory.
+        counts: the same, by state.
+        left: how many ended and have left memory since, by state.
         gap: what nobody saw, before this console was started or while its line was down, while it is to be said; None:
             nothing.
         refusal: why the broker takes no writes, in the transport's words; empty: it does, or nobody knows.
@@ -54,6 +55,7 @@ class FeedStatus:
     rate: float = 0.0
     workflows: int = 0
     counts: Mapping[str, int] = field(default_factory=dict)
+    left: Mapping[str, int] = field(default_factory=dict)
     gap: Gap | None = None
     refusal: str = ""
     policy: str = ""

@@ -69,6 +69,12 @@ class BodyCache:
                 used = 0
         self._used = used
 
+    def forget(self, workflows: Iterable[str]) -> None:
+        """Let go of the messages of some workflows: nobody can ask for them any more."""
+        for workflow in workflows:
+            self._used -= len(self._lately.pop(workflow, b""))
+            self._before.pop(workflow, None)
+
     def pass_over(self, records: int) -> None:
         """So many records are not taken: there are newer ones."""
         self.dropped += records

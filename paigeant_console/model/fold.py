@@ -9,8 +9,9 @@ else. What runs right now is not in the journal: workers say it, and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from paigeant_console.model.row import CALM, Row, Undoing, trust_of
@@ -39,6 +40,8 @@ MOST_SHAPES: Final = 2000
 """Routing slips whose names are kept, and the bytes that one of them may have."""
 MOST_TEXTS: Final = 100_000
 """Different texts that rows share; beyond that the sharing begins anew."""
+MOST_EPOCHS: Final = 100_000
+"""Workflows without a row whose epoch is known: as many as operators intervene in, in days; some 20 MB of them."""
 
 
 @dataclass(slots=True)
@@ -83,6 +86,10 @@ class Fold:
         self._durations: dict[str, deque[float]] = {}
         self._medians: dict[str, float] = {}
         self._running: dict[str, Row] = {}
+        self.forgotten = 0
+        """Rows that :meth:`forget` let go of so far."""
+        self._epochs: dict[str, int] = {}
+        """Epochs of workflows whose rows were let go of, where somebody had intervened."""
         self._serves_all = False
         self._stopped: set[str] = set()
         """Workers that said so: what they did not finish they gave back, and it is not lost with them."""
@@ -100,14 +107,6 @@ class Fold:
                 changed.add(record.headers.correlation_id)
         return changed
 
-    def drop(self, leaves: Callable[[Row], bool]) -> list[Row]:
-        """Take out the rows of which ``leaves`` says so; return them."""
-        gone = [row for row in self.rows.values() if leaves(row)]
-        for row in gone:
-            del self.rows[row.correlation_id]
-            self._running.pop(row.correlation_id, None)
-        return gone
-
     def learn(self, records: Iterable[Record]) -> None:
         """Take from ``records`` how long steps take and who served what, but no workflow."""
         for record in records:
@@ -115,6 +114,30 @@ class Fold:
                 self._told(record)
             elif record.state:
                 self._time(record, record.told())
+
+    def forget(self, workflows: Iterable[str]) -> None:
+        """Let go of rows. A workflow that moves again has a new row, made of the record that says so.
+
+        Args:
+            workflows: their IDs; one that has no row is left alone.
+        """
+        for workflow in workflows:
+            row = self.rows.pop(workflow, None)
+            if row is None:
+                continue
+            self.forgotten += 1
+            self._running.pop(workflow, None)
+            if row.epoch > 1:
+                # Else a copy of an older epoch that is late would be taken for where it stands.
+                self._epochs[workflow] = row.epoch
+        if len(self._epochs) > MOST_EPOCHS:
+            for workflow in list(islice(self._epochs, MOST_EPOCHS // 10)):
+                del self._epochs[workflow]
+
+    def begin_anew(self) -> None:
+        """The topic was deleted: its workflows leave, and their epochs count no more."""
+        self.forget(list(self.rows))
+        self._epochs.clear()
 
     def before(self, record: Record) -> None:
         """Take from a record that comes after newer ones of its workflow what they did not tell."""
@@ -162,6 +185,8 @@ class Fold:
         told = record.told()
         row = self.rows.get(headers.correlation_id)
         if row is None:
+            if headers.epoch < self._epochs.get(headers.correlation_id, 0):
+                return False
             row = self.rows[headers.correlation_id] = Row(headers.correlation_id)
             reshaped = True
         elif headers.epoch < row.epoch:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 __all__ = ["Rank", "SortedKeys"]
@@ -16,12 +15,14 @@ _FEW: Final = 64
 """Changes that are put in one by one however few IDs there are."""
 _WORTH: Final = 200
 """IDs of which a sort costs as much as putting in a single one."""
+_CLOSE: Final = 500
+"""IDs of which looking at each costs as much as taking out a single one."""
 
 
 class SortedKeys:
     """IDs by their rank, the highest first.
 
-    One change costs a search and a move of memory; many at once cost one sort.
+    One change costs a search and a move of memory; many at once one look at all that lie between them.
     """
 
     def __init__(self) -> None:
@@ -65,29 +66,36 @@ class SortedKeys:
         real = {key: rank for key, rank in changes.items() if self._rank_of.get(key) != rank}
         if not real:
             return False
-        if len(real) > max(_FEW, len(self._ranks) // _WORTH):
-            put_in = [rank for rank in real.values() if rank is not None]
-            taken_out = [self._rank_of[key] for key in real if key in self._rank_of]
-            # What lies before all of them is not looked at: most that come are newer than all that are there.
-            start = bisect_left(self._ranks, min(chain(put_in, taken_out)))
-            behind = self._ranks[start:]
-            if taken_out:
-                behind = [rank for rank in behind if rank[-1] not in real]
-            # What stays is in order already, which a sort finds out by looking at it once.
-            behind += sorted(put_in)
-            behind.sort()
-            self._ranks[start:] = behind
-            for key, rank in real.items():
-                if rank is None:
-                    del self._rank_of[key]
-                else:
-                    self._rank_of[key] = rank
-            return True
-        for key, rank in real.items():
-            old = self._rank_of.pop(key, None)
-            if old is not None:
-                del self._ranks[bisect_left(self._ranks, old)]
-            if rank is not None:
-                self._rank_of[key] = rank
-                insort(self._ranks, rank)
+        self._take_out([rank for key in real if (rank := self._rank_of.pop(key, None)) is not None])
+        put_in = {key: rank for key, rank in real.items() if rank is not None}
+        self._rank_of.update(put_in)
+        self._put_in(list(put_in.values()))
         return True
+
+    def _take_out(self, gone: Sequence[Rank]) -> None:
+        ranks, keys = self._ranks, {rank[-1] for rank in gone}
+        # Most that leave together came together: those that lie close to each other are taken out in one go.
+        runs: list[list[int]] = []
+        for place in sorted(bisect_left(ranks, rank) for rank in gone):
+            if runs and place - runs[-1][1] <= _CLOSE:
+                runs[-1][1] = place
+            else:
+                runs.append([place, place])
+        if len(runs) > max(_FEW, len(ranks) // _CLOSE):
+            runs = [[0, len(ranks) - 1]]
+        for first, last in reversed(runs):
+            ranks[first : last + 1] = [rank for rank in ranks[first : last + 1] if rank[-1] not in keys]
+
+    def _put_in(self, new: list[Rank]) -> None:
+        ranks = self._ranks
+        if len(new) <= max(_FEW, len(ranks) // _WORTH):
+            for rank in new:
+                insort(ranks, rank)
+            return
+        new.sort()
+        # What lies before all of them is not looked at: most that come are newer than all that are there.
+        start = bisect_left(ranks, new[0])
+        # What stays is in order already, which a sort finds out by looking at it once.
+        behind = ranks[start:] + new
+        behind.sort()
+        ranks[start:] = behind

@@ -95,6 +95,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
         revision: rises with each change.
         trouble: what is to be said of it beyond that; :data:`CALM`, or its own.
         counted: the state under which whoever counts rows by state has counted it; empty: not yet.
+        queued_to_leave: whether it stands in the order in which those that ended leave memory.
     """
 
     correlation_id: str
@@ -118,6 +119,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
     revision: int = 0
     trouble: Trouble = CALM
     counted: str = ""
+    queued_to_leave: bool = False
 
     @property
     def headers(self) -> Headers:

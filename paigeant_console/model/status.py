@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -78,6 +78,16 @@ class Status(Protocol):
     @property
     def rate(self) -> float:
         """Records a second."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Workflows in memory, by state."""
+        ...
+
+    @property
+    def left(self) -> Mapping[str, int]:
+        """How many have left memory, by the state in which they ended."""
         ...
 
 
@@ -200,14 +210,28 @@ def no_writes(refusal: str) -> SafeText:
 
 
 def tabs_line(
-    titles: Mapping[str, SafeText], view: str, counts: Mapping[str, int], width: int, *, ascii_only: bool
+    titles: Mapping[str, SafeText],
+    view: str,
+    counts: Mapping[str, int],
+    width: int,
+    *,
+    left: Collection[str] = (),
+    ascii_only: bool,
 ) -> list[Span]:
     """The second line: the views with their numbers, and how many workflows are in which state.
 
     Titles and words are left out as the line gets shorter, and the least urgent counts.
+
+    Args:
+        titles: the views.
+        view: the one that is shown.
+        counts: workflows in memory, by state.
+        width: cells there are.
+        left: states of which some have left memory: there are more than are counted.
+        ascii_only: write ASCII only.
     """
-    figures = _counts(counts, ascii_only=ascii_only)
-    words = _counts(counts, ascii_only=ascii_only, words=True)
+    figures = _counts(counts, left, ascii_only=ascii_only)
+    words = _counts(counts, left, ascii_only=ascii_only, words=True)
     for short, shown in ((False, words), (False, figures), (True, figures)):
         tabs = _tabs(titles, view, short=short)
         if spans_width(tabs) + 2 + spans_width(_spaced(shown)) <= width:
@@ -246,14 +270,14 @@ def _tabs(titles: Mapping[str, SafeText], view: str, *, short: bool | None) -> l
     return spans
 
 
-def _counts(counts: Mapping[str, int], *, ascii_only: bool, words: bool = False) -> list[Span]:
+def _counts(counts: Mapping[str, int], left: Collection[str], *, ascii_only: bool, words: bool = False) -> list[Span]:
     """How many workflows are in which state, the urgent ones first."""
     spans: list[Span] = []
     for state in URGENT:
         number = counts.get(str(state), 0)
-        if number:
+        if number or state in left:
             here = look(state)
-            parts = [here.mark(ascii_only), count(number), *([here.word] if words else [])]
+            parts = [here.mark(ascii_only), count(number, more=state in left), *([here.word] if words else [])]
             spans.append((joined(parts, _SPACE), here.style or "strong"))
     return spans
 

@@ -164,9 +164,9 @@ def fit_line(pieces: Sequence[Piece], width: int, *, gap: int = GAP, ascii_only:
     return [*left, (literal(" " * room), ""), *right] if room else [*left, *right]
 
 
-def count(number: int) -> SafeText:
-    """A number for people: ``9,240``."""
-    return literal(f"{number:,}")
+def count(number: int, *, more: bool = False) -> SafeText:
+    """A number for people: ``9,240``; where there are more than are counted ``9,240+``."""
+    return literal(f"{number:,}{'+' if more else ''}")
 
 
 def wrap_words(text: SafeText, width: int, most: int = 100) -> list[SafeText]:

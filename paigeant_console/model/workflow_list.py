@@ -46,6 +46,7 @@ _PREFIX: Final = 40
 """Characters of a text that it is ordered by."""
 _GAP: Final = literal("  ")
 _COLON: Final = literal(": ")
+_LEFT: Final = literal("no longer in memory")
 
 
 class Rows(Protocol):
@@ -133,7 +134,7 @@ class WorkflowList:
             fold, now = self._rows.fold, self._rows.now()
             row = fold.rows.get(key)
             if row is None:
-                return 0  # it left, and is still to be absorbed
+                return 0
             said = (row.revision, age_tick(now - row.at), track_tick(row, now), fold.stuck(row, now))
             return hash((*said, age_tick(now - _created(row)))) & 0x7FFF_FFFF_FFFF_FFFF
 
@@ -146,9 +147,15 @@ class WorkflowList:
             fold, now = self._rows.fold, self._rows.now()
             row = fold.rows.get(key)
             if row is None:
-                return [(EMPTY, "")] * len(self.columns)
+                return [self._left(name, key) for name in self.columns]
             stuck = fold.stuck(row, now)
             return [self._cell(name, row, stuck, now) for name in self.columns]
+
+    def _left(self, name: str, key: str) -> Span:
+        """A cell of a workflow that has left memory, and whose row stands here until the next look."""
+        if name == "id":
+            return short_id(key, self.room.get(name, 80), ascii_only=self.ascii_only), "dim"
+        return (_LEFT if name in ("slip", "why") else EMPTY), "dim"
 
     def _head(self, key: str) -> tuple[Span, ...]:
         return self._groups.line(key, self._rows.now(), ascii_only=self.ascii_only)
@@ -306,7 +313,8 @@ class WorkflowList:
             return None
         with self._rows.lock:
             total = max(1, len(self._rows.fold.rows))
-        return 1 - len(self._todo) / total
+        # Of those to do some may have left since.
+        return max(0.0, 1 - len(self._todo) / total)
 
     def set_query(self, query: Query | None) -> None:
         """Show the workflows that ``query`` selects, once :meth:`scan` is through."""

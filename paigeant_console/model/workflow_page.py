@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 import msgspec
@@ -89,8 +90,15 @@ class WorkflowPage:
 
     @property
     def row(self) -> Row | None:
-        """Its row, or None while the feed does not know it."""
-        return self._fold.rows.get(self.correlation_id)
+        """Its row; of a workflow that the feed has not in memory what its records tell; None: there are none either."""
+        row = self._fold.rows.get(self.correlation_id)
+        return self._told if row is None else row
+
+    @cached_property
+    def _told(self) -> Row | None:
+        fold = Fold()
+        fold.apply(self.history)
+        return fold.rows.get(self.correlation_id)
 
     # -- head ---------------------------------------------------------------------------
 

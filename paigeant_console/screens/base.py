@@ -155,7 +155,7 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
         self._seen, self._looked_at = version, at
         self._status = self.feed.status()
         now = self.feed.now()
-        self.status_bar.show(self._status, self._status.counts, now, paused=self.paused)
+        self.status_bar.show(self._status, now, paused=self.paused)
         self.prompt.trouble(feed_sentence(self._status, now), over=self._status.phase is Phase.LIVE)
         self._tell_deeds(now)
         if not self.paused:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from paigeant_console.model.row import Row
+from paigeant_console.model.text import count
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.safe_text import SafeText, literal
 from paigeant_console.screens.lists import WorkflowListScreen
@@ -24,9 +25,9 @@ class DeadLettersScreen(WorkflowListScreen):
         rows = WorkflowList(shared.feed, base=_parked, order="updated", grouping="cause", ascii_only=shared.ascii_only)
         super().__init__(shared, rows)
 
-    def total(self) -> int:
-        """See :meth:`WorkflowListScreen.total`."""
-        return sum(self.status.counts.get(str(state), 0) for state in PARKED)
+    def total(self) -> SafeText:
+        """See :meth:`WorkflowListScreen.total`; what is parked stays in memory."""
+        return count(sum(self.status.counts.get(str(state), 0) for state in PARKED))
 
     def nothing(self) -> SafeText:
         """See :meth:`WorkflowListScreen.nothing`."""

@@ -13,6 +13,7 @@ from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
 from paigeant_console.model.query import Query
+from paigeant_console.model.text import count
 from paigeant_console.model.workflow_list import ORDERS, Order, WorkflowList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.acting import ActingScreen
@@ -70,8 +71,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
     def on_mount(self) -> None:
         """Be told of changes from now on."""
         self._subscription = self.feed.subscribe()
-        self.rows.rescan()
-        self._scan()
+        self._take_up()
         self.table.focus()
 
     def on_unmount(self) -> None:
@@ -87,10 +87,18 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
 
     def look(self, changed: bool) -> None:
         """See :meth:`ConsoleScreen.look`."""
+        self._take_up()
+        self._show()
+
+    def _take_up(self) -> None:
         if self._subscription is None:
             return
-        self.rows.absorb(self.feed.take(self._subscription))
-        self._show()
+        changed = self.feed.take(self._subscription)
+        if changed is None:
+            self.rows.rescan()
+            self._scan()
+        else:
+            self.rows.absorb(changed)
 
     def _show(self) -> None:
         self.table.set_empty(self.sentence())
@@ -100,9 +108,9 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         text = safe(query.text, 200) if query is not None else None
         self.filter_line.show(text, self.rows.matched, self.total(), self.progress())
 
-    def total(self) -> int:
-        """How many rows there are without a filter."""
-        return self.status.workflows
+    def total(self) -> SafeText:
+        """How many rows there are without a filter; `+`: others have left memory."""
+        return count(self.status.workflows, more=bool(self.status.left))
 
     def progress(self) -> str:
         """What to say of the filter beside its counts."""
@@ -258,7 +266,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         part = self.rows.filtering
         if part is not None:
             return [(literal(f"filtering {part:.0%}"), "dim")]
-        return [(literal(f"{self.rows.matched:,} of {self.total():,}"), "dim")]
+        return [(joined((count(self.rows.matched), literal(" of "), self.total())), "dim")]
 
     def _scan(self) -> None:
         """Apply a new filter in slices, and let keys and painting in between them."""

@@ -1,4 +1,4 @@
-"""Older workflows: those of the history on this machine that the broker's journal does not tell of any more."""
+"""Older workflows: those of the history on this machine that are not in the console's memory (any more)."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class OlderScreen(ConsoleScreen):
         self.table.sync()
         query = found.query
         more = "as they were seen last" if found.whole else "looking …"
-        text = safe(query.text, 200) if query is not None else literal("all that the journal does not tell of any more")
+        text = safe(query.text, 200) if query is not None else literal("all that is not in memory any more")
         self.filter_line.show(text, len(found), None, more)
         if found.more:
             self.prompt.stand((literal(f"the newest {len(found):,}; `history QUERY` lists all of them"), "dim"))

@@ -104,7 +104,7 @@ class TrafficScreen(FilteringScreen):
         self.table.sync()
         query = self.rows.query
         text = safe(query.text, 200) if query is not None else None
-        self.filter_line.show(text, len(self.rows), self.rows.next_serial - self.rows.dropped)
+        self.filter_line.show(text, len(self.rows), count(self.rows.next_serial - self.rows.dropped))
         self._say_where()
 
     def _say_where(self) -> None:

@@ -249,7 +249,7 @@ class WorkflowScreen(ActingScreen):
     def look(self, changed: bool) -> None:
         """See :meth:`ConsoleScreen.look`."""
         with self.feed.lock:
-            row, policy = self.page.row, self.feed.trust
+            row, policy = self._fold.rows.get(self.correlation_id), self.feed.trust
             stamp = -1 if row is None else row.revision, 0 if policy is None else policy.changes
         if stamp != self._fetched and not self._fetching and time.monotonic() >= self._fetch_again_at:
             self._fetching = True

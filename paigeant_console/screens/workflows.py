@@ -24,7 +24,7 @@ class WorkflowsScreen(WorkflowListScreen):
     def __init__(self, shared: Shared) -> None:
         feed = shared.feed
         # Before the rest, as that asks at once what to say while there are no rows.
-        self._older = OlderSearch(feed.kept, feed.shows, feed.now)
+        self._older = OlderSearch(feed.kept, feed.shows, lambda: feed.fold.forgotten, feed.now)
         super().__init__(shared, WorkflowList(feed, ascii_only=shared.ascii_only))
 
     def look(self, changed: bool) -> None:
@@ -36,13 +36,21 @@ class WorkflowsScreen(WorkflowListScreen):
     def progress(self) -> str:
         """See :meth:`WorkflowListScreen.progress`; and how many older ones there are."""
         said, found = super().progress(), self._older.found
-        if said or found is None or not len(found):
+        if said:
             return said
-        return f"{found.said} older in the history: {key_of('older')} shows them"
+        if found is not None and len(found):
+            return f"{self._older.said} older in the history: {key_of('older')} shows them"
+        return self._beyond()
+
+    def _beyond(self) -> str:
+        """Where those are that have left memory; empty: none have, or the history has them."""
+        return "`list` has older ones" if self.status.left and self.feed.kept is None else ""
 
     def sentence(self) -> SafeText:
         """See :meth:`WorkflowListScreen.sentence`; what is not here may be in the history."""
         said, found = super().sentence(), self._older.found
+        if self.rows.query is not None and (beyond := self._beyond()):
+            return joined((said, literal(f"; {beyond}")))
         if self.rows.query is None or found is None:
             return said
         if found.whole and not len(found):

@@ -30,16 +30,16 @@ class FilterLine(SpanLines):
         self._word = literal(f" {word} ")
         self._query: SafeText | None = None
         self._shown = 0
-        self._all: int | None = None
+        self._all: SafeText | None = None
         self._more = ""
 
-    def show(self, query: SafeText | None, shown: int, of: int | None, more: str = "") -> None:
+    def show(self, query: SafeText | None, shown: int, of: SafeText | None, more: str = "") -> None:
         """Show a filter.
 
         Args:
             query: as it was typed; None: there is none.
             shown: rows that it selects.
-            of: rows there are; None: that is not known, and the filter cannot be cleared.
+            of: how many rows there are; None: that is not known, and the filter cannot be cleared.
             more: one of the console's own words on it.
         """
         self._query, self._shown, self._all, self._more = query, shown, of, more
@@ -52,7 +52,7 @@ class FilterLine(SpanLines):
             return ()
         found: list[Span] = [(count(self._shown), "strong")]
         if self._all is not None:
-            found.append((joined((literal(" of "), count(self._all))), "dim"))
+            found.append((joined((literal(" of "), self._all)), "dim"))
         pieces = [
             Piece(((self._word, "badge"), (joined((literal(" "), self._query)), "strong"))),
             Piece(((literal(self._more), "info"),) if self._more else (), rank=2, right=True),

@@ -32,20 +32,18 @@ class StatusBar(SpanLines):
         self._titles = titles
         self._view = view
         self._status: Status | None = None
-        self._counts: Mapping[str, int] = {}
         self._now = 0.0
         self._paused = False
 
-    def show(self, status: Status, counts: Mapping[str, int], now: float, *, paused: bool) -> None:
+    def show(self, status: Status, now: float, *, paused: bool) -> None:
         """Take up how things are; what reads the same is not painted.
 
         Args:
             status: of the feed.
-            counts: workflows by state.
             now: seconds since the Unix epoch.
             paused: whether this view is frozen.
         """
-        self._status, self._counts, self._now, self._paused = status, counts, now, paused
+        self._status, self._now, self._paused = status, now, paused
         self.update_lines()
 
     def lines_for(self, width: int) -> Sequence[Line]:
@@ -58,5 +56,12 @@ class StatusBar(SpanLines):
         )
         return (
             fit_line(context, width, ascii_only=ascii_only),
-            tabs_line(self._titles, self._view, self._counts, width, ascii_only=ascii_only),
+            tabs_line(
+                self._titles,
+                self._view,
+                self._status.counts,
+                width,
+                left=self._status.left,
+                ascii_only=ascii_only,
+            ),
         )

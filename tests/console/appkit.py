@@ -17,6 +17,7 @@ from paigeant_console.app import ConsoleApp
 from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed, Phase
+from paigeant_console.feed.ended import MOST_ENDED
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Trust
@@ -138,10 +139,18 @@ async def console(
     settle: bool = True,
     trust: Trust | None = None,
     signer: SigningKey | None = None,
+    most_ended: int = MOST_ENDED,
 ) -> AsyncIterator[Console]:
     """Open the console on a story."""
-    connect = story.transport
-    feed = Feed("memory://story", story.topic, read_only=read_only, signer=signer, trust=trust, connect=connect)
+    feed = Feed(
+        "memory://story",
+        story.topic,
+        read_only=read_only,
+        signer=signer,
+        trust=trust,
+        connect=story.transport,
+        most_ended=most_ended,
+    )
     app = ConsoleApp(
         feed,
         url="memory://story",

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from paigeant_console.feed import intake
 from paigeant_console.history import History
 from paigeant_console.screens.older import OlderScreen, PastWorkflowScreen
+from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from tests.console.appkit import console, copied, writes
 from tests.console.story import Story, sample_story
+from tests.console.test_ended import ended
 from tests.console.test_history import FOREVER, journal_of
 
 
@@ -79,3 +84,72 @@ async def test_without_a_history_it_says_so(tmp_path: Path) -> None:
     async with console(sample_story(), tmp_path) as opened:
         await opened.press("H")
         assert "older: no history is kept of this broker" in opened.text()
+
+
+async def test_what_left_memory_is_counted_as_more_found_in_the_history_and_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "COUNT_EVERY", 1)
+    story = sample_story()
+    ended(story, 4)
+    async with console(story, tmp_path, size=(120, 30), most_ended=2, settle=False) as opened:
+        history = History(tmp_path / "left.sqlite3", most_age=FOREVER)
+        assert history.open()
+        history.put(journal_of(story))
+        assert history.flush()
+        opened.app.feed.kept = opened.screen._older._kept = history
+        await opened.settled()
+        assert opened.lines()[1].endswith("✓ 2+")
+        await opened.press("/")
+        await opened.type("name:order state:completed")
+        await opened.press("enter")
+        await opened.shows("2 of 10+")
+        await opened.shows("2 older in the history: H shows them")
+        # One more leaves: what was found is not all any more, until it is looked again.
+        story.start("later", ("charge",), name="order")
+        story.done("later")
+        await opened.settled()
+        history.put(journal_of(story)[-2:])
+        assert history.flush()
+        await opened.shows("2+ older in the history")
+        await opened.press("H")
+        await opened.until(lambda: opened.screen.rows.matched == 3, "those that left")
+        await opened.press("q")
+        await opened.type(":open order-1")
+        await opened.press("enter")
+        await opened.until(lambda: isinstance(opened.screen, WorkflowScreen), "the page")
+        await opened.shows("✓ completed  order  order-1")
+        await opened.shows("person-1@example.com")
+        await opened.until(lambda: not opened.screen._fetching, "the history")
+        fetched = opened.screen._fetched
+        await opened.again()
+        assert opened.screen._fetched == fetched == (-1, 0), "its records are asked for once"
+
+
+async def test_without_a_history_list_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "COUNT_EVERY", 1)
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 30), most_ended=1) as opened:
+        await opened.press("/")
+        await opened.type("nosuch")
+        await opened.press("enter")
+        await opened.shows("nothing matches the filter")
+        assert "list" not in opened.text()
+        ended(story, 1)
+        await opened.settled()
+        await opened.shows("clears it; `list` has older ones")
+        assert "0 of 9+" in opened.text()
+
+
+async def test_a_mark_goes_with_its_workflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "COUNT_EVERY", 1)
+    story = Story()
+    ended(story, 2)
+    async with console(story, tmp_path, size=(120, 30), most_ended=2) as opened:
+        await opened.press("G", "space")
+        await opened.shows("1 marked")
+        assert opened.screen.targets() == ["order-0"]
+        ended(story, 1, "later")
+        await opened.settled()
+        assert "marked" not in opened.text()
+        assert opened.screen.targets() == ["order-1"]

@@ -143,13 +143,13 @@ def test_it_tells_each_view_what_changed_since_it_looked() -> None:
     with running(story) as feed:
         live(feed, story)
         one, other = feed.subscribe(), feed.subscribe()
-        assert len(feed.take(one)) == 9
+        assert feed.take(one) is None, "all that there are"
         assert feed.take(one) == set()
         version = feed.version
         story.done(told.RUNNING)
         live(feed, story)
         assert feed.take(one) == {told.RUNNING}
-        assert len(feed.take(other)) == 9
+        assert feed.take(other) is None
         assert feed.version > version
         feed.unsubscribe(one)
         story.done(told.RUNNING)
@@ -180,7 +180,7 @@ def test_what_workers_say_is_laid_over() -> None:
         feed.take(subscription)
         story.runs("orders-2", told.QUEUED, activities=["validate-order-details"])
         assert feed.wait(lambda: str(feed.fold.rows[told.QUEUED].state) == "running", PATIENCE)
-        assert told.QUEUED in feed.take(subscription)
+        assert told.QUEUED in (feed.take(subscription) or ())
         assert feed.status().counts["running"] == 3
 
 

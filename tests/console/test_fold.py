@@ -122,6 +122,30 @@ def test_a_late_record_of_an_older_epoch_changes_nothing() -> None:
     assert (row.state, row.headers.epoch, row.headers.hop) == (State.QUEUED, 2, 1)
 
 
+def test_a_workflow_that_is_forgotten_is_known_again_by_its_next_record() -> None:
+    story = Story("a", "b")
+    fold, row = story.fold()
+    fold.observe([worker("a", running=story.message)], NOW)
+    fold.forget([row.correlation_id, "nosuch"])
+    assert (fold.rows, fold.forgotten) == ({}, 1)
+    assert fold.observe([], NOW + 1) == set(), "it is not told to have stopped running"
+    story.done()
+    assert fold.apply(story.journal[-1:]) == {row.correlation_id}
+    assert fold.document(fold.rows[row.correlation_id], NOW) == story.fold()[0].document(story.fold()[1], NOW)
+
+
+def test_only_so_many_epochs_of_forgotten_workflows_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paigeant_console.model.fold.MOST_EPOCHS", 10)
+    fold, late = Fold(), []
+    for _ in range(11):
+        story = Story("a", "b")
+        late.append(moves.done(story.message, {}, story.span()).record)
+        story.operated(2)
+        fold.apply(story.journal)
+    fold.forget(list(fold.rows))
+    assert [len(fold.apply([record])) for record in late] == [1] + 10 * [0]
+
+
 def test_a_superseded_result_changes_no_state_and_no_revision() -> None:
     story = Story("a", "b")
     fold, row = story.fold()

@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from paigeant_console.feed import Feed, Phase, reader
-from paigeant_console.feed.changes import Changes
+from paigeant_console.feed.intake import Intake
 from paigeant_console.feed.mending import Mending
 from paigeant_console.feed.past import Past
-from paigeant_console.feed.ring import Ring
 from paigeant_console.history import History
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.head_start import HeadStart
 from paigeant_console.model.query import parse
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_core.dispatcher import WorkflowDispatcher
@@ -116,7 +114,8 @@ def test_a_console_whose_journal_was_trimmed_past_it_says_so_and_keeps_no_row_of
             written(feed, story)
         shown = WorkflowList(feed)
         subscription = feed.subscribe()
-        shown.absorb(feed.take(subscription))
+        assert feed.take(subscription) is None
+        shown.absorb(list(feed.fold.rows))
         before = states(feed)
         ended = {key for key, state in before.items() if state in ENDED}
         parked = {key for key, state in before.items() if state in PARKED}
@@ -138,7 +137,7 @@ def test_a_console_whose_journal_was_trimmed_past_it_says_so_and_keeps_no_row_of
         # It is taken up by the list, and what is drawn before that is blank.
         assert all(shown.revision(key) == 0 for key in before if key not in states(feed))
         assert len(shown.cells(shown.index_of(unseen) or 0)) == len(shown.columns)
-        shown.absorb(feed.take(subscription))
+        shown.absorb(feed.take(subscription) or ())
         assert {shown.key(index) for index in range(len(shown))} == {new, *ended, *parked}
         if keeps:
             written(feed, story)
@@ -209,17 +208,18 @@ def test_the_rows_of_a_topic_that_is_deleted_leave_and_the_next_one_is_shown(tmp
 def test_what_a_head_start_was_ahead_with_is_read_once_more(tmp_path: Path) -> None:
     story = sample_story()
     journal = journal_of(story)
-    fold, ring = Fold(), Ring()
-    changes, head_start = Changes(fold.rows), HeadStart(fold)
-    changes.note(head_start.take(journal[-5:]))
-    mending = Mending(fold, changes, head_start, ring, Past(story.topic, None))
+    intake = Intake(100)
+    intake.take_newest(journal[-5:])
+    mending = Mending(intake, Past(story.topic, None))
     mending.follower.tell(Missed.TRIMMED)
     assert mending.mend(threading.RLock(), journal, NOW)
     assert not mending.mend(threading.RLock(), journal, NOW)
-    fold.apply(head_start.rest(journal))
+    intake.take(journal, NOW)
     plain = Fold()
     plain.apply(journal)
-    assert {key: row.state for key, row in fold.rows.items()} == {key: row.state for key, row in plain.rows.items()}
+    assert {key: row.state for key, row in intake.fold.rows.items()} == {
+        key: row.state for key, row in plain.rows.items()
+    }
 
 
 async def test_nothing_of_a_deleted_topic_is_taken_up_again_from_the_history(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import functools
 from typing import cast
 from unittest import mock
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paigeant_console.model import ordering
@@ -27,13 +27,15 @@ from tests.console.story_rows import StoryRows, workers_of
     st.lists(st.tuples(st.sampled_from("abcdefghij"), st.none() | st.integers(0, 5)), max_size=80),
     st.integers(1, 90),
     st.sampled_from([0, 64]),
+    st.sampled_from([1, 500]),
 )
-def test_sorted_keys_are_sorted_however_they_changed(changes, batch: int, few: int) -> None:
+@example([*((key, 1) for key in "abcdefg"), ("a", None), ("d", None), ("g", None)], 7, 64, 1)
+def test_sorted_keys_are_sorted_however_they_changed(changes, batch: int, few: int, close: int) -> None:
     keys = SortedKeys()
     expected: dict[str, int] = {}
     for start in range(0, len(changes), batch):
         some = dict(changes[start : start + batch])
-        with mock.patch.object(ordering, "_FEW", few):
+        with mock.patch.object(ordering, "_FEW", few), mock.patch.object(ordering, "_CLOSE", close):
             keys.update({key: None if rank is None else (rank, key) for key, rank in some.items()})
         for key, rank in some.items():
             expected.pop(key, None)
