@@ -53,8 +53,9 @@ class Ended:
         while waiting and len(taken) < most:
             at, workflow = waiting[0]
             row = rows.get(workflow)
-            if row is None:
-                heapq.heappop(waiting)  # it left for another reason
+            if row is None or not row.queued_to_leave:
+                # It left for another reason; or it did, came back, ended, and was taken by its other place.
+                heapq.heappop(waiting)
             elif row.state not in ENDED:
                 # Replayed. It is added again when it ends.
                 heapq.heappop(waiting)
@@ -64,5 +65,6 @@ class Ended:
                 heapq.heapreplace(waiting, (row.at, workflow))
             else:
                 heapq.heappop(waiting)
+                row.queued_to_leave = False
                 taken.append(workflow)
         return taken

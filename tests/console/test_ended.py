@@ -205,6 +205,18 @@ def test_one_that_was_dropped_behind_a_gap_does_not_leave_a_second_time(at_once:
     assert rows.intake.changes.counts == {State.CANCELLED: 4}
 
 
+def test_one_that_was_dropped_and_came_back_leaves_once(at_once: None) -> None:
+    rows = Rows(2)
+    records = of_four(ENDS)
+    rows.take(records[:6])
+    # The topic was deleted, and what is made in its place has the same IDs.
+    rows.intake.begin_anew()
+    for record in records:
+        record.at += 1
+    assert rows.take(records) == [record.headers.correlation_id for record in records[4:6]]
+    assert (rows.intake.changes.counts, rows.intake.changes.left) == ({"cancelled": 2}, {"cancelled": 2})
+
+
 def test_a_view_that_nobody_looks_at_keeps_no_list_of_all_that_left(
     monkeypatch: pytest.MonkeyPatch, at_once: None
 ) -> None:
