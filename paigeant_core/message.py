@@ -353,7 +353,8 @@ class PaigeantMessage:
     def to_json(self) -> str:
         """The whole message in one JSON document, the payload with its exact bytes.
 
-        Without the token: a document is for people and files.
+        Without the token: a document is for people and files. Headers follow a slip that was moved and is not handed
+        on yet.
 
         Raises:
             DecodeError: the payload is no JSON object.
@@ -366,7 +367,7 @@ class PaigeantMessage:
         if self.records:
             slip["records"] = self.records
         document = {
-            "headers": self.headers.to_strings(),
+            "headers": _moved(self.headers, self.routing_slip).to_strings(),
             "routing_slip": slip,
             "payload": msgspec.Raw(self.payload_bytes),
         }
@@ -389,6 +390,20 @@ class PaigeantMessage:
             raise DecodeError("no message: not a document with headers, routing_slip and payload") from None
         decode_payload(payload)
         return cls.decode(parts + b"\n" + payload.strip())
+
+
+def _moved(headers: Headers, slip: RoutingSlip) -> Headers:
+    """``headers`` as they are where the slip stands by now."""
+    if headers.activity == slip.current_name() and headers.hop in (slip.hop, max(1, len(slip.executed))):
+        return headers
+    done = len(slip.executed)
+    return msgspec.structs.replace(
+        headers,
+        activity=slip.current_name(),
+        hop=slip.hop if not slip.finished or slip.undoing else max(1, done),
+        steps_done=done,
+        steps_total=done + len(slip.itinerary),
+    )
 
 
 def with_record(body: bytes, record: str) -> bytes:

@@ -181,6 +181,17 @@ def test_any_bytes_as_a_document_are_refused_in_one_way(data: bytes) -> None:
     raise AssertionError("none of these is a message")
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_a_message_whose_slip_was_moved_survives_its_document(steps: int) -> None:
+    message = new_workflow(["a", "b", "c"], {}, topic="t", at=0.0)
+    for name in "abc"[:steps]:
+        message.routing_slip.mark_complete(name)
+    arrived = PaigeantMessage.from_json(message.to_json())
+    assert arrived.routing_slip == message.routing_slip
+    assert (arrived.headers.steps_done, arrived.headers.activity) == (steps, "abc"[steps : steps + 1])
+    assert message.headers.steps_done == 0
+
+
 @given(st.text())
 @example("\ud800")
 def test_any_text_as_a_document_is_refused_in_one_way(text: str) -> None:
