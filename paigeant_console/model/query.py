@@ -58,6 +58,7 @@ _saved: dict[str, str] = {}
 
 STUCK_WORDS: Final = (
     *("no_worker", "worker_lost", "slow", "backoff", "poison", "token_expired", "version", "lost", "paused"),
+    "quarantined",
 )
 
 _TEXT_FIELDS: Final = ("state", "step", "name", "stuck", "error", "worker", "id", "topic", "kind", "trust")
@@ -340,7 +341,7 @@ class _Parser:
         if not isinstance(token, _Word) or token.is_operator("OR", "AND"):
             raise QueryError("a term is missing", position, "e.g. state:dead")
         self._at += 1
-        if _saved and _SAVED_NAME.match(token.text) and not any(token.quoted):
+        if _SAVED_NAME.match(token.text) and not any(token.quoted):
             return self._expanded(token)
         self._terms[0] += 1
         if self._terms[0] > MAX_TERMS:
@@ -354,7 +355,9 @@ class _Parser:
         if text is None:
             close = _close(name, list(self._saved))
             names = ", ".join("@" + key for key in self._saved) or "no others"
-            known = f"is @{close} meant?" if close else f"saved are {names}"
+            # Where none are saved it is refused too: taken for a text, `!@mine` would select everything.
+            saved = f"saved are {names}" if _saved else f'none is saved here; for the text write "{word.text}"'
+            known = f"is @{close} meant?" if close else saved
             raise QueryError(f"no saved query {word.text!a}", word.position, known)
         others = {key: value for key, value in self._saved.items() if key != name}
         try:

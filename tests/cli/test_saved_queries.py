@@ -37,7 +37,10 @@ def test_what_cannot_be_is_said_with_its_position() -> None:
     with pytest.raises(QueryError, match=f"more than {MAX_TERMS} terms"):
         parse("@many @many")
     use_saved({})
-    assert parse("@stale") == parse('"@stale"')
+    with pytest.raises(
+        QueryError, match=r"no saved query '@stale' .*; none is saved here; for the text write \"@stale\""
+    ):
+        parse("!@stale")
 
 
 def test_they_are_in_the_configuration(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
