@@ -37,6 +37,9 @@ _EMPTY_AFTER = 2.0
 NEW_STREAM = (0.05, 0.1, 0.2, 0.4)
 """Seconds between tries on a stream that somebody may just be making: the broker (3.10) refuses it, or hangs up."""
 
+LOOK_AFTER = 100_000
+"""Messages after which who remembers what is in a stream looks what it has dropped, to forget that too."""
+
 _NEAR = 64
 """Offsets that are read over rather than attached anew."""
 _PARALLEL = 8

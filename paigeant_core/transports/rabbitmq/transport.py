@@ -162,7 +162,7 @@ class RabbitTransport(Operating):
             if exists:
                 raise DuplicateWorkflow(f"workflow {correlation_id} exists already in topic {topic}; choose another ID")
             await self._start(names, transition, ("ids",), serial=serial)
-            ids.known.add(correlation_id)
+            ids.note(correlation_id)
 
         await self._under(names.lock(f"id.{bucket}"), start)
 
