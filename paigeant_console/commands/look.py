@@ -147,10 +147,10 @@ def show(
     from paigeant_console.commands._wait import outcome, wait_until_over
     from paigeant_console.model.deeds import outstanding_line
     from paigeant_console.model.documents import workflow_document
-    from paigeant_console.model.fold import Fold
-    from paigeant_console.model.snapshot import WAITING
+    from paigeant_console.model.fold import WAITING, Fold
     from paigeant_console.model.trust import examine, last_body
     from paigeant_console.runner import run
+    from paigeant_core.transition import Place
 
     policy = trust_of_environment()
 
@@ -172,6 +172,9 @@ def show(
             # While nobody can write, nobody can say that he lives.
             lives = whole in fold.rows and fold.rows[whole].base in WAITING
             refusal = await transport.refusal(topic) if lives else ""
+            if lives:
+                # Its own history does not tell of it.
+                fold.apply(await transport.parked(topic, Place.QUARANTINE))
             if not refusal:
                 fold.observe(workers, now, silent)
             if whole in fold.rows and fold.needs_others(fold.rows[whole], now):

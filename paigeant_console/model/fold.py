@@ -17,12 +17,15 @@ from typing import Any, Final
 from paigeant_console.model.row import CALM, Row, Undoing, trust_of
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
-from paigeant_core.errors import PaigeantError
+from paigeant_core.errors import DecodeError, PaigeantError
 from paigeant_core.journal import ENDED, MAX_TIME, Kind, Record, State, StepTold
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
+from paigeant_core.message import decode_headers
 from paigeant_core.pauses import Pause
 from paigeant_core.transports.types import Holding, WorkerStatus
 
+WAITING: Final = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
+"""States, by the journal, in which a worker runs the step, or some worker will."""
 MEDIAN_OF: Final = 51
 """Durations of an activity that its median is taken of."""
 
@@ -105,6 +108,8 @@ class Fold:
                 changed |= self._told(record)
             elif record.state and self._apply(record):
                 changed.add(record.headers.correlation_id)
+                if record.kind == _QUARANTINED:
+                    changed |= self._set_aside(record)
         return changed
 
     def learn(self, records: Iterable[Record]) -> None:
@@ -114,6 +119,22 @@ class Fold:
                 self._told(record)
             elif record.state:
                 self._time(record, record.told())
+
+    def _set_aside(self, record: Record) -> set[str]:
+        """A message was quarantined: whose it was waits for nothing any more; return the ID of that workflow.
+
+        Only if it was the message that its workflow stands at, as far as what can be read of it tells.
+        """
+        try:
+            headers = decode_headers(record.body or b"")
+        except DecodeError:
+            return set()
+        row = self.rows.get(headers.correlation_id)
+        if row is None or row.token != headers.message_id or row.base not in WAITING:
+            return set()
+        row.own_trouble().quarantined = record.headers.correlation_id
+        row.revision += 1
+        return {row.correlation_id}
 
     def forget(self, workflows: Iterable[str]) -> None:
         """Let go of rows. A workflow that moves again has a new row, made of the record that says so.
@@ -241,7 +262,7 @@ class Fold:
     def _settle(row: Row, kind: str) -> None:
         """The workflow moved: what was to be said of where it stood does not hold any more."""
         trouble = row.trouble
-        trouble.lost = ""
+        trouble.lost = trouble.quarantined = ""
         trouble.back_at = 0.0
         if kind in (_ADVANCED, _FINISHED):
             row.calm()
@@ -409,6 +430,8 @@ class Fold:
             median = self.median(row.activity)
             limit = max(SLOW_AT_LEAST, SLOW_FACTOR * median) if median is not None else None
             return "slow" if limit is not None and now - row.since > limit else None
+        if row.quarantined:
+            return "quarantined"
         if row.lost and row.lost not in self._stopped:
             return "worker_lost"
         if row.reason in ("poison", "version", "token_expired", "lost") and not row.held_by:

@@ -107,6 +107,7 @@ STUCK: Final[Mapping[str, SafeText]] = {
     "version": literal("needs a newer worker"),
     "lost": literal("lost by the broker"),
     "paused": literal("its activity is paused"),
+    "quarantined": literal("its message was quarantined"),
 }
 """The contract's words for why a workflow does not move, in people's."""
 

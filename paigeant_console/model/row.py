@@ -43,6 +43,7 @@ class Trouble:
         "lost_at",
         "most",
         "on_deadline",
+        "quarantined",
         "reason",
         "runner",
         "running",
@@ -65,6 +66,8 @@ class Trouble:
         self.lost = ""
         self.lost_at = 0.0
         self.token_until = ""
+        self.quarantined = ""
+        """Under which ID its message was quarantined, while it stands there; empty: it was not."""
         self.undoing: Undoing | None = None
 
 
@@ -209,6 +212,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
         Empty: not known.
         """
         return self.trouble.token_until
+
+    @property
+    def quarantined(self) -> str:
+        """Under which ID its message was quarantined; empty: it was not."""
+        return self.trouble.quarantined
 
     @property
     def lost(self) -> str:

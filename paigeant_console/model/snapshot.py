@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from paigeant_console.model.fold import Fold
+from paigeant_console.model.fold import WAITING, Fold
 from paigeant_console.model.row import Row, trust_of
 from paigeant_console.model.trust import examine
-from paigeant_core.journal import Record, State
+from paigeant_core.journal import Record
 from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 
@@ -21,12 +21,10 @@ if TYPE_CHECKING:
     from paigeant_console.model.query import Query
     from paigeant_core.security.trust import Trust
 
-__all__ = ["PARKED_LIMIT", "WAITING", "Snapshot", "parked", "read_rows"]
+__all__ = ["PARKED_LIMIT", "Snapshot", "parked", "read_rows"]
 
 PARKED_LIMIT: Final = 100_000
 """Parked messages of each kind that are looked at."""
-WAITING: Final = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
-"""States, by the journal, in which a worker runs the step, or some worker will."""
 
 
 class Snapshot:

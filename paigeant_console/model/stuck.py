@@ -221,6 +221,14 @@ class _Words:
         waits = [literal("waiting "), spoken(self._now - row.queued_since), literal(" for "), self._step()]
         return joined([*waits, _COLON, self._pause()])
 
+    def quarantined(self) -> SafeText:
+        """Its message could not be read, or not be trusted."""
+        aside = self._fold.rows.get(self._row.quarantined)
+        error = None if aside is None else aside.error
+        code = joined((literal(" ("), self._wrong(error), _CLOSE)) if error is not None else EMPTY
+        waits = [literal("its message for "), self._step(), literal(" was quarantined as ")]
+        return joined([*waits, self._name(self._row.quarantined), code])
+
     def held(self) -> SafeText:
         """Somebody or something parked it."""
         row = self._row
@@ -272,6 +280,8 @@ class _Words:
 
     def remedies(self, stuck: str) -> tuple[Remedy, ...]:
         """What helps, the likeliest first."""
+        if self._row.quarantined:
+            return _SET_ASIDE
         found = _REMEDIES.get(stuck, (_AGAIN,))
         if stuck in _NEEDS_WORKER:
             # Another copy would just wait too.
@@ -338,12 +348,18 @@ _SENTENCES: Final[dict[str, Callable[[_Words], SafeText]]] = {
     "lost": _Words.lost,
     "token_expired": _Words.token_expired,
     "paused": _Words.paused,
+    "quarantined": _Words.quarantined,
 }
 
 _UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATED, State.COMPENSATION_FAILED})
 _DEEDS: Final[dict[str, str]] = {State.DEAD: "parked by ", State.CANCELLED: "cancelled by "}
 """What an operator did to those that are so."""
 _NEEDS_WORKER: Final = frozenset({"worker_lost", "lost"})
+_SET_ASIDE: Final = (
+    _remedy("", "`restore` of that brings it back, where it can be read by now"),
+    _remedy("replay", "replays it from the journal"),
+)
+"""Of a workflow that waits for what is in quarantine; what is there itself has a state of that name."""
 _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     # By why it is stuck, and where it is not, by its state.
     "no_worker": (_WORKER, _SKIP, _PARK),

@@ -113,6 +113,19 @@ def test_what_was_undone_says_why(shown: Cli) -> None:
     assert fact(out, "why") == "undone because charge failed: ValueError: card declined"
 
 
+def test_a_message_in_quarantine_is_told_of_its_workflow(shown: Cli) -> None:
+    story = Story()
+    story.start("a", ("charge",))
+    body = story.last("a").body
+    assert body is not None
+    named = story.quarantine(body[:-1] + b"?}", activity="charge")
+    story.runs("w-1", activities=("charge",))
+    out = shown("show", "a").ended(0).out
+    assert fact(out, "stuck").startswith(f"quarantined: its message for charge was quarantined as {named} (")
+    assert "`restore` of that brings it back" in fact(out, "to do")
+    assert [row["correlation_id"] for row in shown("list", "--json", "stuck:quarantined").documents] == ["a"]
+
+
 def test_nothing_is_said_of_one_that_is_done(shown: Cli) -> None:
     sample_story().transport()
     out = shown("show", told.DONE).ended(0).out

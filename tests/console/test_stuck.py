@@ -282,6 +282,47 @@ def test_reasons_that_the_journal_gives(reason: str, said: str) -> None:
     assert sentence(fold, row, TEN_TO_TEN) == said
 
 
+def set_aside(story: Story, body: bytes) -> Record:
+    parked = moves.quarantine(
+        body, code="decode_error", reason="no JSON", activity="a", topic="t", at=story.at, worker="w-1"
+    )
+    return story.add(parked, follow=False)
+
+
+def test_a_workflow_whose_message_was_quarantined_names_it_until_it_moves_again() -> None:
+    story = Story("a", "b")
+    body = story.journal[0].body
+    assert body is not None
+    aside = set_aside(story, body[:-2] + b"?}")
+    fold, row = story.fold()
+    fold.observe([worker("a", "b")], NOW)
+    assert fold.stuck(row, NOW + 3600) == "quarantined"
+    named = aside.headers.correlation_id
+    assert sentence(fold, row, NOW) == f"its message for a was quarantined as {named} (decode_error: no JSON)"
+    assert str(keys_line(why(fold, row, NOW))).endswith("; R replays it from the journal")
+    story.operated(2)
+    assert fold.apply(story.journal[-1:]) == {row.correlation_id}
+    assert fold.stuck(row, NOW + 3600) is None
+
+
+@pytest.mark.parametrize("shape", ["an older message", "of nobody", "no message at all"])
+def test_what_is_quarantined_beside_the_current_message_makes_nothing_stuck(shape: str) -> None:
+    story = Story("a", "b")
+    body = story.journal[0].body
+    assert body is not None
+    if shape == "an older message":
+        story.done()
+    elif shape == "of nobody":
+        body = body.replace(story.message.correlation_id.encode(), b"nobody")
+    else:
+        body = b"\xff"
+    set_aside(story, body)
+    fold = Fold()
+    fold.apply(story.journal)
+    fold.observe([worker("a", "b")], NOW)
+    assert fold.stuck(fold.rows[story.message.correlation_id], NOW + 3600) is None
+
+
 @pytest.mark.parametrize(
     ("detail", "worker_name", "until", "then", "said"),
     [
