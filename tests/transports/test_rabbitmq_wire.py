@@ -94,27 +94,25 @@ async def test_headers_that_the_driver_cannot_read_do_not_end_the_line(
     await dispatch(transport, topic, "a")
     async with hands(transport, topic, "a") as worker:
         await worker.finish(await worker.take_one())
-        publishing = await aiormq.connect(rabbit_url)
-        try:
+        # Until both are here: what was published unconfirmed can be lost where its channel ends right behind it.
+        async with await aiormq.connect(rabbit_url) as publishing:
             channel = await publishing.channel()
             for _ in range(2):
                 await _publish_by_hand(channel, f"paigeant.{topic}.work.a", table, b"garbage")
-        finally:
-            await publishing.close()
-        last = await dispatch(transport, topic, "a")
-        delivery = await worker.take_one()
-        assert delivery.message is not None
-        assert delivery.message.correlation_id == last
-        await worker.finish(delivery)
+            last = await dispatch(transport, topic, "a")
+            delivery = await worker.take_one()
+            assert delivery.message is not None
+            assert delivery.message.correlation_id == last
+            await worker.finish(delivery)
 
-        async def parked() -> bool:
-            return [record.body for record in await transport.parked(topic, Place.QUARANTINE)] == [b"garbage"] * 2
+            async def parked() -> bool:
+                return [record.body for record in await transport.parked(topic, Place.QUARANTINE)] == [b"garbage"] * 2
 
-        # The one of another connection may come behind the last: somebody has to claim.
-        claiming = asyncio.create_task(worker.take_one())
-        await until(parked, "not both were quarantined")
-        claiming.cancel()
-        await asyncio.gather(claiming, return_exceptions=True)
+            # The one of another connection may come behind the last: somebody has to claim.
+            claiming = asyncio.create_task(worker.take_one())
+            await until(parked, "not both were quarantined")
+            claiming.cancel()
+            await asyncio.gather(claiming, return_exceptions=True)
 
 
 async def _publish_by_hand(channel: Any, queue: str, table: bytes, body: bytes) -> None:
