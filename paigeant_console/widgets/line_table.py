@@ -241,6 +241,10 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         """
         if sentence != self._empty:
             self._empty = sentence
+            # The line may have been drawn before there were rows, and be wanted again once there are none.
+            drawn = self._strips.keys()
+            for line in [line for line in drawn if line.revision == _EMPTY_LINE]:
+                self._strips.discard(line)
             if not len(self.source):
                 self.relook()
 

@@ -75,6 +75,14 @@ async def test_nothing_to_show_is_a_sentence():
         await settle(pilot)
         assert app.lines()[1] == "connecting"
         assert app.told == [("cursor", "r000"), ("cursor", None)]
+        # What was said before there were rows is not said again once they have gone.
+        rows.keys = keys(2)
+        app.table.sync()
+        app.table.set_empty(literal("deleted"))
+        rows.keys = []
+        app.table.sync()
+        await settle(pilot)
+        assert app.lines()[1] == "deleted"
 
 
 async def test_unsafe_text_past_the_type_checker_is_made_safe():
