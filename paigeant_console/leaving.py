@@ -72,8 +72,22 @@ def leaving_in_order(leave_app: Callable[[int], bool], grace_s: float) -> Iterat
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        if watchdogs:
+            _drop_what_nobody_takes()
         for watchdog in watchdogs:
             watchdog.cancel()
+
+
+def _drop_what_nobody_takes() -> None:
+    """Let the interpreter flush into nothing at its end: a terminal that is gone would make it fail, and exit with 120."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextlib.contextmanager

@@ -88,7 +88,9 @@ class PtyProgram:
         self._closed = False
         self.screen = pyte.Screen(*size)
         self._stream = pyte.ByteStream(self.screen)
-        environ = {name: value for name, value in os.environ.items() if name not in ("COLORTERM", "TMUX", "STY")}
+        # As in a user's shell: what is buffered there is buffered here.
+        not_theirs = ("COLORTERM", "TMUX", "STY", "PYTHONUNBUFFERED")
+        environ = {name: value for name, value in os.environ.items() if name not in not_theirs}
         environ["TERM"] = term
         # The size is what the terminal says, not what a shell once exported.
         for name, value in {"COLUMNS": None, "LINES": None, **(env or {})}.items():
