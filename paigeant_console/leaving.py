@@ -79,7 +79,7 @@ def leaving_in_order(leave_app: Callable[[int], bool], grace_s: float) -> Iterat
 
 
 def _drop_what_nobody_takes() -> None:
-    """Let the interpreter flush into nothing at its end: a terminal that is gone would make it fail, and exit with 120."""
+    """Let the interpreter flush into nothing at its end: a terminal that is gone would make it exit with 120."""
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is None:
             continue
