@@ -8,7 +8,7 @@ import pytest
 
 from paigeant_core.errors import DuplicateWorkflow
 from paigeant_core.limits import JOURNAL_AGE
-from paigeant_core.transports.rabbitmq import RabbitTransport, index, mirror, topology
+from paigeant_core.transports.rabbitmq import RabbitTransport, streams, topology
 from paigeant_core.transports.rabbitmq.topology import Names
 from tests.transports.on_rabbitmq import dispatch
 
@@ -22,8 +22,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams that hold a few messages, and a look at what they have dropped after every few."""
     for stream in ("journal", "ids"):
         monkeypatch.setitem(topology.STREAMS, stream, topology._stream(JOURNAL_AGE, 4096, 8192))
-    for module in (index, mirror):
-        monkeypatch.setattr(module, "LOOK_AFTER", 5)
+    monkeypatch.setattr(streams, "LOOK_AFTER", 5)
 
 
 async def test_an_index_forgets_the_workflows_that_its_stream_has_dropped(rabbit_url: str, topic: str) -> None:

@@ -11,8 +11,6 @@ import asyncio
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from itertools import takewhile
 
 from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import ConnectError
@@ -21,7 +19,7 @@ from paigeant_core.journal import Kind, Record
 from paigeant_core.names import is_name
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
-from paigeant_core.transports.rabbitmq.streams import LOOK_AFTER, Origin, Reading, fetch, up_to_now
+from paigeant_core.transports.rabbitmq.streams import Dropped, Origin, Reading, fetch, up_to_now
 
 _IDLE = 10.0
 """Seconds without a question after which the stream is no longer followed."""
@@ -79,8 +77,8 @@ class Index:
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._next = 0
-        self._look_at = LOOK_AFTER
         self._origin: Origin | None = None
+        self._dropped = Dropped(line, queue)
         self._recent: OrderedDict[int, Message] = OrderedDict()
         self._recent_bytes = 0
         self.workflows: dict[str, Known] = {}
@@ -99,8 +97,7 @@ class Index:
             try:
                 if not await self._read_on():
                     await self._read_anew()
-                if self._next >= self._look_at:
-                    await self._forget_what_is_dropped()
+                await self._dropped.forget(self.workflows, lambda known: known.offsets[-1], self._next)
             finally:
                 self._idle = asyncio.get_running_loop().call_later(_IDLE, self._rest)
 
@@ -172,18 +169,8 @@ class Index:
         if kept:
             self._reading = kept[0]
 
-    async def _forget_what_is_dropped(self) -> None:
-        """Forget the workflows of which the stream has no record any more; whoever reads it now knows none of them."""
-        self._look_at = self._next + LOOK_AFTER
-        # Else it is looked for again after as many records.
-        with suppress(Missing, ConnectError):
-            first = (await Origin.find(self._line, self._queue)).offset
-            for workflow, _ in list(takewhile(lambda item: item[1].offsets[-1] < first, self.workflows.items())):
-                del self.workflows[workflow]
-
     def _forget(self) -> None:
         self._next = 0
-        self._look_at = LOOK_AFTER
         self._origin = None
         self._recent.clear()
         self._recent_bytes = 0

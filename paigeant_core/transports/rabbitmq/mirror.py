@@ -10,7 +10,6 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from itertools import takewhile
 
 from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
@@ -22,7 +21,7 @@ from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, NotReady, Waits, end
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import LOOK_AFTER, NEW_STREAM, Origin, Reading, is_there, up_to_now
+from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Dropped, Origin, Reading, is_there, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
@@ -393,18 +392,12 @@ class ChosenIds(Mirror):
         super().__init__(line, topology, publisher, names, "ids")
         self.known: dict[str, int] = {}
         """Where in the stream each stands, in that order."""
-        self._look_at = LOOK_AFTER
+        self._dropped = Dropped(line, self._queue)
 
     async def catch_up(self) -> None:
         """See :meth:`Mirror.catch_up`; what the stream has dropped since is forgotten."""
         await super().catch_up()
-        if self._next >= self._look_at:
-            self._look_at = self._next + LOOK_AFTER
-            # Else it is looked for again after as many.
-            with suppress(Missing, ConnectError):
-                first = (await Origin.find(self._line, self._queue)).offset
-                for correlation_id in list(takewhile(lambda known: self.known[known] < first, self.known)):
-                    del self.known[correlation_id]
+        await self._dropped.forget(self.known, lambda offset: offset, self._next)
 
     def note(self, correlation_id: str) -> None:
         """It was just chosen, and stands no sooner in the stream than all that was read of it."""
@@ -420,4 +413,3 @@ class ChosenIds(Mirror):
     def reset(self) -> None:
         """See :meth:`Mirror.reset`."""
         self.known.clear()
-        self._look_at = LOOK_AFTER

@@ -12,13 +12,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import NamedTuple, Self
+from itertools import takewhile
+from typing import NamedTuple, Self, TypeVar
 
 from pamqp.common import FieldValue
 
+from paigeant_core.errors import ConnectError
 from paigeant_core.transports.rabbitmq.connection import (
     Line,
     LineLost,
@@ -30,6 +32,8 @@ from paigeant_core.transports.rabbitmq.connection import (
 from paigeant_core.transports.rabbitmq.lanes import Lane
 from paigeant_core.transports.rabbitmq.wire import copy_of, offset_of
 
+T = TypeVar("T")
+
 PREFETCH = 500
 _EMPTY_AFTER = 2.0
 """Seconds without a message after which a stream counts as empty. It is rare: a stream is made to be written to."""
@@ -38,7 +42,7 @@ NEW_STREAM = (0.05, 0.1, 0.2, 0.4)
 """Seconds between tries on a stream that somebody may just be making: the broker (3.10) refuses it, or hangs up."""
 
 LOOK_AFTER = 100_000
-"""Messages after which who remembers what is in a stream looks what it has dropped, to forget that too."""
+"""Messages after which it is looked for again what a stream has dropped; a look costs a consumer."""
 
 _NEAR = 64
 """Offsets that are read over rather than attached anew."""
@@ -214,6 +218,37 @@ class Origin(NamedTuple):
     def differs(self, found: Origin) -> bool:
         """Whether ``found``, which was found later, is of another stream."""
         return found.offset < self.offset or (found.offset == self.offset and found.copy != self.copy)
+
+
+class Dropped:
+    """Lets who remembers what is in a stream forget what it has dropped: whoever reads it now knows none of that.
+
+    Args:
+        line: over which.
+        queue: the stream's.
+    """
+
+    def __init__(self, line: Line, queue: str) -> None:
+        self._line = line
+        self._queue = queue
+        self._looked = 0
+
+    async def forget(self, known: dict[str, T], stands: Callable[[T], int], end: int) -> None:
+        """Take out what is there no more, if enough has come since the last look; where nobody can tell, at the next.
+
+        Args:
+            known: what is remembered, in the order of the stream.
+            stands: at which offset the last stands of what is remembered under one key.
+            end: the offset behind all that was read.
+        """
+        # Of a stream that was made anew the offsets begin anew too.
+        if abs(end - self._looked) < LOOK_AFTER:
+            return
+        self._looked = end
+        with suppress(Missing, ConnectError):
+            first = (await Origin.find(self._line, self._queue)).offset
+            for key in list(takewhile(lambda key: stands(known[key]) < first, known)):
+                del known[key]
 
 
 async def is_there(line: Line, queue: str) -> bool:
