@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from paigeant_console.feed.ended import Ended
@@ -61,11 +61,11 @@ class Changes:
         """These workflows changed: their states are counted anew, and who subscribed is told, once somebody looks."""
         self._noted |= changed
 
-    def leave(self, workflows: Iterable[str]) -> None:
+    def leave(self, workflows: Collection[str]) -> None:
         """These workflows ended and are about to leave memory: they are counted as such, and who subscribed is told."""
         self._left.update(self._take_out(workflows))
 
-    def drop(self, workflows: Iterable[str]) -> None:
+    def drop(self, workflows: Collection[str]) -> None:
         """Nobody knows any more what became of these: they are counted no more, and who subscribed is told."""
         self._take_out(workflows)
 
@@ -74,7 +74,7 @@ class Changes:
         self._take_out(list(self._rows))
         self._left.clear()
 
-    def _take_out(self, workflows: Iterable[str]) -> Counter[str]:
+    def _take_out(self, workflows: Collection[str]) -> Counter[str]:
         self._tell()
         gone = Counter(str(self._rows[workflow].counted) for workflow in workflows)
         self._counts.subtract(gone)

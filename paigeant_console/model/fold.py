@@ -436,7 +436,7 @@ class Fold:
             return "worker_lost"
         if row.reason in ("poison", "version", "token_expired", "lost") and not row.held_by:
             return row.reason
-        if now >= row.queued_since and state in (State.QUEUED, State.RETRYING, State.COMPENSATING):
+        if now >= row.queued_since and state in WAITING:
             if row.activity in self.paused:
                 return "paused"
             if now - row.queued_since >= self.no_worker_after and self.unserved(row.activity):

@@ -21,6 +21,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from paigeant_console.model.looks import STUCK
 from paigeant_console.model.query_terms import (
     AllOf,
     AnyOf,
@@ -56,10 +57,7 @@ _SAVED_NAME: Final = re.compile(r"@[A-Za-z0-9_-]{1,64}\Z")
 _saved: dict[str, str] = {}
 """The saved queries of this process, see :func:`use_saved`."""
 
-STUCK_WORDS: Final = (
-    *("no_worker", "worker_lost", "slow", "backoff", "poison", "token_expired", "version", "lost", "paused"),
-    "quarantined",
-)
+STUCK_WORDS: Final = tuple(STUCK)
 
 _TEXT_FIELDS: Final = ("state", "step", "name", "stuck", "error", "worker", "id", "topic", "kind", "trust")
 _NUMBER_FIELDS: Final = ("attempt", "hop", "run", "epoch")

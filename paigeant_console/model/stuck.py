@@ -87,14 +87,14 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
     if row.state == State.HELD and row.reason == "token_sealed":
         return Explanation(say.token_expired(), "warn", _REMEDIES["token_sealed"])
     if row.state == State.HELD and stuck != "token_expired":
-        return Explanation(say.held(), "warn", _REMEDIES[State.HELD])
+        return Explanation(say.held(), "warn", _IN_STATE[State.HELD])
     if stuck is not None:
         sentence = _SENTENCES[stuck](say) if stuck in _SENTENCES else STUCK.get(stuck, safe(stuck, _NAME))
         return Explanation(sentence, look(row.state).style or "warn", say.remedies(stuck))
     reason = say.undone() if row.undone_for is not None and row.state in _UNDOING else say.reason()
     if not reason:
         return None
-    return Explanation(reason, look(row.state).style or "warn", _REMEDIES.get(row.state, ()))
+    return Explanation(reason, look(row.state).style or "warn", _IN_STATE.get(row.state, ()))
 
 
 def keys_line(explanation: Explanation, *, read_only: bool = False, commands: bool = False) -> SafeText:
@@ -280,8 +280,6 @@ class _Words:
 
     def remedies(self, stuck: str) -> tuple[Remedy, ...]:
         """What helps, the likeliest first."""
-        if self._row.quarantined:
-            return _SET_ASIDE
         found = _REMEDIES.get(stuck, (_AGAIN,))
         if stuck in _NEEDS_WORKER:
             # Another copy would just wait too.
@@ -355,13 +353,8 @@ _UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATED, State.COMPEN
 _DEEDS: Final[dict[str, str]] = {State.DEAD: "parked by ", State.CANCELLED: "cancelled by "}
 """What an operator did to those that are so."""
 _NEEDS_WORKER: Final = frozenset({"worker_lost", "lost"})
-_SET_ASIDE: Final = (
-    _remedy("", "`restore` of that brings it back, where it can be read by now"),
-    _remedy("replay", "replays it from the journal"),
-)
-"""Of a workflow that waits for what is in quarantine; what is there itself has a state of that name."""
 _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
-    # By why it is stuck, and where it is not, by its state.
+    # By why it is stuck.
     "no_worker": (_WORKER, _SKIP, _PARK),
     "worker_lost": (_remedy("retry", "gives it to another worker at once"), _PARK),
     "slow": (_remedy("retry", "starts a second copy, and the first is refused"),),
@@ -376,6 +369,13 @@ _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
         _PARK,
     ),
     "paused": (_remedy("operation.pause", "lets its workers go on", "activity resume", "view.queues"), _SKIP, _PARK),
+    "quarantined": (
+        _remedy("", "`restore` of that brings it back, where it can be read by now"),
+        _remedy("replay", "replays it from the journal"),
+    ),
+}
+_IN_STATE: Final[dict[str, tuple[Remedy, ...]]] = {
+    # Of one that is not stuck; what lies in quarantine itself has a state of that name.
     State.HELD: (_remedy("release", "lets it go on"), _remedy("cancel", "ends it")),
     State.DEAD: (_AGAIN, _MENDED),
     State.QUARANTINED: (
