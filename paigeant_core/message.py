@@ -283,7 +283,7 @@ class PaigeantMessage:
             labels=old.labels,
             topic=old.topic,
             activity=slip.current_name(),
-            hop=slip.hop if not slip.finished or slip.undoing else max(1, len(slip.executed)),
+            hop=slip.reached,
             run=old.run if run is None else run,
             epoch=old.epoch if epoch is None else epoch,
             attempt=attempt,
@@ -311,15 +311,14 @@ class PaigeantMessage:
         slip = self.routing_slip.to_document()
         if self.delegation is not None:
             slip["delegation"] = self.delegation
-        if self._token is not None and self.in_clear:
+        if self.in_clear:
             slip["token"] = self.carrier
         if self.records:
             slip["records"] = self.records
         encoded = _encode(slip)
         if len(encoded) > MAX_SLIP:
             raise MessageTooLarge(f"the routing slip is {len(encoded)} bytes, the cap is {MAX_SLIP}")
-        payload = self._payload if self._decoded is None else self.payload_bytes
-        return b"%b\n%b\n%b" % (_encode(self.headers.to_strings()), encoded, payload)
+        return b"%b\n%b\n%b" % (_encode(self.headers.to_strings()), encoded, self.payload_bytes)
 
     @classmethod
     def decode(cls, body: bytes) -> PaigeantMessage:
@@ -394,13 +393,14 @@ class PaigeantMessage:
 
 def _moved(headers: Headers, slip: RoutingSlip) -> Headers:
     """``headers`` as they are where the slip stands by now."""
-    if headers.activity == slip.current_name() and headers.hop in (slip.hop, max(1, len(slip.executed))):
+    activity = slip.current_name()
+    if headers.activity == activity and (not activity or headers.hop == slip.hop):
         return headers
     done = len(slip.executed)
     return msgspec.structs.replace(
         headers,
-        activity=slip.current_name(),
-        hop=slip.hop if not slip.finished or slip.undoing else max(1, done),
+        activity=activity,
+        hop=slip.reached,
         steps_done=done,
         steps_total=done + len(slip.itinerary),
     )

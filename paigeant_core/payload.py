@@ -37,10 +37,7 @@ def encode_payload(value: object) -> bytes:
     """
     if not isinstance(value, (dict, Mapping)):  # the first is known at once
         raise InvalidMessage(f"the payload must be a JSON object, not {type(value).__name__}")
-    payload = encode_object(value, "the payload")
-    if len(payload) > MAX_PAYLOAD:
-        raise _too_large(payload)
-    return payload
+    return _within_cap(encode_object(value, "the payload"))
 
 
 def check_payload(payload: bytes) -> bytes:
@@ -50,9 +47,7 @@ def check_payload(payload: bytes) -> bytes:
         InvalidMessage: it is no JSON object.
         MessageTooLarge: it is over 1 MiB.
     """
-    payload = payload.strip()
-    if len(payload) > MAX_PAYLOAD:
-        raise _too_large(payload)
+    payload = _within_cap(payload.strip())
     try:
         _decode_object(payload)
     except BAD_JSON:
@@ -60,8 +55,10 @@ def check_payload(payload: bytes) -> bytes:
     return payload
 
 
-def _too_large(payload: bytes) -> MessageTooLarge:
-    return MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
+def _within_cap(payload: bytes) -> bytes:
+    if len(payload) > MAX_PAYLOAD:
+        raise MessageTooLarge(f"the payload is {len(payload)} bytes, the cap is {MAX_PAYLOAD}")
+    return payload
 
 
 def merge_payload(

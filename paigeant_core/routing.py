@@ -223,6 +223,11 @@ class RoutingSlip:
         return self.undoing or len(self.executed) + 1
 
     @property
+    def reached(self) -> int:
+        """The hop that headers tell of: that of the step being done, when finished of the last one; at least 1."""
+        return self.hop if self.itinerary or self.undoing else max(1, len(self.executed))
+
+    @property
     def finished(self) -> bool:
         """Whether nothing is left to do."""
         return not self.itinerary

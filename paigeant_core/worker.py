@@ -275,8 +275,7 @@ class Worker:
     def _ended(self, consumer: Consumer, delivery: Delivery, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
         self._freed.set()
-        if self._report_due is None:
-            self._report(consumer)
+        self._report(consumer)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a step could not be settled: %s: %s", type(error).__name__, error)
             # Not lost: nobody renews it any more, so it comes again, here or elsewhere.
@@ -300,9 +299,10 @@ class Worker:
         await consumer.close()
 
     def _report(self, consumer: Consumer) -> None:
-        # Steps may start and end thousands of times a second: what is said is what there is then.
-        later = asyncio.get_running_loop().call_later
-        self._report_due = later(PRESENCE_EVERY / 5, self._tell, consumer)
+        if self._report_due is None:
+            # Steps may start and end thousands of times a second: what is said is what there is then.
+            later = asyncio.get_running_loop().call_later
+            self._report_due = later(PRESENCE_EVERY / 5, self._tell, consumer)
 
     def _tell(self, consumer: Consumer) -> None:
         self._report_due = None
@@ -319,8 +319,7 @@ class Worker:
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = (message.headers, started_at)
-        if self._report_due is None:
-            self._report(consumer)
+        self._report(consumer)
         activity = self.activities[message.headers.activity]
         context = ActivityContext(message, worker=self.name, now=started_at, model=activity.model)
         result: Any = None
