@@ -27,7 +27,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 from paigeant_console.config import PROGRAM, said_in_environment
 from paigeant_core.capsule import scrubbed
 from paigeant_core.erasure import is_marker
-from paigeant_core.errors import DecodeError
+from paigeant_core.errors import ConfigError, DecodeError
 from paigeant_core.journal import ENDED, Record
 from paigeant_core.urls import mask_url
 
@@ -375,14 +375,14 @@ class History:
     # -- reading ------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection | None]:
-        """The file for reading; None where there is none that can be read."""
+    def _read(self, *, silently: bool = True) -> Iterator[sqlite3.Connection | None]:
+        """The file for reading; None where there is none, or ``silently`` none that can be read."""
         database = None
         try:
             if self.path.exists():
                 database = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True, timeout=5.0)
         except (sqlite3.Error, OSError) as error:
-            self._cannot_read(error)
+            self._cannot_read(error, silently=silently)
         if database is None:
             yield None
             return
@@ -390,10 +390,13 @@ class History:
             with contextlib.closing(database):
                 yield database
         except sqlite3.Error as error:
-            self._cannot_read(error)
+            self._cannot_read(error, silently=silently)
 
-    def _cannot_read(self, error: Exception) -> None:
-        logger.warning("the history %s cannot be read: %s: %s", self.path, type(error).__name__, error)
+    def _cannot_read(self, error: Exception, *, silently: bool) -> None:
+        why = f"the history {self.path} cannot be read: {type(error).__name__}: {error}"
+        if not silently:
+            raise ConfigError(why) from None
+        logger.warning("%s", why)
 
     def oldest(self) -> str | None:
         """The position of the first record that it still has; None: it is empty."""
@@ -442,6 +445,9 @@ class History:
 
         Args:
             query: what to look for; it has still to be asked of each.
+
+        Raises:
+            ConfigError: the file cannot be read.
         """
         where, values = "", []
         for text in _needed(query.node):
@@ -452,10 +458,10 @@ class History:
             )
             like = f"%{text.replace('_', '%')}%"
             values += [like, like, b"\\u", b"\\u"]
-        yield from self._select(f"{_STANDING}{where} ORDER BY w.serial DESC", tuple(values))
+        yield from self._select(f"{_STANDING}{where} ORDER BY w.serial DESC", tuple(values), silently=False)
 
-    def _select(self, statement: str, values: tuple[Any, ...]) -> Iterator[Record]:
-        with self._read() as database:
+    def _select(self, statement: str, values: tuple[Any, ...], *, silently: bool = True) -> Iterator[Record]:
+        with self._read(silently=silently) as database:
             if database is None:
                 return
             for meta, body, position, at in database.execute(statement, values):

@@ -39,6 +39,7 @@ class Older:
         fold: the workflows, as they stood when they were seen last.
         whole: whether the search is through.
         more: whether there are more than are looked for.
+        failed: whether the file could not be searched to the end.
         left: how many workflows had left memory when it was begun.
     """
 
@@ -47,6 +48,7 @@ class Older:
     fold: Fold = field(default_factory=Fold)
     whole: bool = False
     more: bool = False
+    failed: bool = False
 
     def __len__(self) -> int:
         return len(self.fold.rows)
@@ -116,8 +118,9 @@ class OlderSearch:
                     break
                 found.fold.apply((record,))
         except Exception:
-            # Whatever is wrong with the file, the console goes on without it.
+            # Whatever is wrong with the file, the console goes on without it, and says so.
             logger.exception("the history could not be searched")
+            found.failed = True
         found.whole = True
 
     def _selected(self, query: Query | None) -> Iterator[Record]:

@@ -88,6 +88,8 @@ class OlderScreen(ConsoleScreen):
         self.table.sync()
         query = found.query
         more = "as they were seen last" if found.whole else "looking …"
+        if found.failed:
+            more = "the history could not be searched to its end"
         text = safe(query.text, 200) if query is not None else literal("all that is not in memory any more")
         self.filter_line.show(text, len(found), None, more)
         if found.more:

@@ -53,6 +53,8 @@ class WorkflowsScreen(WorkflowListScreen):
             return joined((said, literal(f"; {beyond}")))
         if self.rows.query is None or found is None:
             return said
+        if found.failed:
+            return joined((said, literal("; the history could not be searched")))
         if found.whole and not len(found):
             return joined((said, literal("; the history has none either")))
         return joined((said, literal("" if found.whole else "; looking in the history …")))

@@ -61,3 +61,8 @@ def test_where_there_is_none_it_says_so(here: Cli, tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("PAIGEANT_HISTORY", "maybe")
     assert "PAIGEANT_HISTORY" in here("history").ended(2).err
     assert "s3cret" not in here("history").err
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_have_nothing(here: Cli, kept: History) -> None:
+    kept.path.write_bytes(b"no database any more" * 1000)
+    here("history").ended(2).said(f"the history {kept.path} cannot be read")

@@ -32,6 +32,20 @@ def years_ago(tmp_path: Path, number: int = 3) -> History:
     return History(tmp_path / "h.sqlite3", most_age=FOREVER)
 
 
+async def test_a_history_that_cannot_be_searched_is_not_said_to_have_nothing(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30), settle=False) as opened:
+        history = opened.app.feed.kept = opened.screen._older._kept = years_ago(tmp_path)
+        history.path.write_bytes(b"no database any more" * 1000)
+        await opened.settled()
+        await opened.press("/")
+        await opened.type("person-1")
+        await opened.press("enter")
+        await opened.shows("nothing matches the filter")
+        await opened.shows("the history could not be searched")
+        await opened.press("H")
+        await opened.shows("the history could not be searched to its end")
+
+
 async def test_a_filter_offers_what_only_the_history_has(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path, size=(120, 30), settle=False) as opened:
