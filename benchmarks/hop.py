@@ -90,7 +90,8 @@ def run(options: Options) -> Section:
         "A chain of four steps that do nothing, 64 at a time in one worker process,"
         f" {rounds} rounds of {seconds:g} s in turns ({min(rounds, 3)} on RabbitMQ)."
         " Messages are durable and acknowledged after the work; ours are also journalled and fenced. Redis has its"
-        " append-only file on (everysec). `µs` is processor time of the workers for one hop, `broker` the cores that"
+        " append-only file on (everysec), and what was put in is on the disk before a run begins."
+        " `µs` is processor time of the workers for one hop, `broker` the cores that"
         " the broker used. Celery, arq and RQ ran once, shorter."
     )
     noise = Noise()

@@ -142,8 +142,7 @@ def _hint(error: Exception) -> str:
 
 
 def _drop_stdout() -> None:
-    """Let the interpreter flush into nothing when it ends, instead of complaining once more."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError, AttributeError):
+    from paigeant_console.leaving import drop
+
+    if not drop(sys.stdout):
         sys.stdout = None  # as in a process that was started without one

@@ -198,9 +198,9 @@ class Deeds:
         """See :meth:`Operations.runs`."""
         return self._feed.ask(lambda operations: operations.runs())
 
-    def touched(self, operation_id: str) -> Future[list[str]]:
-        """See :meth:`Operations.touched`."""
-        return self._feed.ask(lambda operations: operations.touched(operation_id))
+    def acted(self, operation_id: str) -> Future[tuple[str, list[str]]]:
+        """See :meth:`Operations.acted`."""
+        return self._feed.ask(lambda operations: operations.acted(operation_id))
 
     # -- on the feed's loop -------------------------------------------------------------
 

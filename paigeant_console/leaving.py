@@ -73,21 +73,33 @@ def leaving_in_order(leave_app: Callable[[int], bool], grace_s: float) -> Iterat
         for number, handler in previous.items():
             signal.signal(number, handler)
         if watchdogs:
-            _drop_what_nobody_takes()
+            for stream in (sys.__stdout__, sys.__stderr__):
+                _flush_or_drop(stream)
         for watchdog in watchdogs:
             watchdog.cancel()
 
 
-def _drop_what_nobody_takes() -> None:
-    """Let the interpreter flush into nothing at its end: a terminal that is gone would make it exit with 120."""
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if stream is None:
-            continue
-        try:
+def _flush_or_drop(stream: TextIO | None) -> None:
+    try:
+        if stream is not None:
             stream.flush()
-        except (OSError, ValueError):
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):
+        # The terminal is gone.
+        drop(stream)
+
+
+def drop(stream: TextIO | None) -> bool:
+    """Let the interpreter flush ``stream`` into nothing when it ends: it would fail again, and exit with 120.
+
+    Returns:
+        Whether that could be arranged.
+    """
+    try:
+        if stream is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
 
 
 @contextlib.contextmanager

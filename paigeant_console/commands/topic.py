@@ -48,11 +48,12 @@ def topic(
         async with call.broker() as transport:
             bus = call.operations(transport, acting=not dry_run)
             lost = await _lost(transport, name)
-            if any(lost.values()) and not dry_run:
+            there = any(lost.values())
+            if not dry_run and there:
                 await bus.permit(TOPIC, DELETE, reason=reason or "")
             elif not dry_run:
-                bus.allow(TOPIC)  # what is not there does not begin with the audit of a refusal
-            if not any(lost.values()):
+                bus.allow(TOPIC)  # a topic that is not there does not begin with a refusal in its audit
+            if not there:
                 raise WorkflowNotFound(f"topic {name} has nothing on {call.settings.masked_url}")
             words = ", ".join(f"{value:,} {what.replace('_', ' ')}" for what, value in lost.items())
             note(f"topic {name} on {call.settings.masked_url}: {words}")

@@ -160,6 +160,6 @@ class OperationsScreen(ActingScreen):
         ids = self.known_targets(operation_id)
         if ids is None:
             self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
-            ids = await asyncio.wrap_future(self.feed.deeds.touched(operation_id))
+            ids = (await asyncio.wrap_future(self.feed.deeds.acted(operation_id)))[1]
         self.say((joined((literal("undo: "), plural(len(ids), "workflow"))), "dim"))
         self.act(Undo(operation_id), list(ids))

@@ -368,44 +368,28 @@ class Operations(Erasing, Approvals):
                 return f"it moved meanwhile: {who} was first, {what} at {rfc3339(record.at)}"
         return "the workflow moved meanwhile: look again"
 
-    async def touched(self, operation_id: str) -> list[str]:
-        """The workflows that an operation was done to, as far as the journal goes back; reads all of it.
-
-        Raises:
-            WorkflowNotFound: none is known.
-        """
-        found = await self._acted(operation_id)
-        if operation_id not in found:
-            raise self._unknown(operation_id)
-        return found[operation_id]
-
     async def acted(self, prefix: str) -> tuple[str, list[str]]:
         """The operation that ``prefix`` stands for, and the workflows that it was done to; reads all of the journal.
+
+        Args:
+            prefix: its ID, or the beginning of that.
 
         Raises:
             WorkflowNotFound: none is known.
             AmbiguousID: there is more than one.
         """
-        found = await self._acted(prefix) if prefix else {}
-        names = [prefix] if prefix in found else list(found)
-        if not names:
-            raise self._unknown(prefix)
-        if len(names) > 1:
-            raise AmbiguousID(f"{ascii(prefix)[:60]} is the beginning of more than one operation")
-        return names[0], found[names[0]]
-
-    async def _acted(self, prefix: str) -> dict[str, list[str]]:
-        """Of each operation whose ID begins so the workflows that it was done to."""
         found: dict[str, dict[str, None]] = {}
         async for batch in self.transport.records(self.topic):
             for record in batch:
                 known = record.detail.get("operation_id") if record.kind == Kind.OPERATED else None
-                if isinstance(known, str) and known.startswith(prefix):
+                if isinstance(known, str) and prefix and known.startswith(prefix):
                     found.setdefault(known, {})[record.headers.correlation_id] = None
-        return {known: list(ids) for known, ids in found.items()}
-
-    def _unknown(self, operation_id: str) -> WorkflowNotFound:
-        return WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in the journal of topic {self.topic}")
+        names = [prefix] if prefix in found else list(found)
+        if not names:
+            raise WorkflowNotFound(f"no operation {ascii(prefix)[:60]} in the journal of topic {self.topic}")
+        if len(names) > 1:
+            raise AmbiguousID(f"{ascii(prefix)[:60]} is the beginning of more than one operation")
+        return names[0], list(found[names[0]])
 
     def allow(self, what: str) -> None:
         """See :meth:`Control.allow`."""
