@@ -133,7 +133,11 @@ def _measure(
     section: Section, broker: str, title: str, bare_name: str, url: str, count: int, noise: Noise, rounds: int
 ) -> None:
     bare_role = ("xread", url) if broker == "redis" else ("stream", url, str(count))
-    roles: dict[str, tuple[str, ...]] = {"bare": bare_role, "list": ("rows", url), "console": ("console", url)}
+    roles: dict[str, tuple[str, ...]] = {
+        "bare": bare_role,
+        "list": ("rows", url),
+        "console": ("console", url, str(count)),
+    }
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in roles}
     for _ in range(rounds):
         for name, role in roles.items():

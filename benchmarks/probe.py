@@ -2,7 +2,7 @@
 
 python -m benchmarks.probe fold WORKFLOWS STEPS [ACTIVITIES]   fold so many workflows: seconds, and bytes of memory
 python -m benchmarks.probe rows URL                  read the whole journal and fold it, as `list` does
-python -m benchmarks.probe console URL               the console's feed: the first rows, and all of them
+python -m benchmarks.probe console URL COUNT         the console's feed: the first rows, and all of so many records
 python -m benchmarks.probe xread URL                 read the same Redis stream, and do nothing
 python -m benchmarks.probe stream URL COUNT          read the same RabbitMQ stream by aio-pika, and do nothing
 python -m benchmarks.probe idle URL                  a worker with nothing to do; it says its processor time
@@ -66,7 +66,11 @@ async def rows(url: str) -> dict[str, Any]:
         return {"s": time.perf_counter() - begun, "records": snapshot.fold.records}
 
 
-def console(url: str) -> dict[str, Any]:
+LOOK_EVERY = 0.25
+"""Seconds between two looks of a screen at the feed."""
+
+
+def console(url: str, count: str) -> dict[str, Any]:
     from paigeant_console import garbage
     from paigeant_console.feed import Feed, Phase
 
@@ -76,12 +80,18 @@ def console(url: str) -> dict[str, Any]:
     feed = Feed(url, TOPIC)
     begun = time.perf_counter()
     feed.start()
-    # Looked at now and then, as a screen does; one that is woken by each change would be measured too.
     while not feed.status().workflows:
         time.sleep(0.01)
     first = time.perf_counter() - begun
+    # Looked at as often as a screen does; one that is woken by each change would be measured too.
+    looked = time.perf_counter()
+    while feed.serial < int(count):
+        time.sleep(0.02)
+        if time.perf_counter() - looked >= LOOK_EVERY:
+            looked = time.perf_counter()
+            feed.status()
     while feed.status().phase is not Phase.LIVE:
-        time.sleep(0.05)
+        time.sleep(0.01)
     took = time.perf_counter() - begun
     feed.stop()
     return {"first_s": first, "s": took, "records": feed.serial, "bytes": memory()}

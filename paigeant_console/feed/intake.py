@@ -80,11 +80,14 @@ class Intake:
         to_fold = self._head_start.rest(records)
         self.changes.note(self.fold.apply(to_fold))
         self.rates.note(records, now)
-        if self._distance.far(len(records)):
+        far = self._distance.far(len(records))
+        if far.messages:
             self.bodies.pass_over(len(records))
-            self.ring.pass_over(records)
         else:
             self.bodies.take(to_fold)
+        if far.traffic:
+            self.ring.pass_over(records)
+        else:
             self._keep(list(map(without_body, records)))
 
     def take_unknown(self, records: Sequence[Record]) -> bool:

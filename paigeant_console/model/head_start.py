@@ -8,6 +8,7 @@ steps take.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from paigeant_console.model.fold import Fold
@@ -17,6 +18,8 @@ __all__ = ["NEWEST", "HeadStart"]
 
 NEWEST: Final = 500
 """Records that are read first: more than fit on a screen."""
+
+_position, _workflow = attrgetter("position"), attrgetter("headers.correlation_id")
 
 
 class HeadStart:
@@ -50,7 +53,7 @@ class HeadStart:
 
     def rest(self, records: Sequence[Record]) -> Sequence[Record]:
         """Those of ``records`` that are to be folded: not the ones of workflows that the head start is ahead with."""
-        if not self._folded:
+        if not self._folded or self._behind(records):
             return records
         left: list[Record] = []
         ahead, folded, last = self._ahead, self._folded, self._last
@@ -69,6 +72,10 @@ class HeadStart:
                 left += records[at:]
                 break
         return left
+
+    def _behind(self, records: Sequence[Record]) -> bool:
+        """Whether none of ``records`` was folded, nor comes of a workflow that stands further on: most by far."""
+        return self._folded.isdisjoint(map(_position, records)) and self._ahead.isdisjoint(map(_workflow, records))
 
     def end(self) -> None:
         """The reader has come to the end of the journal: nothing is behind any more."""

@@ -35,8 +35,9 @@ class Rates:
             now: seconds since the Unix epoch; what is older than any figure shows is passed over.
         """
         since = now - 2 * CELLS * SPAN
-        for record in records:
-            if record.at >= since and record.kind in _DONE and (step := record.told().step):
+        # Of a long journal nearly all is older, so that is found out first, and at once.
+        for record in [record for record in records if record.at >= since]:
+            if record.kind in _DONE and (step := record.told().step):
                 counts = self._done.setdefault(step, {})
                 span = int(record.at // SPAN)
                 counts[span] = counts.get(span, 0) + 1

@@ -334,7 +334,11 @@ def test_a_record_is_far_from_the_end_by_all_workflows_that_were_there() -> None
         record.body = b"x" * (KEPT_BYTES // 100)
     reading = Distance(fold, 10)
     reading.begin(1000, newest)
-    assert reading.far(100), "of two records each, and there is room for a hundred messages"
+    assert reading.far(100).messages, "of two records each, and there is room for a hundred messages"
+    fold.records = 2000
+    reading.begin(500, newest)
+    # Of four records each.
+    assert reading.far(100) == (True, False), "the traffic keeps ten"
 
 
 def test_how_it_is_said() -> None:

@@ -232,12 +232,12 @@ def test_what_is_far_from_the_end_is_folded_and_not_kept(monkeypatch: pytest.Mon
 def test_nothing_is_far_at_the_end_nor_where_nobody_knows_it() -> None:
     reading = distance.Distance(Fold(), 10)
     reading.begin(1000, [])
-    assert reading.far(100)
+    assert reading.far(100) == (True, True)
     # Nine tenths of it were trimmed meanwhile.
     reading.end()
-    assert not reading.far(100)
+    assert reading.far(100) == (False, False)
     reading.begin(None, [])
-    assert not reading.far(100)
+    assert reading.far(100) == (False, False)
 
 
 def test_parked_messages_that_the_journal_forgot_are_shown_too() -> None:
