@@ -66,12 +66,16 @@ class Sample:
         cpu_us: processor time of the workers for one hop, in microseconds.
         broker_cpu: of the broker, in cores.
         short: the workflows ran out, so the rate is too low.
+        p50: seconds from the start of a step to the start of the next, where one workflow goes round alone.
+        p99: likewise.
     """
 
     rate: float
     cpu_us: float
     broker_cpu: float
     short: bool = False
+    p50: float = 0.0
+    p99: float = 0.0
 
 
 @dataclass(slots=True)
@@ -130,7 +134,14 @@ def environment() -> dict[str, str]:
 
 
 def run(
-    brokers: Brokers, contender: Contender, *, seconds: float, processes: int = 1, size: int = 1024, at_once: int = 64
+    brokers: Brokers,
+    contender: Contender,
+    *,
+    seconds: float,
+    processes: int = 1,
+    size: int = 1024,
+    at_once: int = 64,
+    alone: bool = False,
 ) -> Sample:
     """Measure one contender.
 
@@ -141,17 +152,19 @@ def run(
         processes: worker processes.
         size: bytes of each payload.
         at_once: steps that a process may run at a time.
+        alone: one workflow goes round, and nothing else is there.
 
     Raises:
         Failed: it did not start, ended early or did not answer.
         CannotInstall: its environment could not be made.
     """
     expected = min(contender.rate * processes, MOST_BYTES / size) * (seconds + 2.0)
-    count = int(expected / len(STEPS)) + at_once * processes
+    count = 1 if alone else int(expected / len(STEPS)) + at_once * processes
+    variables = environment() | ({"BENCH_ALONE": "1"} if alone else {})
     with brokers.one() as (url, broker):
         filled = subprocess.run(
             contender.command("fill", url, str(count), str(size)),
-            env=environment(),
+            env=variables,
             cwd=root(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -161,7 +174,7 @@ def run(
         if filled.returncode:
             raise Failed(f"{contender.name}: {_last(filled.stderr)}")
         os.sync()  # the disk is not to be busy with what was put in while the run is measured
-        workers = [_Program(contender.command("work", url, str(at_once))) for _ in range(processes)]
+        workers = [_Program(contender.command("work", url, str(at_once)), variables) for _ in range(processes)]
         try:
             for worker in workers:
                 if worker.answer(STARTS_WITHIN) != "ready":
@@ -187,17 +200,19 @@ def run(
         rate=sum(item["hops"] / item["seconds"] for item in told),
         cpu_us=sum(item["cpu"] for item in told) / hops * 1e6,
         broker_cpu=spent / seconds,
-        short=sum(item["total"] for item in told) >= count * len(STEPS),
+        short=not alone and sum(item["total"] for item in told) >= count * len(STEPS),
+        p50=told[0].get("p50", 0.0),
+        p99=told[0].get("p99", 0.0),
     )
 
 
 class _Program:
     """A worker process whose marked lines are read by a thread, so that none of its pipes runs full."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], variables: dict[str, str]) -> None:
         self._process = subprocess.Popen(
             command,
-            env=environment(),
+            env=variables,
             cwd=root(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -54,9 +54,16 @@ class Comparison:
         self.failed: dict[str, str] = {}
 
     def run(
-        self, contenders: Sequence[Contender], rounds: int, seconds: float, *, processes: int = 1, size: int = 1024
+        self,
+        contenders: Sequence[Contender],
+        rounds: int,
+        seconds: float,
+        *,
+        processes: int = 1,
+        size: int = 1024,
+        alone: bool = False,
     ) -> Samples:
-        """So many rounds."""
+        """So many rounds; see :func:`chain.run`."""
         found: Samples = {contender.name: [] for contender in contenders}
         for number in range(rounds):
             for contender in contenders:
@@ -64,7 +71,9 @@ class Comparison:
                     continue
                 self._noise.sample()
                 try:
-                    sample = chain.run(self._brokers, contender, seconds=seconds, processes=processes, size=size)
+                    sample = chain.run(
+                        self._brokers, contender, seconds=seconds, processes=processes, size=size, alone=alone
+                    )
                 except Exception as error:  # noqa: BLE001 - a peer that fails in any way is said to, and the rest goes on
                     known = isinstance(error, chain.Failed | CannotInstall)
                     self.failed[contender.name] = str(error) if known else f"{type(error).__name__}: {error}"[:200]

@@ -7,13 +7,16 @@ A peer's module is run by the interpreter of its own environment, with this repo
     python -m benchmarks.peers.NAME ten URL                    put ten slow tasks into a queue, for benchmarks.kill
 
 A worker says `ready` after its first hop, waits for a line with a moment and a span of time, and then tells how many
-hops and how much processor time it took. Only the standard library is imported here.
+hops and how much processor time it took. With BENCH_ALONE in its environment a workflow that comes to its end begins
+again, so that one alone goes round for ever, and the worker tells how long it takes from the start of a step to the
+start of the next. Only the standard library is imported here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -25,17 +28,22 @@ from pathlib import Path
 from typing import Any
 
 STEPS = ("one", "two", "three", "four")
-NEXT = dict(zip(STEPS, [*STEPS[1:], ""], strict=True))
+ALONE = "BENCH_ALONE" in os.environ
+NEXT = dict(zip(STEPS, [*STEPS[1:], STEPS[0] if ALONE else ""], strict=True))
 SLOW_S = 2.0
 """Seconds that a slow task takes."""
 MARK = "BENCH "
 
 _hops = [0]
+_begun: list[float] = []
+"""When each step began, where one workflow goes round alone."""
 
 
 def hop() -> None:
     """One step was run."""
     _hops[0] += 1
+    if ALONE:
+        _begun.append(time.perf_counter())
 
 
 def payload(size: int) -> dict[str, str]:
@@ -81,6 +89,8 @@ def _measure() -> None:
     before, cpu, begun = _hops[0], time.process_time(), time.perf_counter()
     time.sleep(seconds)
     result = {"hops": _hops[0] - before, "cpu": time.process_time() - cpu, "seconds": time.perf_counter() - begun}
+    if ALONE and len(took := sorted(after - at for at, after in itertools.pairwise(_begun[before:]))) > 1:
+        result |= {"p50": took[len(took) // 2], "p99": took[int(len(took) * 0.99)]}
     _say(json.dumps({**result, "total": _hops[0]}))
     # The next one gets a broker of its own: nothing is worth to be shut down in order.
     os._exit(0)

@@ -30,19 +30,27 @@ async def ten(url: str) -> None:
 
 async def work(url: str, concurrency: int) -> None:
     worker = Worker(topic=TOPIC, concurrency=concurrency)
+    transport = get_transport(url)
+    dispatcher = WorkflowDispatcher(transport)
 
-    for name in _peer.STEPS:
+    def serve(name: str) -> None:
+        again = _peer.ALONE and name == _peer.STEPS[-1]
 
         @worker.activity(name)
-        async def step(_: ActivityContext) -> None:
+        async def step(ctx: ActivityContext) -> None:
             _peer.hop()
+            if again:
+                await dispatcher.dispatch_workflow(list(_peer.STEPS), ctx.payload, topic=TOPIC)
+
+    for name in _peer.STEPS:
+        serve(name)
 
     @worker.activity("slow")
     async def slow(ctx: ActivityContext) -> dict[str, Any] | None:
         await _peer.slow(ctx.payload["number"])
         return None
 
-    async with get_transport(url) as transport:
+    async with transport:
         await worker.run(transport)
 
 
