@@ -172,13 +172,13 @@ def run(
             timeout=FILLS_WITHIN,
         )
         if filled.returncode:
-            raise Failed(f"{contender.name}: {_last(filled.stderr)}")
+            raise Failed(f"{contender.name} put nothing in: {_last(filled.stderr)}")
         os.sync()  # the disk is not to be busy with what was put in while the run is measured
         workers = [_Program(contender.command("work", url, str(at_once)), variables) for _ in range(processes)]
         try:
             for worker in workers:
                 if worker.answer(STARTS_WITHIN) != "ready":
-                    raise Failed(f"{contender.name}: {_last(worker.errors())}")
+                    raise Failed(f"{contender.name} did not begin: {_last(worker.errors())}")
             start = time.time() + 0.5
             for worker in workers:
                 worker.tell(f"{start} {seconds}")
@@ -188,7 +188,7 @@ def run(
             spent = _cpu(broker) - before
             said = [worker.answer(10.0 + seconds) for worker in workers]
             if not all(said):
-                raise Failed(f"{contender.name}: {_last(workers[said.index('')].errors())}")
+                raise Failed(f"{contender.name} did not say what it did: {_last(workers[said.index('')].errors())}")
             told = [json.loads(word) for word in said]
         finally:
             for worker in workers:
@@ -267,4 +267,4 @@ def _cpu(pid: int) -> float:
 
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "it ended without a word"
+    return lines[-1][:200] if lines else "without a word"

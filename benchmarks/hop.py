@@ -46,12 +46,14 @@ Samples = dict[str, list[Sample]]
 
 
 class Comparison:
-    """Contenders in turns, round after round; one that fails is said to, and left out from then on."""
+    """Contenders in turns, round after round; one that fails is said to, and left out once it failed twice."""
 
     def __init__(self, brokers: chain.Brokers, noise: Noise) -> None:
         self._brokers = brokers
         self._noise = noise
         self.failed: dict[str, str] = {}
+        """Why those failed that did, by name."""
+        self._left_out: set[str] = set()
 
     def run(
         self,
@@ -67,7 +69,7 @@ class Comparison:
         found: Samples = {contender.name: [] for contender in contenders}
         for number in range(rounds):
             for contender in contenders:
-                if contender.name in self.failed:
+                if contender.name in self._left_out:
                     continue
                 self._noise.sample()
                 try:
@@ -75,6 +77,8 @@ class Comparison:
                         self._brokers, contender, seconds=seconds, processes=processes, size=size, alone=alone
                     )
                 except Exception as error:  # noqa: BLE001 - a peer that fails in any way is said to, and the rest goes on
+                    if contender.name in self.failed:
+                        self._left_out.add(contender.name)
                     known = isinstance(error, chain.Failed | CannotInstall)
                     self.failed[contender.name] = str(error) if known else f"{type(error).__name__}: {error}"[:200]
                     print(f"  {contender.name} failed: {self.failed[contender.name]}", file=sys.stderr)
