@@ -92,7 +92,8 @@ class Worker:
         self.trust = trust
         self.tokens = tokens
         self._guard: Guard | None = None
-        self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:4]}"
+        # A broker knows it by that name: two that had the same one would take each other's steps for their own.
+        self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:8]}"
         self.activities: dict[str, Activity] = {}
         self._running: dict[asyncio.Task[None], tuple[Headers, float] | None] = {}
         """Each step's headers and start; None until its message is decoded."""

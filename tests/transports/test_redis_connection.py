@@ -14,7 +14,7 @@ from paigeant_core.names import new_id
 from paigeant_core.transports import get_transport
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import scripts as scripts_module
-from paigeant_core.transports.redis.connection import Line, Lines
+from paigeant_core.transports.redis.connection import MOST_LINES, Line, Lines
 from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.types import WorkerInfo
 from tests.servers import RedisServer, free_port
@@ -145,3 +145,11 @@ async def test_a_half_open_line_is_noticed(redis_url: str) -> None:
             async with asyncio.timeout(10):
                 await transport.connect()
         await transport.disconnect()
+
+
+async def test_however_many_ask_at_once_there_are_only_so_many_lines(redis_url: str) -> None:
+    lines = Lines(Endpoint(redis_url))
+    answers = await asyncio.gather(*(lines.one(("ECHO", str(number))) for number in range(500)))
+    assert answers == [str(number).encode() for number in range(500)]
+    assert len(lines._free) == MOST_LINES
+    lines.close()

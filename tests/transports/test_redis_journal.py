@@ -12,6 +12,7 @@ from paigeant_console.model.snapshot import read_rows
 from paigeant_core import transition as moves
 from paigeant_core.errors import InvalidMessage
 from paigeant_core.journal import Kind, State
+from paigeant_core.operations import Operations, Skip
 from paigeant_core.transition import Outcome, Place
 from paigeant_core.transports.following import Missed
 from paigeant_core.transports.redis import RedisTransport, reading
@@ -246,3 +247,24 @@ async def test_who_may_run_no_scripts_follows_all_the_same(redis_url: str, clien
             await records.aclose()  # type: ignore[attr-defined]
     finally:
         await client.acl_deluser(user)
+
+
+async def test_a_chain_that_leads_round_in_a_circle_has_an_end(
+    transport: RedisTransport, client: Any, topic: str
+) -> None:
+    workflow = await dispatch(transport, topic, "a")
+    keys = Keys(topic)
+    (first,) = await client.xrange(keys.journal)
+    fields = {"r": first[1][b"r"], "m": first[1][b"m"], "b": b"9999999999999-0"}
+    await client.xadd(keys.journal, fields, id="9999999999999-0")
+    await client.hset(keys.workflow(workflow), "position", "9999999999999-0")
+    async with asyncio.timeout(20):
+        assert [record.position for record in await transport.history(topic, workflow)] == ["9999999999999-0"]
+
+
+async def test_a_workflow_at_no_step_makes_no_activity_without_a_name(transport: RedisTransport, topic: str) -> None:
+    workflow = await dispatch(transport, topic, "a")
+    operations = Operations(transport, topic)
+    await operations.execute(await operations.plan(Skip(), [workflow], reason="not needed"))
+    assert (await states(transport, topic, workflow))[-1] == State.COMPLETED
+    assert [queue.activity for queue in await transport.queues(topic)] == ["a"]

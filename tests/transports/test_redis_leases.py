@@ -15,7 +15,8 @@ from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import lease as lease_module
 from paigeant_core.transports.redis.connection import ThreadLine
 from paigeant_core.transports.redis.endpoint import Endpoint
-from paigeant_core.transports.redis.keys import Keys
+from paigeant_core.transports.redis.keys import GROUP, Keys
+from paigeant_core.transports.redis.lease import trim
 from paigeant_core.transports.types import Settled
 from tests.transports import on_redis
 from tests.transports.hands import Hands, until
@@ -203,3 +204,68 @@ async def test_a_machine_whose_clock_is_set_while_it_works_claims_nothing_until_
     await hands.finish(delivery)
     await hands.consumer.close()
     await transport.disconnect()
+
+
+async def test_a_step_is_its_holders_for_its_holders_lease(transport: RedisTransport, topic: str) -> None:
+    """Workers of one activity may have leases of their own; a short one takes nothing over that is renewed slowly."""
+    await dispatch(transport, topic, "a")
+    slow = Hands(transport, topic, "a", lease=30.0)
+    delivery = await slow.take_one()
+    hasty = Hands(transport, topic, "a", lease=0.3)
+    # It is renewed every three seconds.
+    await hasty.nothing(2.0)
+    assert await slow.finish(delivery) is Settled.DONE
+    await slow.consumer.close()
+    await hasty.consumer.close()
+
+
+async def test_a_clock_that_is_wrong_when_a_worker_joins_again_keeps_no_result_back(redis_url: str, topic: str) -> None:
+    class Settable(SystemClock):
+        off = 0.0
+
+        def now(self) -> float:
+            return time.time() + self.off
+
+    transport = RedisTransport(redis_url, clock=(clock := Settable()))
+    workflow = await dispatch(transport, topic, "a")
+    hands = Hands(transport, topic, "a")
+    delivery = await hands.take_one()
+    clock.off = 300.0
+    pump = hands.consumer._pump  # type: ignore[attr-defined]
+    pump._joined = False  # as after a failover
+    pump._kick()
+
+    async def joined() -> bool:
+        return bool(pump._joined)
+
+    await until(joined, "it does not join")
+    assert await hands.finish(delivery) is Settled.DONE
+    assert (await on_redis.states(transport, topic, workflow))[-1] == "completed"
+    await dispatch(transport, topic, "a")
+    await hands.nothing(0.3)
+    await hands.consumer.close()
+    await transport.disconnect()
+
+
+async def test_the_names_of_workers_that_were_killed_go_from_the_groups(
+    transport: RedisTransport, client: Any, redis_url: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = Keys(topic)
+    for _ in range(2):
+        await dispatch(transport, topic, "a")
+    killed, holding = Hands(transport, topic, "a", lease=30), Hands(transport, topic, "a", lease=30)
+    await killed.finish(await killed.take_one())
+    await holding.take_one()
+    for hands in (killed, holding):
+        await hands.consumer._crash()  # type: ignore[attr-defined]
+
+    async def named() -> set[str]:
+        return {item["name"].decode() for item in await client.xinfo_consumers(keys.work("a"), GROUP)}
+
+    line = ThreadLine(Endpoint(redis_url))
+    await asyncio.to_thread(trim, line.call, keys)
+    assert await named() == {killed.name, holding.name}, "they were heard of just now"
+    monkeypatch.setattr(lease_module, "FORGOTTEN", -1.0)
+    await asyncio.to_thread(trim, line.call, keys)
+    assert await named() == {holding.name}
+    line.close()

@@ -224,3 +224,14 @@ async def test_a_server_that_hangs_up_is_told_as_a_broken_line() -> None:
     line.close()
     server.close()
     await server.wait_closed()
+
+
+async def test_an_answer_that_comes_slowly_is_no_silence() -> None:
+    spoken = Spoken(1)
+    (call,) = spoken.wire._calls
+    before = call.deadline = spoken.wire._loop.time() + 0.001
+    spoken.comes(b"$10\r\n01234")
+    assert call.deadline > before + 1.0, "the time-out counts from the last that came"
+    spoken.comes(b"56789\r\n")
+    assert spoken.told == [[b"0123456789"]]
+    spoken.wire.close()

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError
+from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Unsupported
 from paigeant_core.journal import State
 from paigeant_core.transports import get_transport
 from paigeant_core.transports.rabbitmq import RabbitTransport
@@ -243,3 +243,33 @@ async def test_what_is_said_when_none_of_several_rabbitmq_nodes_answers() -> Non
     for port in ports:
         assert f"no RabbitMQ answers at {HOST}:{port}: " in str(raised.value)
     assert "s3cret" not in f"{raised.value} {transport.url}"
+
+
+# -- Redis Cluster ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster() -> Iterator[tuple[RedisServer, RedisServer]]:
+    """Two nodes with half of the slots each."""
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    with RedisServer(options=options) as one, RedisServer(options=options) as two:
+        one.cli("cluster", "addslotsrange", "0", "8191")
+        two.cli("cluster", "addslotsrange", "8192", "16383")
+        one.cli("cluster", "meet", HOST, str(two.port))
+        wait_for(lambda: all("cluster_state:ok" in node.cli("cluster", "info") for node in (one, two)))
+        yield one, two
+
+
+async def test_a_topic_lives_on_the_node_of_a_cluster_that_has_it_and_another_one_says_which(
+    cluster: tuple[RedisServer, RedisServer], topic: str
+) -> None:
+    slot = int(cluster[0].cli("cluster", "keyslot", f"{{paigeant:{topic}}}"))
+    has, lacks = cluster if slot < 8192 else (cluster[1], cluster[0])
+    async with RedisTransport(lacks.url) as transport:
+        with pytest.raises(Unsupported, match=rf"the topic is at 127\.0\.0\.1:{has.port}: name that node"):
+            await on_redis.dispatch(transport, topic, "a")
+    async with RedisTransport(has.url) as transport:
+        hands = Hands(transport, topic, "a")
+        await runs(transport, hands, topic)
+        await hands.consumer.close()
+        assert [queue.activity for queue in await transport.queues(topic)] == ["a"]

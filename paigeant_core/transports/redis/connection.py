@@ -252,8 +252,12 @@ class ReadingLine(Line):
         return [("CLIENT", "UNBLOCK", self._number)] if self._waits and self._number is not None else []
 
 
+MOST_LINES = 64
+"""Lines at the same time: more of them make nothing faster, and each has a buffer here and a client at the server."""
+
+
 class Lines:
-    """Lines for whoever asks: as many as are used at the same time, kept for the next.
+    """Lines for whoever asks: as many as are used at the same time, up to :data:`MOST_LINES`, kept for the next.
 
     Args:
         endpoint: where to.
@@ -267,6 +271,7 @@ class Lines:
         self.skipped = 0
         """Journal entries that were no records, and were passed over by those who read."""
         self._free: list[Line] = []
+        self._turns = asyncio.Semaphore(MOST_LINES)
         self._used = False
 
     async def ask(self, *commands: Command) -> list[Any]:
@@ -278,6 +283,13 @@ class Lines:
         """
         if not commands:
             return []
+        await self._turns.acquire()
+        try:
+            return await self._ask(commands)
+        finally:
+            self._turns.release()
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
         backoff: Backoff | None = None
         deadline = time.monotonic() + self.PATIENCE
         sent = False

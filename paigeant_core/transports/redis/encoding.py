@@ -172,10 +172,14 @@ def claim(keys: Keys, worker: str, names: Sequence[str], slots: int) -> Command:
 
 
 def takeover(keys: Keys, worker: str, names: Sequence[str], lease: float, slots: int, held: Iterable[Token]) -> Command:
-    """Take over what nobody renewed for ``lease`` seconds; 0: what this worker does not know it holds."""
+    """Take over what nobody renewed for ``lease`` seconds, or for its holder's own lease where that is longer.
+
+    0: what this worker does not know it holds.
+    """
     number = {name: index for index, name in enumerate(names, start=1)}
     known = [f"{number[activity]}:{entry}" for activity, entry in held if activity in number]
-    return TAKEOVER([keys.work(name) for name in names], [worker, round(lease * 1000), slots, *known])
+    arguments: list[Argument] = [worker, round(lease * 1000), slots, keys.worker(""), *known]
+    return TAKEOVER([keys.work(name) for name in names], arguments)
 
 
 def waiting_read(keys: Keys, worker: str, names: Sequence[str], slots: int, millis: int) -> Command:

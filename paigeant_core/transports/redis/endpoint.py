@@ -220,7 +220,10 @@ class Endpoint:
         if code == "OOM":
             return PublishError(f"Redis at {self.address} is out of memory and takes no writes")
         if code in ("MOVED", "ASK"):
-            return Unsupported(f"Redis at {self.address} is one node of a cluster; name the node that owns the topic")
+            # "MOVED 3999 127.0.0.1:6381": https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/
+            owner = text.rpartition(" ")[2]
+            where = f"Redis at {self.address} is one node of a cluster, and the topic is at {owner}"
+            return Unsupported(f"{where}: name that node in the URL")
         return PublishError(f"Redis at {self.address} refused: {text}")
 
     def _leave(self) -> None:

@@ -22,7 +22,7 @@ from paigeant_core.transports.redis.connection import Backoff, ThreadLine
 from paigeant_core.transports.redis.encoding import Token
 from paigeant_core.transports.redis.endpoint import Endpoint, is_demoted
 from paigeant_core.transports.redis.keys import Keys
-from paigeant_core.transports.redis.scripts import LOST, PRESENT, RENEW, Argument, Command
+from paigeant_core.transports.redis.scripts import FORGET, LOST, PRESENT, RENEW, Argument, Command
 from paigeant_core.transports.types import Holding, WorkerInfo, worker_record
 
 logger = logging.getLogger("paigeant")
@@ -34,6 +34,8 @@ MAX_SHOWN = 1000
 """Running steps that a worker tells of; one that runs more tells of the oldest."""
 REMEMBERED = 3600.0
 """Seconds for which it is known who a silent worker was and what it held."""
+FORGOTTEN = 2 * REMEMBERED
+"""Seconds after which the name of a worker that holds nothing goes from the groups of its queues."""
 
 
 class Presence(msgspec.Struct):
@@ -237,6 +239,8 @@ def trim(
 ) -> bool:
     """Trim journal, parked messages and audit by age, the journal by size too; never a work stream.
 
+    Of work streams the consumers go that were killed long ago.
+
     Args:
         call: sends commands and returns their answers.
         keys: the topic's.
@@ -268,6 +272,11 @@ def trim(
                 break
             if time.monotonic() > until:
                 return False
+    (activities,) = call(("SMEMBERS", keys.activities))
+    if not isinstance(activities, Exception):
+        queues = [keys.work(name.decode("utf-8", "replace")) for name in activities]
+        if queues:
+            call(*[FORGET([queue], [round(FORGOTTEN * 1000)]) for queue in queues])
     return True
 
 

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from paigeant_core.errors import DecodeError
 from paigeant_core.journal import ENDED, Kind, Record, State
 from paigeant_core.message import Headers, decode_headers
+from paigeant_core.names import is_name
 from paigeant_core.pauses import Pause, pause_of
 from paigeant_core.transition import Place
 from paigeant_core.transports.redis.connection import Lines
@@ -129,9 +130,9 @@ async def _from_copy(lines: Lines, keys: Keys, correlation_id: str, index: dict[
         headers: Headers = decode_headers(body)
     except DecodeError:
         return None
-    kinds = {State.RETRYING: Kind.RETRYING, State.COMPENSATING: Kind.COMPENSATING}
+    kinds: dict[str, Kind] = {State.RETRYING: Kind.RETRYING, State.COMPENSATING: Kind.COMPENSATING}
     state = index["state"]
-    kind = kinds.get(State(state), Kind.ADVANCED if headers.steps_done else Kind.DISPATCHED)
+    kind = kinds.get(state, Kind.ADVANCED if headers.steps_done else Kind.DISPATCHED)
     return Record(
         kind,
         headers,
@@ -155,7 +156,7 @@ async def queues(lines: Lines, keys: Keys) -> list[QueueStatus]:
     waiting = {name.decode("utf-8", "replace"): int(n) for name, n in zip(delayed[::2], delayed[1::2], strict=True)}
     served = [set(status.info.activities) for status in alive]
     names = sorted(
-        {member.decode("utf-8", "replace") for member in members}
+        set(filter(is_name, (member.decode("utf-8", "replace") for member in members)))
         | {name for name, number in waiting.items() if number > 0}
         | {name for names in served for name in names}
         | set(paused)

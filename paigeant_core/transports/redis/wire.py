@@ -130,7 +130,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """See :class:`asyncio.BufferedProtocol`."""
-        parser = self._parser
+        parser, whole = self._parser, False
         try:
             parser.feed(self._buffer, 0, nbytes)
             # Whoever is told may ask for more, or close it.
@@ -143,6 +143,12 @@ class Wire(asyncio.BufferedProtocol):
                     self.fail(driver.InvalidResponse("an answer that nobody asked for"))
                 else:
                     self._answer(answer)
+                    whole = True
+            if self._calls and (not whole or self._calls[0].answers):
+                # A part of a long answer, or of many: what comes slowly over a thin line is no silence.
+                deadline = self._loop.time() + self._timeout
+                for call in self._calls:
+                    call.deadline = max(call.deadline, deadline)
         except driver.RedisError as error:
             self.fail(error)
 

@@ -11,6 +11,16 @@ if position == '' then
   end
   position = known[2]
 end
+-- Whoever may write into the journal may have written a chain that leads round in a circle.
+local function older(one, other)
+  local a, b = string.match(one, '^(%d+)%-(%d+)$')
+  local c, d = string.match(other, '^(%d+)%-(%d+)$')
+  if not a or not c then
+    return false
+  end
+  a, b, c, d = tonumber(a), tonumber(b), tonumber(c), tonumber(d)
+  return a < c or (a == c and b < d)
+end
 local found, bytes = {}, 0
 while position ~= '' and #found < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]) do
   local entries = redis.call('XRANGE', journal, position, position)
@@ -23,6 +33,9 @@ while position ~= '' and #found < tonumber(ARGV[2]) and bytes < tonumber(ARGV[3]
       if fields[i] == 'b' then
         position = fields[i + 1]
       end
+    end
+    if position ~= '' and not older(position, entries[1][1]) then
+      position = ''
     end
   end
 end

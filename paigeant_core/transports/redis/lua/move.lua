@@ -148,7 +148,7 @@ for n = 1, tonumber(ARGV[1]) do
       if mode == 'dispatch' then
         redis.call('HSET', wf, 'first', record)
       end
-      if fresh == '1' then
+      if fresh == '1' and activity ~= '' then
         redis.call('SADD', activities, activity)
       end
       if ttl ~= '0' then

@@ -1,12 +1,23 @@
 -- Takes over what its holder has not renewed, and what this worker holds without knowing it (the
 -- answer to a claim got lost on the line).
--- KEYS: the streams     ARGV: who, lease in ms (0: only its own), slots, then what it knows it
--- holds, each as number of the stream, colon, entry
+-- KEYS: the streams     ARGV: who, lease in ms (0: only its own), slots, what the names of workers'
+-- keys begin with, then what it knows it holds, each as number of the stream, colon, entry
 local me, lease, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local held, known = {}, 0
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   held[ARGV[i]] = true
   known = known + 1
+end
+-- Workers of one activity may have leases of their own, and each has said how long its is.
+local leases = {}
+local function lease_of(worker)
+  if not leases[worker] then
+    local said = redis.call('GET', ARGV[4] .. worker)
+    local read, presence = pcall(cjson.decode, said or '')
+    local its = read and type(presence) == 'table' and tonumber(presence.lease) or 0
+    leases[worker] = math.max(lease, its * 1000)
+  end
+  return leases[worker]
 end
 local found = {}
 for i, stream in ipairs(KEYS) do
@@ -21,7 +32,7 @@ for i, stream in ipairs(KEYS) do
   end
   for _, p in ipairs(pending) do
     local id, deaths = p[1], p[4]
-    if left > 0 and not held[i .. ':' .. id] then
+    if left > 0 and not held[i .. ':' .. id] and (lease == 0 or p[3] >= lease_of(p[2])) then
       if lease == 0 then
         -- Nobody died of it: its claim was answered into the void.
         deaths = deaths - 1
