@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from paigeant_core import transition as moves
 from paigeant_core.clock import ManualClock
 from paigeant_core.journal import State
 from paigeant_core.limits import JOURNAL_AGE
+from paigeant_core.operations import Cancel, Operations
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.core.bench import Bench
+from tests.transports.hands import Hands
 
 
 def small(journal_bytes: int) -> Bench:
@@ -48,3 +51,30 @@ async def test_records_go_when_they_are_old() -> None:
     records = [record async for batch in bench.transport.records(bench.topic) for record in batch]
     assert [record.headers.correlation_id for record in records] == ["new"]
     assert await bench.transport.find(bench.topic, "old") == ["old"]
+
+
+async def test_records_are_read_from_a_time_however_many_are_older() -> None:
+    bench = Bench()
+    assert isinstance(bench.clock, ManualClock)
+    for number in range(1100):
+        await bench.dispatch("a", correlation_id=f"old-{number}")
+    bench.clock.advance(100)
+    await bench.dispatch("a", correlation_id="new")
+    since = bench.clock.now() - 10
+    found = [record async for batch in bench.transport.records(bench.topic, start=since) for record in batch]
+    assert [record.headers.correlation_id for record in found] == ["new"]
+
+
+async def test_a_workflow_whose_message_is_in_quarantine_is_cancelled_at_once() -> None:
+    bench = Bench()
+    workflow = await bench.dispatch("a")
+    hands = Hands(bench.transport, bench.topic, "a")
+    (delivery,) = await hands.consumer.claim(1)
+    told = {"code": "unsigned", "reason": "it carries no signature", "activity": "a", "topic": bench.topic}
+    refused = moves.quarantine(delivery.body, **told, at=bench.clock.now(), worker="w")
+    await hands.consumer.settle(delivery, refused)
+    operations = Operations(bench.transport, bench.topic)
+    report = await operations.execute(await operations.plan(Cancel(), [workflow], reason="nobody needs it"))
+    assert [(result.outcome, result.reason) for result in report.results] == [("done", "")]
+    assert (await bench.last(workflow)).state == State.CANCELLED
+    await hands.consumer.close()

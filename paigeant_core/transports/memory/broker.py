@@ -190,7 +190,7 @@ class Topic:
     def request(self, asked: Record, expect: str) -> Settled:
         """Keep what was asked of the step that a workflow stands at, if it is at ``expect``."""
         workflow = self.workflows.get(asked.headers.correlation_id)
-        if workflow is None or workflow.id != expect or workflow.entry is None:
+        if workflow is None or workflow.id != expect or workflow.entry is None or workflow.entry.gone:
             return Settled.ALREADY if workflow is not None and workflow.id == asked.id else Settled.SUPERSEDED
         workflow.id = asked.id
         workflow.asked = asked

@@ -106,8 +106,8 @@ class MemoryTransport(Transport):
                 position = int(batch[-1].position)
                 if isinstance(start, float | int):
                     batch = [record for record in batch if record.at >= start]
-            if batch:
-                yield batch
+                if batch:
+                    yield batch
                 continue
             yield []
             if not follow:
@@ -208,7 +208,7 @@ class MemoryTransport(Transport):
             workflow = state.workflows.get(transition.record.headers.correlation_id)
             if workflow is None:
                 return Settled.SUPERSEDED
-            claimed = workflow.entry is not None and workflow.entry.owner is not None
+            claimed = workflow.entry in state.claimed
             if unless_claimed and claimed and workflow.id == expect:
                 return Settled.CLAIMED
             return state.apply(transition, expect)
