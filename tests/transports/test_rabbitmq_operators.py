@@ -111,6 +111,9 @@ async def test_a_parked_workflow_outlives_the_journal(connect: Any, topic: str, 
     await dispatch(transport, topic, "b")
     (record,) = await transport.parked(topic, Place.DEAD)
     assert record.headers.correlation_id == workflow
+    assert await transport.find(topic, workflow) == await transport.find(topic, workflow[:20]) == [workflow]
+    assert await transport.find(topic, other[:20]) == [other]
+    assert len(await transport.find(topic, "")) == 3
     assert [item.state for item in await transport.history(topic, workflow)] == [State.DEAD]
     assert [item.state for item in await transport.history(topic, other)] == [State.QUEUED]
     assert await transport.operate(topic, TransportContract().reissue(record), expect="other") is Settled.SUPERSEDED

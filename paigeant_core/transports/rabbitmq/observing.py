@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from itertools import chain, islice
 
 from paigeant_core.clock import Clock
 from paigeant_core.errors import ConfigError, ConnectError
@@ -202,12 +203,20 @@ class Observing(Transport):
 
     async def find(self, topic: str, prefix: str, limit: int = 5) -> list[str]:
         """See :meth:`Transport.find`."""
-        index = self.journal_index(Names(topic))
+        names = Names(topic)
+        index = self.journal_index(names)
         await index.catch_up()
         if prefix in index.workflows:
             return [prefix]
-        found = (key for key in index.workflows if key.startswith(prefix))
-        return [key for key, _ in zip(found, range(limit), strict=False)]
+        await self._catch_up_elsewhere(names)
+        if self._elsewhere(names, prefix) is not None:
+            return [prefix]
+        indexes = [index, *(self._index(names.stream(stream)) for stream in ELSEWHERE)]
+        keys = chain.from_iterable(each.workflows for each in indexes)
+        # The stores that keep longer also know workflows of which they have no last word.
+        begun = (key for key in keys if key.startswith(prefix))
+        known = (key for key in begun if key in index.workflows or self._elsewhere(names, key) is not None)
+        return list(islice(dict.fromkeys(known), limit))
 
     async def history(self, topic: str, correlation_id: str) -> list[Record]:
         """See :meth:`Transport.history`."""
