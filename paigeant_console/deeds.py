@@ -149,15 +149,27 @@ class Deeds:
             self._start(deed, carry_out, long=True)
             return deed
 
-        return self._feed.ask(ask)
+        return self.whole(ask)
+
+    def whole(self, act: Callable[[Operations], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Do what was confirmed, to its end, whoever stops waiting for it: half of it might be on no record.
+
+        Args:
+            act: what to do.
+        """
+
+        async def shielded(operations: Operations) -> _T:
+            return await self._shielded(act(operations), self._brief)
+
+        return self._feed.ask(shielded)
 
     def pause(self, operation_id: str) -> Future[OperationStatus]:
         """See :meth:`Operations.pause`."""
-        return self._feed.ask(lambda operations: operations.pause(operation_id))
+        return self.whole(lambda operations: operations.pause(operation_id))
 
     def abort(self, operation_id: str) -> Future[OperationStatus]:
         """See :meth:`Operations.abort`."""
-        return self._feed.ask(lambda operations: operations.abort(operation_id))
+        return self.whole(lambda operations: operations.abort(operation_id))
 
     def second(self, plan: Plan) -> Future[str]:
         """Why a plan needs a second person; empty: it needs none. See :meth:`Operations.second`."""
@@ -169,7 +181,7 @@ class Deeds:
 
     def propose(self, plan: Plan) -> Future[OperationStatus]:
         """See :meth:`Operations.propose`."""
-        return self._feed.ask(lambda operations: operations.propose(plan))
+        return self.whole(lambda operations: operations.propose(plan))
 
     def proposed(self, operation_id: str) -> Future[Plan]:
         """See :meth:`Operations.proposed`."""
@@ -192,7 +204,7 @@ class Deeds:
 
     def reject(self, operation_id: str, reason: str) -> Future[OperationStatus]:
         """See :meth:`Operations.reject`."""
-        return self._feed.ask(lambda operations: operations.reject(operation_id, reason=reason))
+        return self.whole(lambda operations: operations.reject(operation_id, reason=reason))
 
     def runs(self) -> Future[dict[str, OperationStatus]]:
         """See :meth:`Operations.runs`."""
@@ -234,12 +246,21 @@ class Deeds:
         tasks = self._long if long else self._brief
 
         async def shielded(operations: Operations) -> Report:
-            task = asyncio.ensure_future(carry_out(operations))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-            return await asyncio.shield(task)
+            return await self._shielded(carry_out(operations), tasks)
 
         self._feed.ask(shielded).add_done_callback(lambda future: self._end(deed, future))
+
+    @staticmethod
+    async def _shielded(work: Coroutine[Any, Any, _T], tasks: set[asyncio.Task[Any]]) -> _T:
+        def ended(task: asyncio.Task[Any]) -> None:
+            tasks.discard(task)
+            # Where nobody waits for it any more, nobody asks what went wrong either.
+            _ = task.cancelled() or task.exception()
+
+        task = asyncio.ensure_future(work)
+        tasks.add(task)
+        task.add_done_callback(ended)
+        return await asyncio.shield(task)
 
     def _end(self, deed: Deed, future: Future[Report]) -> None:
         error: BaseException | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 from paigeant_core import transition as moves
 from paigeant_core.errors import PaigeantError
-from paigeant_core.journal import Kind, Record, State
+from paigeant_core.journal import PARKED, Kind, Record, State
 from paigeant_core.limits import MAX_STEPS
 from paigeant_core.message import Headers
 from paigeant_core.names import new_id
@@ -78,6 +78,18 @@ def heed(transition: Transition, asked: Record) -> Transition:
     return transition
 
 
+def stood(record: Record) -> dict[str, Any]:
+    """Where a workflow stands with ``record``, in the words of the journal; of a hold also what it waits for."""
+    headers, detail = record.headers, record.detail
+    said: dict[str, Any] = {"state": str(record.state), "hop": headers.hop, "attempt": headers.attempt}
+    if record.state == State.HELD:
+        said["hold"] = {key: detail[key] for key in ("reason", "until", "on_deadline") if key in detail}
+    elif record.state in (State.DEAD, State.COMPENSATION_FAILED):
+        # Whoever brings it back among the dead letters can still be followed by a restore.
+        said |= {key: detail[key] for key in ("error", "before") if key in detail}
+    return said
+
+
 def _said(record: Record, asked: Record) -> dict[str, Any]:
     kept = {key: value for key, value in record.detail.items() if key not in ("due_at", "delay_s", "until")}
     for key in ("action", "operator", "operation_id", "reason"):
@@ -87,12 +99,16 @@ def _said(record: Record, asked: Record) -> dict[str, Any]:
 
 def _instead(transition: Transition, asked: Record, kind: str, state: str, place: Place) -> Transition:
     record = transition.record
+    detail = _said(record, asked)
+    if record.state in PARKED:
+        # Whoever undoes what was asked for brings it back to where its own step put it, and not past that.
+        detail["before"] = stood(record)
     parked = Record(
         kind,
         record.headers,
         state=state,
         worker=record.worker,
-        detail=_said(record, asked),
+        detail=detail,
         body=record.body,
         id=record.id,
         at=record.at,

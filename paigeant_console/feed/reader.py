@@ -445,7 +445,7 @@ class Feed:
 
     def dispatch(self, steps: Sequence[str], variables: Mapping[str, Any]) -> Future[str]:
         """Start a workflow; its correlation ID. See :meth:`Operations.dispatch`."""
-        return self.ask(lambda operations: operations.dispatch(steps, variables))
+        return self.deeds.whole(lambda operations: operations.dispatch(steps, variables))
 
     def ask(self, question: Callable[[Operations], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Run what needs the broker on the feed's loop."""

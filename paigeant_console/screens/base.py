@@ -293,7 +293,10 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
             return False
         if key == "escape":
             self.workers.cancel_group(self, "ask")
-            self.say((literal("nothing was done"), "dim"))
+            if self.feed.deeds.waits:
+                self.say((literal("not waited for any more; what was confirmed is done all the same"), "warn"))
+            else:
+                self.say((literal("nothing was done"), "dim"))
         return True
 
     def before_key(self, key: str) -> None:

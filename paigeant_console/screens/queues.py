@@ -195,7 +195,7 @@ class QueuesScreen(ActingScreen):
             do = operations.resume_activity if resume else operations.pause_activity
             return await do(activity, reason=reason)
 
-        before = await asyncio.wrap_future(self.feed.ask(switch))
+        before = await asyncio.wrap_future(self.feed.deeds.whole(switch))
         name = shown(activity, 64, ascii_only=ascii_only)
         if (before is not None) != resume:
             # Somebody was first.

@@ -224,7 +224,8 @@ class ReplayForm(Vertical):
         if source is None or self._done is None:
             return
         if name == "replay.done":
-            from_step = None if self._hop == source.stands_at else self._hop
+            # What was edited belongs to the hop that it was taken from, wherever the workflow stands by then.
+            from_step = None if self._hop == source.stands_at and self._payload is None else self._hop
             self._finish(ReplayChoice(from_step, self._payload, source.payload(self._hop)))
         elif name == "replay.cancel":
             self._finish(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, ClassVar
 
 import msgspec
@@ -13,7 +14,6 @@ from paigeant_core.clock import rfc3339
 from paigeant_core.errors import NotEligible
 from paigeant_core.journal import Kind, State
 from paigeant_core.message import PaigeantMessage
-from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward
 from paigeant_core.operations.standing import LIVE, Standing, message_in
 from paigeant_core.payload import check_payload, merge_payload
@@ -112,7 +112,7 @@ class Replay(Action):
 
     def apply(self, standing: Standing, at: float, detail: dict[str, Any]) -> Transition:
         """See :meth:`Action.apply`."""
-        following = self._prepare(standing, at)
+        following = self._prepare(standing, at, detail.get("operation_id", ""))
         detail["from_hop"] = following.headers.hop
         if self.payload is not None:
             detail["payload"] = "replaced"
@@ -126,7 +126,7 @@ class Replay(Action):
             return start
         return onward(following, at, detail)
 
-    def _prepare(self, standing: Standing, at: float) -> PaigeantMessage:
+    def _prepare(self, standing: Standing, at: float, operation_id: str = "") -> PaigeantMessage:
         source, now = self._source(standing), standing.message()
         slip = source.routing_slip.copy()
         slip.undoing = 0
@@ -147,7 +147,9 @@ class Replay(Action):
             slip, timestamp=rfc3339(at), run=current.run + 1, epoch=current.epoch + 1, payload=payload
         )
         if self.as_new:
-            fresh = {"correlation_id": new_id(), "run": 1, "epoch": 1, "created_at": rfc3339(at)}
+            # The same whenever this operation comes to the workflow: one that is gone on with starts no second copy.
+            copy = sha256(f"{operation_id}/{current.correlation_id}".encode()).hexdigest()[:32]
+            fresh = {"correlation_id": copy, "run": 1, "epoch": 1, "created_at": rfc3339(at)}
             following.headers = msgspec.structs.replace(following.headers, **fresh)
             if following.delegation is not None:
                 # What carries the token is bound to the workflow that it was given to.

@@ -12,11 +12,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from paigeant_core.errors import PaigeantError, Refused
+from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.audit import checked
 from paigeant_core.operations.control import Control
 from paigeant_core.operations.log import OperationState, OperationStatus, entry, from_document, proposed, to_document
 from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.run import Running
 from paigeant_core.operations.standing import Standing
 
 if TYPE_CHECKING:
@@ -27,10 +29,6 @@ class Approvals(Control):
     """The part of the command bus that has two people act together."""
 
     trust: Trust | None
-
-    @abstractmethod
-    async def execute(self, plan: Plan, *, progress: Callable[[Result], None] | None = None) -> Report:
-        """Do what was planned."""
 
     @abstractmethod
     def proposal(self, plan: Plan, line: Line) -> str:
@@ -106,21 +104,24 @@ class Approvals(Control):
     async def approve(self, plan: Plan, *, progress: Callable[[Result], None] | None = None) -> Report:
         """Carry out what another operator proposed; with both signatures.
 
+        Others see it, and can pause and abort it. One whose approver died is approved once more, by anybody but who
+        asked for it.
+
         Args:
-            plan: from :meth:`proposed`.
+            plan: from :meth:`proposed`; of a workflow that moved since nothing is done.
             progress: called with each result.
 
         Raises:
             Refused: somebody approved or rejected it meanwhile.
         """
+        self.allow(plan.action.name)
         status = await self._waiting(plan.operation_id, "approve")
-        await self._say(status, "approved", f"proposed by {status.operator}, approved by {self.operator}")
-        report = await self.execute(plan, progress=progress)
-        counts = {name: report.count(name) for name in ("done", "skipped", "failed")}
-        data = entry(status.operation_id, "progress", self.transport.clock.now(), by="", again=0, **counts)
-        await self.transport.append_operation(self.topic, data)
-        await self._say(status, "finished", f"proposed by {status.operator}, approved by {self.operator}")
-        return report
+        said, by = f"proposed by {status.operator}, approved by {self.operator}", new_id()
+        await self._say(status, "approved", said, by=by)
+        await self._put_on_record(plan, said, len(plan.lines), order="approve")
+        status.state, status.said, status.by = OperationState.RUNNING, said, by
+        running = Running(self, status, plan.action, planned={line.correlation_id: line for line in plan.lines})
+        return await running.go(progress)
 
     async def reject(self, operation_id: str, *, reason: str) -> OperationStatus:
         """End an operation that waits; nothing of it is done.
@@ -137,19 +138,22 @@ class Approvals(Control):
         reason = checked("reject", reason)
         status = await self._waiting(operation_id, "reject")
         await self._permit_order(status, "reject")
-        await self._say(status, "aborted", f"rejected by {self.operator}: {reason}")
+        said = f"rejected by {self.operator}: {reason}"
+        await self._say(status, "aborted", said)
+        status.state, status.said = OperationState.ABORTED, said
         await self._put_on_record(status.plan(), f"rejected: {reason}", len(status.targets), order="reject")
         return status
 
     async def _waiting(self, operation_id: str, what: str) -> OperationStatus:
         status = await self._known(operation_id, what)
-        if status.state is not OperationState.WAITING:
+        again = status.approvals and status.silent(self.transport.clock.now())
+        if status.state is not OperationState.WAITING and not again:
             raise Refused(f"operation {status.operation_id} is {status.state.value}, and waits for nobody")
         return status
 
-    async def _say(self, status: OperationStatus, event: str, said: str) -> None:
+    async def _say(self, status: OperationStatus, event: str, said: str, **more: str) -> None:
         at = self.transport.clock.now()
-        data = entry(status.operation_id, event, at, operator=self.operator, said=said)
+        data = entry(status.operation_id, event, at, operator=self.operator, said=said, **more)
         await self.transport.append_operation(self.topic, data)
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from paigeant_core import handoff
 from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.errors import AmbiguousID, ConfigError, PaigeantError, Refused, WorkflowNotFound
+from paigeant_core.errors import (
+    AmbiguousID,
+    ConfigError,
+    DuplicateWorkflow,
+    PaigeantError,
+    Refused,
+    WorkflowNotFound,
+)
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.limits import BULK_LIMIT
 from paigeant_core.names import new_id
@@ -18,7 +27,7 @@ from paigeant_core.operations.approval import Approvals
 from paigeant_core.operations.audit import checked, default_operator
 from paigeant_core.operations.erasing import Erasing
 from paigeant_core.operations.outlook import Outlook
-from paigeant_core.operations.plan import Line, Plan, Report, Result
+from paigeant_core.operations.plan import BEFORE, Line, Plan, Report, Result
 from paigeant_core.operations.reading import OperationLog
 from paigeant_core.operations.standing import Standing, standing_of
 from paigeant_core.payload_schema import check_against
@@ -227,12 +236,18 @@ class Operations(Erasing, Approvals):
         self.allow(plan.action.name)
         if why := self.second(plan):
             raise Refused(f"{plan.action.name}: it takes a second person, {why}; propose it by command")
-        results = []
-        for line in plan.lines:
-            result = await self.act(plan, line)
-            results.append(result)
-            if progress is not None:
-                progress(result)
+        results: list[Result] = []
+        try:
+            for line in plan.lines:
+                results.append(await self.act(plan, line))
+                if progress is not None:
+                    progress(results[-1])
+        except BaseException:
+            # Somebody ended the command, or nobody reads its output any more: what was done is on record all the same.
+            broken = Report(plan.operation_id, tuple(results))
+            with suppress(PaigeantError):
+                await asyncio.shield(self.audit(plan, broken, targets=len(plan.lines), said="broken off"))
+            raise
         report = Report(plan.operation_id, tuple(results))
         await self.audit(plan, report, targets=len(plan.lines))
         return report
@@ -287,7 +302,10 @@ class Operations(Erasing, Approvals):
                 transition = self._sealed(made, action, standing, detail, at, approval)
                 new, after = transition.record.headers.correlation_id, transition.record.state
                 if new != line.correlation_id:
-                    await self.transport.dispatch(self.topic, transition, chosen_id=False)
+                    try:
+                        await self.transport.dispatch(self.topic, transition)
+                    except DuplicateWorkflow:
+                        return Result(line.correlation_id, "done", BEFORE)
                     return Result(line.correlation_id, "done", f"started as {new}", new, after=State.QUEUED)
                 settled = await self.transport.operate(
                     self.topic, transition, expect=standing.fence, unless_claimed=action.at_handoff
@@ -308,10 +326,10 @@ class Operations(Erasing, Approvals):
                     detail |= {"signed": record} if record else {}
                 asked = handoff.request(standing.headers, at, wish, detail)
                 settled = await self.transport.request(self.topic, asked, expect=standing.fence)
+            if settled is Settled.SUPERSEDED:
+                return Result(line.correlation_id, "failed", await self._who_was_first(standing))
         except PaigeantError as error:
             return Result(line.correlation_id, "failed", str(error))
-        if settled is Settled.SUPERSEDED:
-            return Result(line.correlation_id, "failed", await self._who_was_first(standing))
         if wish == handoff.GO_ON:
             return Result(line.correlation_id, "done", "taken back")
         if wish:

@@ -15,6 +15,7 @@ from paigeant_core.operations.log import (
     OperationState,
     OperationStatus,
     Pace,
+    at_once,
     entry,
     from_document,
     opening,
@@ -22,7 +23,7 @@ from paigeant_core.operations.log import (
 )
 from paigeant_core.operations.plan import Line, Plan, Report, Result
 from paigeant_core.operations.reading import Known, OperationLog, all_begun, without_old
-from paigeant_core.operations.run import Running
+from paigeant_core.operations.run import ASIDE, Running
 from paigeant_core.operations.standing import Standing
 from paigeant_core.pauses import PAUSE, RESUME, Pause, switched
 from paigeant_core.transports import Transport
@@ -198,6 +199,14 @@ class Control(ABC):
         """
         return without_old(await self._log.read(limit, all_begun))
 
+    async def listed(self) -> list[OperationStatus]:
+        """All operations in progress and past, the oldest first: :meth:`runs`, and those that were done at once.
+
+        Of these the audit tells, of which the newest 1 000 entries are read.
+        """
+        known = at_once(await self.transport.audit(self.topic)) | await self.runs()
+        return sorted(known.values(), key=lambda status: status.at)
+
     async def start(self, plan: Plan, pace: Pace | None = None) -> Running:
         """Begin an operation that another console can see, pause and go on with.
 
@@ -225,7 +234,8 @@ class Control(ABC):
             pace=pace or Pace(),
             at=now,
             updated_at=now,
-            targets=[line.correlation_id for line in plan.lines],
+            # What was not eligible when it was confirmed stays out of it, whatever becomes of it until its turn comes.
+            targets=[line.correlation_id for line in plan.lines if line.eligible],
             by=new_id(),
             selection=plan.selection,
         )
@@ -233,8 +243,13 @@ class Control(ABC):
             status.state = OperationState.ARMED
         for data in opening(status):
             await self.transport.append_operation(self.topic, data)
-        await self._put_on_record(plan, "armed" if status.pace.delay else "started", len(status.targets))
-        return Running(self, status, plan.action)
+        await self._put_on_record(plan, "armed" if status.pace.delay else "started", len(plan.lines))
+        # What runs something is meant for the step that was shown: where somebody else was first, it is not done again.
+        kept = () if isinstance(plan.action, ASIDE) else plan.lines
+        planned = {line.correlation_id: line for line in kept if line.eligible}
+        return Running(
+            self, status, plan.action, planned=planned, left=[line for line in plan.lines if not line.eligible]
+        )
 
     async def pause(self, operation_id: str) -> OperationStatus:
         """Let whoever carries an operation out wait; raises as :meth:`abort`."""
@@ -265,11 +280,11 @@ class Control(ABC):
             AmbiguousID: there is more than one.
         """
         status = await self._known(operation_id, "resume")
-        if status.approvals:
-            raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
         await self._permit_order(status, "resume")
         now = self.transport.clock.now()
         alone = status.silent(now) or status.state is OperationState.BRAKED
+        if status.approvals and (alone or status.state is OperationState.WAITING):
+            raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
         if not alone and status.state is not OperationState.PAUSED:
             raise Refused(f"operation {status.operation_id}: {status.operator} carries it out now")
         more = {"by": new_id()} if alone else {}
@@ -283,7 +298,7 @@ class Control(ABC):
 
     async def _order(self, operation_id: str, order: str, event: str) -> OperationStatus:
         status = await self._known(operation_id, order)
-        if status.approvals and order == "pause":
+        if status.state is OperationState.WAITING and order == "pause":
             raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
         now = self.transport.clock.now()
         said = f"{event} by {self.operator}"
@@ -315,7 +330,9 @@ class Control(ABC):
         known = await self._log.read(
             FIRST, lambda known: all_begun(known) and any(known[key].whole for key in named(known))
         )
-        found = named(known)
+        if not (found := named(known)):
+            known = at_once(await self.transport.audit(self.topic))
+            found = named(known)
         if not found:
             raise WorkflowNotFound(f"no operation {ascii(operation_id)[:60]} in topic {self.topic}")
         if len(found) > 1:
@@ -382,13 +399,24 @@ class Control(ABC):
         """
         return await self._switch(RESUME, activity, reason)
 
-    async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
-        await self.permit(ACTIVITY, f"{action} {activity}", reason=reason)
-        reason = audit.checked(action, reason)
+    async def check_activity(self, activity: str) -> None:
+        """Check that the topic knows an activity.
+
+        Args:
+            activity: which.
+
+        Raises:
+            WorkflowNotFound: it does not; the message names those that it does.
+        """
         known = [queue.activity for queue in await self.transport.queues(self.topic)]
         if activity not in known:
             names = "known: " + ", ".join(known[:10]) + (", …" if len(known) > 10 else "") if known else "none yet"
             raise WorkflowNotFound(f"no activity {ascii(activity)[:80]} in topic {self.topic}; {names}")
+
+    async def _switch(self, action: str, activity: str, reason: str) -> Pause | None:
+        await self.permit(ACTIVITY, f"{action} {activity}", reason=reason)
+        reason = audit.checked(action, reason)
+        await self.check_activity(activity)
         at, operation_id = self.transport.clock.now(), new_id()[:16]
         detail = {"operator": self.operator, "reason": reason, "operation_id": operation_id}
         before = await self.transport.switch(self.topic, switched(self.topic, activity, action, at, detail))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -39,6 +40,17 @@ MAX_DELAY = 86_400.0
 
 CHUNK = 2_000
 """Workflows in one entry."""
+
+_UNREADABLE = (
+    msgspec.MsgspecError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,  # a whole number beyond every float
+    RecursionError,
+    PaigeantError,
+)
+"""What reading an entry raises that nobody of ours wrote."""
 
 _ACTIONS: Mapping[str, type[Action]] = {
     kind.name: kind
@@ -114,7 +126,7 @@ class OperationStatus:
         said: why it stands so, for people.
         selection: by what the workflows were selected, as it was written.
         approvals: what the operator who asks for a second person signed, by workflow.
-        number: how many workflows there are, as its beginning says; 0: it does not say.
+        number: how many workflows there are, as its beginning or the audit says; 0: neither does.
     """
 
     operation_id: str
@@ -140,6 +152,11 @@ class OperationStatus:
     def whole(self) -> bool:
         """Whether its beginning was among the entries, with all its workflows."""
         return bool(self.action) and len(self.targets) >= self.number
+
+    @property
+    def total(self) -> int:
+        """How many workflows there are, as far as is known."""
+        return self.number or len(self.targets)
 
     @property
     def begins_at(self) -> float:
@@ -170,7 +187,7 @@ class OperationStatus:
             "reason": self.reason,
             "state": self.state.value,
             "alone": self.silent(now),
-            "targets": len(self.targets),
+            "targets": self.total,
             "done": self.done,
             "skipped": self.skipped,
             "failed": self.failed,
@@ -234,7 +251,7 @@ def take(known: dict[str, OperationStatus], entries: Iterable[bytes]) -> None:
             document = msgspec.json.decode(data, type=dict[str, Any])
             operation_id = str(document["operation_id"])
             _take(known.setdefault(operation_id, OperationStatus(operation_id)), document)
-        except (msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError, PaigeantError):
+        except _UNREADABLE:
             continue  # anybody may write into the broker
 
 
@@ -244,10 +261,11 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
     if event == "targets":
         status.targets += [str(item) for item in document["ids"]]
     elif event == "started":
+        pace = Pace(**document["pace"])  # first: of what cannot be, nothing is taken
         status.at = status.updated_at
         status.operator, status.reason = str(document["operator"]), str(document["reason"])
         status.action, status.by = dict(document["action"]), str(document["by"])
-        status.pace = Pace(**document["pace"])
+        status.pace = pace
         status.number = int(document.get("number", 0))
         status.selection = str(document.get("selection", ""))
         if status.pace.delay:
@@ -263,8 +281,10 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         if not status.said:
             status.state = OperationState.WAITING
     elif event == "approved":
-        if status.state is OperationState.WAITING:
+        # One whose approver died is approved again.
+        if status.approvals and status.state not in OVER:
             status.state, status.said = OperationState.RUNNING, str(document.get("said", ""))
+            status.by = str(document.get("by", ""))
     elif event == "progress":
         if status.by == document["by"]:
             for name in ("done", "skipped", "failed", "again"):
@@ -274,6 +294,38 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         status.said = str(document.get("said", ""))
         if event == "resumed" and "by" in document:
             status.by = str(document["by"])
+
+
+def at_once(entries: Iterable[bytes]) -> dict[str, OperationStatus]:
+    """Operations by ID as the audit has them: of those that were done at once the log has nothing.
+
+    Args:
+        entries: of the audit, the oldest first; what cannot be read is passed over.
+    """
+    found: dict[str, OperationStatus] = {}
+    for data in entries:
+        with suppress(*_UNREADABLE):
+            document = msgspec.json.decode(data, type=dict[str, Any])
+            if operation_id := str(document["operation_id"]):
+                at = parse_rfc3339(document["at"])
+                status = OperationStatus(
+                    operation_id,
+                    operator=str(document["operator"]),
+                    action={"name": str(document["action"])},
+                    reason=str(document["reason"]),
+                    at=at,
+                    updated_at=at,
+                    state=OperationState.FINISHED,
+                    number=int(document["targets"]),
+                    selection=str(document.get("selection") or ""),
+                )
+                for number, outcome in _COUNTED.findall(str(document["outcome"])):
+                    setattr(status, outcome, int(number))
+                found[operation_id] = status
+    return found
+
+
+_COUNTED = re.compile(r"\b(\d{1,9}) (done|skipped|failed)\b", re.ASCII)
 
 
 def control(entries: Sequence[bytes], operation_id: str) -> tuple[OperationState | None, str, str]:
@@ -287,7 +339,7 @@ def control(entries: Sequence[bytes], operation_id: str) -> tuple[OperationState
     for data in entries:
         if operation_id.encode() not in data:
             continue
-        with suppress(msgspec.MsgspecError, ValueError, KeyError, TypeError, RecursionError):
+        with suppress(*_UNREADABLE):
             document = msgspec.json.decode(data, type=dict[str, Any])
             if document["operation_id"] == operation_id and (event := document["event"]) in _ORDERS:
                 state, said = _ORDERS[event], str(document.get("said", ""))
@@ -296,6 +348,7 @@ def control(entries: Sequence[bytes], operation_id: str) -> tuple[OperationState
 
 
 _ORDERS = {
+    "approved": OperationState.RUNNING,
     "paused": OperationState.PAUSED,
     "resumed": OperationState.RUNNING,
     "aborted": OperationState.ABORTED,

@@ -9,6 +9,9 @@ from typing import Any, Literal
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.standing import Standing
 
+BEFORE = "done by this operation before"
+"""The reason of a result where an operation that is gone on with had come to the workflow already."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:

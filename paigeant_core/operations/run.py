@@ -9,7 +9,7 @@ so nothing is done twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from paigeant_core.journal import Kind, Record
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold
 from paigeant_core.operations.log import HEARTBEAT, RESTING, OperationState, OperationStatus, Pace, control, entry
-from paigeant_core.operations.plan import Plan, Report, Result
+from paigeant_core.operations.plan import BEFORE, Line, Plan, Report, Result
 from paigeant_core.operations.reading import RECENT, newer
 from paigeant_core.operations.slip import Compensate
 from paigeant_core.transports.types import END
@@ -48,14 +48,28 @@ class Running:
         operations: the command bus.
         status: the operation; its log is begun already.
         action: what is done.
+        planned: what was shown of the workflows to whoever confirmed it, by ID: one that moved since is left alone.
+            None: each is looked at when its turn comes.
+        left: workflows that were selected and are left alone.
     """
 
-    def __init__(self, operations: Control, status: OperationStatus, action: Action) -> None:
+    def __init__(
+        self,
+        operations: Control,
+        status: OperationStatus,
+        action: Action,
+        *,
+        planned: Mapping[str, Line] | None = None,
+        left: Sequence[Line] = (),
+    ) -> None:
         self.status = status
+        self._planned = planned or {}
+        self._left = left
         self._operations = operations
         self._action = action
         self._results: list[Result] = []
-        self._watch = _Watch(operations, judging=not isinstance(action, _ASIDE))
+        self._skipped: list[Result] = []
+        self._watch = _Watch(operations, judging=not isinstance(action, ASIDE))
         self._said_at = self._heeded_at = float("-inf")
         self._seen = b""
         self._taken = False
@@ -74,6 +88,10 @@ class Running:
         loop = asyncio.get_running_loop()
         begun, acted = loop.time(), 0
         self._schemas = await self._operations.declared(self._action)
+        for line in self._left:
+            self._skipped.append(await self._operations.act(Plan(status.operation_id, self._action, "", ()), line))
+            if progress is not None:
+                progress(self._skipped[-1])
         async with self._watch:
             for batch in _batches(status.targets, status.pace):
                 for correlation_id in batch:
@@ -81,7 +99,7 @@ class Running:
                     if not await self._wait_until(due):
                         return await self._end()
                     result = await self._one(correlation_id)
-                    acted += result.reason != _BEFORE
+                    acted += result.reason != BEFORE
                     self._count(result)
                     if progress is not None:
                         progress(result)
@@ -99,12 +117,15 @@ class Running:
             record.kind == Kind.OPERATED and record.detail.get("operation_id") == operation_id
             for record in standing.history
         ):
-            return Result(correlation_id, "done", _BEFORE)
-        line = operations.line(self._action, correlation_id, standing, schemas=self._schemas)
+            return Result(correlation_id, "done", BEFORE)
+        line = self._planned.get(correlation_id) or operations.line(
+            self._action, correlation_id, standing, schemas=self._schemas
+        )
         if standing is not None and line.eligible:
             self._watch.expect(correlation_id, standing.headers.epoch)
-        result = await operations.act(Plan(operation_id, self._action, self.status.reason, (line,)), line)
-        if result.outcome != "done" or result.new_correlation_id:
+        plan = Plan(operation_id, self._action, self.status.reason, (line,), approvals=self.status.approvals or None)
+        result = await operations.act(plan, line)
+        if result.outcome != "done" or result.new_correlation_id or result.reason == BEFORE:
             self._watch.forget(correlation_id)
         if result.new_correlation_id:
             self._watch.expect(result.new_correlation_id, 0)
@@ -209,19 +230,19 @@ class Running:
 
     async def _end(self) -> Report:
         status = self.status
-        report = Report(status.operation_id, tuple(self._results), len(status.targets))
+        results, matched = (*self._skipped, *self._results), len(status.targets) + len(self._left)
+        report = Report(status.operation_id, results, matched)
         if not self._taken:
             await self._say("progress")
             if status.state in (OperationState.FINISHED, OperationState.BRAKED):
                 await self._say(status.state.value)
             plan = Plan(status.operation_id, self._action, status.reason, (), status.selection)
-            await self._operations.audit(plan, report, targets=len(status.targets), said=status.said)
+            await self._operations.audit(plan, report, targets=matched, said=status.said)
         return report
 
 
-_BEFORE = "done by this operation before"
-_ASIDE = (Hold, Cancel, DeadLetter, Compensate)
-"""Verbs after which nothing more is to be waited for."""
+ASIDE = (Hold, Cancel, DeadLetter, Compensate)
+"""Verbs that take a workflow out of the way, wherever it has come to; nothing more is to be waited for then."""
 
 _GOOD = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD, Kind.COMPENSATED})
 _BAD = frozenset({Kind.DEAD_LETTERED, Kind.COMPENSATION_FAILED})

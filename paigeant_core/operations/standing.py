@@ -8,7 +8,7 @@ from typing import Any
 
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import InvalidMessage, NotEligible, PaigeantError
-from paigeant_core.handoff import GO_ON, wish_of
+from paigeant_core.handoff import GO_ON, stood, wish_of
 from paigeant_core.journal import Record, State
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.transports.types import Holding, WorkerStatus
@@ -62,16 +62,8 @@ class Standing:
         return f"{self.asked.detail.get('operator', 'somebody')} asked for {self.wish} at {rfc3339(self.asked.at)}"
 
     def before(self) -> dict[str, Any]:
-        """Where it stands, in the words of the journal; of a hold also what it waits for."""
-        headers = self.headers
-        said: dict[str, Any] = {"state": str(self.state), "hop": headers.hop, "attempt": headers.attempt}
-        if self.record.state == State.HELD:
-            detail = self.record.detail
-            said["hold"] = {key: detail[key] for key in ("reason", "until", "on_deadline") if key in detail}
-        elif self.record.state in (State.DEAD, State.COMPENSATION_FAILED):
-            # Whoever brings it back among the dead letters can still be followed by a restore.
-            said |= {key: self.record.detail[key] for key in ("error", "before") if key in self.record.detail}
-        return said
+        """Where it stands, in the words of the journal; see :func:`stood`."""
+        return {**stood(self.record), "state": str(self.state)}
 
     def message(self) -> PaigeantMessage:
         """The message that it stands at.

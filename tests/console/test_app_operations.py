@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_core.operations import DeadLetter, Operations, OperationState, Pace, Retry
 from tests.console import story as told
-from tests.console.appkit import Console, ask_for, console
+from tests.console.appkit import PATIENCE, Console, ask_for, console
 from tests.console.story import Story, sample_story
 
 
@@ -248,3 +250,28 @@ async def test_an_activity_is_paused_and_resumed_by_key(tmp_path: Path) -> None:
         assert await transport.pauses(story.topic) == {}
         await opened.press("tab", "P")
         assert "pause/go on: there is no queue under the cursor; Tab goes to them" in opened.text()
+
+
+async def test_what_was_confirmed_is_done_to_its_end_whoever_stops_waiting_for_it(tmp_path: Path) -> None:
+    story = many(3)
+    async with console(story, tmp_path, size=(140, 30)) as opened:
+        operations: Any = opened.app.feed._operations
+        append, begun, goes_on = operations._append, threading.Event(), threading.Event()
+
+        async def slow(data: bytes) -> None:
+            begun.set()
+            await asyncio.to_thread(goes_on.wait, PATIENCE)
+            await append(data)
+
+        operations._append = slow
+        await opened.press("3")
+        await opened.shows("charge")
+        await ask_for(opened, "P", "the provider is down")
+        await opened.press("y")
+        await opened.until(begun.is_set, "it is begun, and the broker is slow")
+        await opened.press("escape")
+        assert "what was confirmed is done all the same" in opened.text()
+        assert "nothing was done" not in opened.text()
+        goes_on.set()
+        await opened.press("5")
+        await opened.shows("the provider is down")

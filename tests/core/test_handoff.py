@@ -10,6 +10,8 @@ from paigeant_core.errors import TokenExpired
 from paigeant_core.handoff import GO_ON, heed, request, wish_of
 from paigeant_core.journal import State
 from paigeant_core.message import PaigeantMessage
+from paigeant_core.operations import Undo
+from paigeant_core.operations.standing import Standing
 from paigeant_core.permission import withheld
 from paigeant_core.transition import Outcome, Place, Span, Transition
 
@@ -129,3 +131,21 @@ def test_what_is_quarantined_or_no_request_is_left_as_it_is() -> None:
     assert wish_of(moves.operated(message, 1.0, {"action": "hold"})) == ""
     assert wish_of(moves.operated(message, 1.0, {"asks": "hold"}, state=State.QUEUED)) == ""
     assert wish_of(moves.operated(message, 1.0, {"asks": 5})) == ""
+
+
+@pytest.mark.parametrize(("end", "state"), [("held", State.HELD), ("dead", State.DEAD), ("advanced", State.QUEUED)])
+def test_a_cancel_that_is_undone_leads_to_where_the_step_itself_put_it(end: str, state: State) -> None:
+    message = at_step("a", "b")
+    cancelled = asked(message, "cancel", settles(message)[end]).record
+    assert cancelled.state == State.CANCELLED
+    standing = Standing(cancelled, [cancelled])
+    undo = Undo("o1")
+    assert undo.check(standing) == ""
+    back = undo.apply(standing, 20.0, {"action": "undo", "operator": "ann@desk", "reason": "not so"})
+    assert back.record.state == state
+    if end == "held":
+        assert (back.place, back.record.detail["reason"]) == (Place.HELD, "a person")
+        assert back.deadline is not None
+        assert back.deadline.delay == 12.0 + 60.0 - 20.0
+    if end == "dead":
+        assert (back.place, back.record.detail["error"]["message"]) == (Place.DEAD, "no")

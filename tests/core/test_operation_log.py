@@ -69,7 +69,7 @@ async def test_what_waits_is_found_however_far_behind_it_is(transport: Counting)
         await transport.append_operation(TOPIC, data)
     await others(transport, 5 * FIRST)
     status = await Operations(transport, TOPIC, operator="bob").reject("fff", reason="no")
-    assert (status.state, status.targets) == (OperationState.WAITING, ["w0"])
+    assert (status.state, status.targets) == (OperationState.ABORTED, ["w0"])
     with pytest.raises(Refused, match="is aborted"):
         await Operations(transport, TOPIC).reject("fff", reason="no")
     with pytest.raises(WorkflowNotFound, match="no operation"):

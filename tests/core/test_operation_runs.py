@@ -35,7 +35,7 @@ from paigeant_core.operations import (
     Undo,
 )
 from paigeant_core.operations import run as run_module
-from paigeant_core.operations.log import SILENCE, OperationStatus, control, from_document, take, to_document
+from paigeant_core.operations.log import SILENCE, OperationStatus, at_once, control, from_document, take, to_document
 from paigeant_core.routing import to_step
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from tests.transports.hands import until
@@ -334,3 +334,98 @@ async def test_an_armed_operation_keeps_its_time_when_its_console_dies(
     assert await states(transport, workflows) == {"dead": 2}
     going.cancel()
     await asyncio.gather(going, return_exceptions=True)
+
+
+async def test_what_was_not_eligible_when_it_was_confirmed_is_left_alone(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    (failed,) = await dead(transport, provider, 1)
+    over = await WorkflowDispatcher(transport).dispatch_workflow(["charge"], {}, topic=TOPIC)
+    await until(_async(lambda: len(provider.calls) == 1), "it ran")
+    operations = Operations(transport, TOPIC)
+
+    async def is_over() -> bool:
+        return await states(transport, [over]) == {"completed": 1}
+
+    await until(is_over, "completed")
+    plan = await operations.plan(Retry(), [failed, over], reason="the provider is back")
+    assert plan.eligible == 1
+    running = await operations.start(plan, Pace(rate=100))
+    # Before its turn comes somebody makes it what a retry is for.
+    copy = await operations.execute(await operations.plan(Replay(from_step=1), [over], reason="once more"))
+    assert copy.count("done") == 1
+    told: list[tuple[str, str]] = []
+    report = await running.go(lambda result: told.append((result.correlation_id, result.outcome)))
+    assert told == [(over, "skipped"), (failed, "done")]
+    assert (report.matched, report.count("done"), report.count("skipped")) == (2, 1, 1)
+    assert [record.kind for record in await transport.history(TOPIC, over)].count(Kind.OPERATED) == 1
+    (status,) = (await operations.runs()).values()
+    assert (status.targets, status.state) == ([failed], "finished")
+
+
+async def test_a_copy_is_started_once_however_often_the_operation_is_gone_on_with(
+    transport: MemoryTransport, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflows = await dead(transport, provider, 6)
+    operations = Operations(transport, TOPIC)
+    plan = await operations.plan(Replay(as_new=True), workflows, reason="once more")
+    first = await operations.start(plan, Pace(rate=20))
+    going = asyncio.create_task(first.go())
+    await until(_async(lambda: first.status.done >= 3), "some done")
+    going.cancel()
+    await asyncio.gather(going, return_exceptions=True)
+    monkeypatch.setattr("paigeant_core.operations.log.SILENCE", -1.0)
+    second = await operations.resume(plan.operation_id)
+    assert second is not None
+    second.status.pace = Pace()
+    assert (await second.go()).count("done") == 6
+
+    async def all_called() -> bool:
+        return len(provider.calls) == 6
+
+    await until(all_called, "each copy ran")
+    assert len(await transport.find(TOPIC, "", 100)) == 12, "six, and a copy of each"
+
+
+async def test_what_was_done_is_on_record_when_the_rest_is_broken_off(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    workflows = await dead(transport, provider, 3)
+    operations = Operations(transport, TOPIC)
+
+    def nobody_reads(_: Any) -> None:
+        raise BrokenPipeError
+
+    plan = await operations.plan(Cancel(), workflows, reason="no more")
+    with pytest.raises(BrokenPipeError):
+        await operations.execute(plan, progress=nobody_reads)
+    (entry,) = await transport.audit(TOPIC)
+    document = msgspec.json.decode(entry)
+    assert (document["targets"], document["outcome"]) == (3, "1 done, 0 skipped, 0 failed, broken off")
+    assert [item["correlation_id"] for item in document["workflows"]] == workflows[:1]
+
+
+def test_numbers_beyond_every_float_are_passed_over() -> None:
+    number, told = b"1" + b"0" * 400, b'"at":"2026-01-01T00:00:00Z","operator":"","reason":""'
+    log = b'{"operation_id":"x","event":"started",%s,"action":{"name":"retry"},"by":"","pace":{"rate":%s}}'
+    known: dict[str, OperationStatus] = {}
+    take(known, [log % (told, number)])
+    assert not known["x"].whole
+    audit = b'{"operation_id":"y",%s,"action":"hold","outcome":"1 done",' % told
+    assert at_once([audit + b'"targets":1e999}', audit + b'"targets":1}']).keys() == {"y"}
+
+
+async def test_what_somebody_else_retried_meanwhile_is_not_run_a_second_time(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    workflows = await dead(transport, provider, 2)
+    operations, other = Operations(transport, TOPIC), Operations(transport, TOPIC, operator="bo")
+    running = await begun(operations, workflows, Pace(rate=100))
+    await other.pause_activity("charge", reason="so that it waits")
+    first = await other.execute(await other.plan(Retry(), workflows[:1], reason="just this one"))
+    assert first.count("done") == 1
+    report = await running.go()
+    assert [result.outcome for result in report.results] == ["failed", "done"]
+    assert "bo" in report.results[0].reason
+    await other.resume_activity("charge", reason="now")
+    await until(_async(lambda: len(provider.calls) == 2), "each ran once")

@@ -12,7 +12,8 @@ from paigeant_console.model.deeds import operation_rows
 from paigeant_core import State, Transport, Worker, WorkflowDispatcher, get_transport
 from paigeant_core.errors import Refused
 from paigeant_core.names import new_id
-from paigeant_core.operations import Hold, Operations, Plan, Release, Replay, Skip
+from paigeant_core.operations import Hold, Operations, Plan, Release, Replay, Result, Skip
+from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import OperationState
 from paigeant_core.security.account import VALID, account
 from paigeant_core.security.keys import SigningKey
@@ -184,3 +185,64 @@ async def test_a_large_selection_waits_and_can_be_rejected() -> None:
         await bob.proposed(status.operation_id)
     actions = [msgspec.json.decode(entry)["action"] for entry in await bench.transport.audit(bench.topic)]
     assert actions == ["propose skip", "reject skip"]
+
+
+async def test_what_was_approved_can_be_stopped_and_gone_on_with_by_whoever_approves_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("HEARTBEAT", "RESTING"):
+        monkeypatch.setattr(run_module, name, 0.02)
+    bench = Bench()
+    trust = policy(approve_over=1)
+    ann, bob = bus(bench.transport, bench.topic, ANN, trust), bus(bench.transport, bench.topic, BOB, trust)
+    workflows = [await dispatch(bench.transport, bench.topic, "notify", "charge") for _ in range(30)]
+    status = await ann.propose(await ann.plan(Hold(), workflows, reason="why"))
+    with pytest.raises(Refused, match="approve or reject"):
+        await ann.pause(status.operation_id)
+    done: list[str] = []
+
+    def dies_at_three(result: Result) -> None:
+        done.append(result.correlation_id)
+        if len(done) == 3:
+            raise EOFError
+
+    with pytest.raises(EOFError):
+        await bob.approve(await bob.proposed(status.operation_id), progress=dies_at_three)
+    entries = [msgspec.json.decode(entry) for entry in await bench.transport.audit(bench.topic)]
+    assert [entry["action"] for entry in entries] == ["propose hold", "approve hold"], "who approved is on record"
+    with pytest.raises(Refused, match="is running"):
+        await bob.proposed(status.operation_id)
+    monkeypatch.setattr("paigeant_core.operations.log.SILENCE", -1.0)
+    with pytest.raises(Refused, match="approve or reject"):
+        await ann.resume(status.operation_id)
+    with pytest.raises(Refused, match="your own"):
+        await ann.proposed(status.operation_id)
+    report = await bob.approve(await bob.proposed(status.operation_id))
+    assert report.count("done") == 30
+    for workflow in workflows:
+        history = await bench.history(workflow)
+        assert sum(record.kind == "operated" for record in history) == 1, "nothing was done twice"
+    assert (await ann.runs())[status.operation_id].state is OperationState.FINISHED
+
+
+async def test_an_approved_operation_that_is_aborted_leaves_the_rest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEARTBEAT", "RESTING"):
+        monkeypatch.setattr(run_module, name, 0.0)
+    bench = Bench()
+    trust = policy(approve_over=1)
+    ann, bob = bus(bench.transport, bench.topic, ANN, trust), bus(bench.transport, bench.topic, BOB, trust)
+    workflows = [await dispatch(bench.transport, bench.topic, "notify", "charge") for _ in range(30)]
+    status = await ann.propose(await ann.plan(Hold(), workflows, reason="why"))
+    plan = await bob.proposed(status.operation_id)
+    orders = iter([ann.abort(status.operation_id)])
+
+    def abort(_: Result) -> None:
+        for order in orders:
+            # In memory nothing is waited for.
+            with pytest.raises(StopIteration):
+                order.send(None)
+
+    report = await bob.approve(plan, progress=abort)
+    assert report.count("done") == 1
+    found = (await ann.runs())[status.operation_id]
+    assert (found.state, found.done) == (OperationState.ABORTED, report.count("done"))
