@@ -284,7 +284,7 @@ class History:
             if is_marker(record):
                 erased[workflow] = serial
             if record.state and record.headers.epoch >= standing.get(workflow, (0, 0))[0]:
-                standing[workflow] = (record.headers.epoch, serial)
+                standing[workflow] = (min(record.headers.epoch, 1 << 62), serial)  # SQLite's numbers have 64 bits
         database.execute("BEGIN IMMEDIATE")
         database.executemany("INSERT INTO record VALUES (?, ?, ?, ?, ?, ?)", rows)
         database.executemany(

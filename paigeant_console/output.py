@@ -20,7 +20,7 @@ import msgspec
 from paigeant_console.masking import mask_text
 from paigeant_console.safe_text import SafeText, ascii_safe, cells, joined, literal, safe
 
-__all__ = ["PROGRAM", "Output", "json_line", "note"]
+__all__ = ["PROGRAM", "Output", "in_ascii", "json_line", "note"]
 
 PROGRAM: Final = "paigeant-console"
 NOTE_LIMIT: Final = 4000
@@ -50,6 +50,15 @@ def json_line(document: Mapping[str, Any]) -> str:
     except (UnicodeEncodeError, OverflowError, msgspec.MsgspecError):
         # Lone surrogates: the standard library can write them, and nothing else here is beyond it.
         text = json.dumps(document, default=_plain)
+    return in_ascii(text)
+
+
+def in_ascii(text: str) -> str:
+    r"""JSON without line breaks between its tokens, in printable ASCII: all other characters become `\uXXXX`.
+
+    Args:
+        text: The JSON.
+    """
     if text.isascii() and text.isprintable():
         return text
     return _BEYOND_ASCII.sub(_escaped, text)

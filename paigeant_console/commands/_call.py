@@ -99,6 +99,17 @@ class Call:
             return self._settings.url
         return self.options.url or os.environ.get("PAIGEANT_URL", "")
 
+    @property
+    def read_only_here(self) -> bool:
+        """Whether the command line or the environment asks for read-only, whatever the configuration says of a broker.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        from paigeant_console.config import read_only_in_environment
+
+        return self.options.read_only or bool(read_only_in_environment(os.environ))
+
     def refuse_if_read_only(self, what: str) -> None:
         """Before anything else is looked at, the configuration's other values included.
 

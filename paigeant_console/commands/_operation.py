@@ -212,6 +212,10 @@ def _operate(call: Call, action: Action, order: Order) -> int:
                     f"looks at it with: operations approve {status.operation_id}"
                     + (f"; the pace {PACE_LOST}" if pace else "")
                 )
+                if call.out.as_json:
+                    from paigeant_core.operations import Report
+
+                    call.out.document(Report(status.operation_id, (), matched=len(plan.lines)).to_document())
                 return ExitCode.OK
             if pace or len(plan.lines) > AT_ONCE:
                 return await carry_out(call, await operations.start(plan, pace))
@@ -246,6 +250,8 @@ async def decide(
     if order == "reject":
         status = await operations.reject(operation_id, reason=reason or "")
         note(f"operation {status.operation_id} is rejected; nothing of it was done")
+        if call.out.as_json:
+            call.out.document(status.to_document(operations.transport.clock.now()))
         return ExitCode.OK
     plan = await operations.proposed(operation_id)
     note(f"{plan.action.name} of operation {plan.operation_id}, because: {plan.reason}")
@@ -275,10 +281,10 @@ async def carry_out(call: Call, running: Running) -> int:
         note(f"it begins at {begins}; until then this calls it off: operations abort {status.operation_id}")
     report = await running.go(lambda result: _tell(call, result))
     if status.said:
-        left = len(status.targets) - len(report.results)
+        left = (report.matched or 0) - len(report.results)
         note(f"operation {status.operation_id}: {status.said}; {left} were left alone")
     _summarise(call, report)
-    return ExitCode.OK if report.count("done") == len(status.targets) else ExitCode.FAILED
+    return ExitCode.OK if report.count("done") == report.matched else ExitCode.FAILED
 
 
 def _pace(order: Order) -> Pace:

@@ -61,6 +61,7 @@ def activity(
             if order is None or name is None:
                 return _list(call, await transport.pauses(call.settings.topic))
             if dry_run:
+                await call.operations(transport).check_activity(name)
                 paused = (await transport.pauses(call.settings.topic)).get(name)
                 done = (paused is None) == (order == "pause")
                 _tell(call, order, name, done, f"dry run: would {order}" if done else _why_not(paused))

@@ -45,7 +45,9 @@ def export(
 def _write(call: Call, data: bytes, correlation_id: str, output: str | None) -> None:
     import os
 
-    from paigeant_console.output import note
+    import msgspec
+
+    from paigeant_console.output import in_ascii, note
     from paigeant_console.safe_text import literal, safe
     from paigeant_core.capsule import Capsule
     from paigeant_core.errors import ConfigError
@@ -56,8 +58,13 @@ def _write(call: Call, data: bytes, correlation_id: str, output: str | None) -> 
         kept = "" if set(capsule.redacted) == {"token"} else "; --with-secrets keeps them"
         note(f"replaced as secrets: {names}{kept}")
     if output == "-":
-        for line in data.decode().splitlines():
-            call.out.line(safe(line, len(line) + 1))
+        if call.out.as_json:
+            call.out.document(msgspec.json.decode(data))
+            return
+        # Nothing of it may be lost on the way, so what no terminal is to be given is escaped as JSON does.
+        for line in data.decode().split("\n"):
+            escaped = in_ascii(line)
+            call.out.line(safe(escaped, len(escaped) + 1))
         return
     path = Path(output or f"paigeant-{correlation_id}.json")
     try:
@@ -108,10 +115,11 @@ def import_(
         )
         return ExitCode.OK
     from paigeant_console.app import run
+    from paigeant_console.config import load_look
 
     transport = MemoryTransport(BROKER)
     adopt(transport, capsule)
-    return run(transport.url, capsule.topic, context="capsule", read_only=call.options.read_only)
+    return run(transport.url, capsule.topic, context="capsule", read_only=call.read_only_here, look=load_look())
 
 
 def read_capsule(file: str) -> Capsule:

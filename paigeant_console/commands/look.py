@@ -317,7 +317,7 @@ def _trust(document: Mapping[str, Any]) -> list[SafeText]:
 def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
     from paigeant_console.human import moment, text
     from paigeant_console.model.record_line import died_with_it
-    from paigeant_console.model.times import duration
+    from paigeant_console.model.times import duration, seconds_in
     from paigeant_console.safe_text import joined, literal
 
     signers = {
@@ -329,7 +329,7 @@ def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
     deaths = {record["hop"]: record["detail"].get("deaths") for record in document["history"] if _did(record)}
     rows = []
     for hop, step in enumerate(document["executed"], start=1):
-        took = step["duration_s"]
+        took = seconds_in(step["duration_s"])
         signed = signers.get(hop)
         died = f" ({died_with_it(deaths[hop])})" if deaths.get(hop) and step["worker"] else ""
         rows.append(
@@ -338,7 +338,7 @@ def _hops(document: Mapping[str, Any]) -> list[list[SafeText]]:
                 text(step["name"]),
                 literal(str(step["attempt"]) if step["attempt"] else "skipped"),
                 moment(step["started_at"]),
-                duration(took) if isinstance(took, int | float) else literal("-"),
+                literal("-") if took is None else duration(took),
                 joined((text(step["worker"]), literal(died))),
                 text(signed),
             ]

@@ -1,4 +1,4 @@
-"""`operations`: those that take their time, in progress and past; to be paused, resumed and aborted from anywhere."""
+"""`operations`: in progress and past; those that take their time are paused, resumed and aborted from anywhere."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def operations(
         typer.Option("--confirm", metavar="VALUE", help="In production, to undo or approve: as for the verbs."),
     ] = None,
 ) -> int:
-    """List the operations that take their time; pause, resume or abort one, whoever started it.
+    """List the operations in progress and past; pause, resume or abort one that takes its time, whoever started it.
 
     What an aborted operation did stays done; undo, here or as a verb, takes back a hold, a cancel or a dead-letter. An
     operation whose console died, or that its brake stopped, goes on in the console that resumes it. One that takes a
@@ -57,7 +57,7 @@ def operations(
         async with call.broker() as transport:
             bus = call.operations(transport, acting=order is not None)
             if order is None or operation_id is None:
-                _list(call, list((await bus.runs()).values()), transport.clock.now())
+                _list(call, await bus.listed(), transport.clock.now())
             elif order in ("approve", "reject"):
                 return await decide(call, bus, order, operation_id, reason=reason, yes=yes, confirm=confirm)
             elif order == "resume":
@@ -65,8 +65,13 @@ def operations(
                 if running is not None:
                     return await carry_out(call, running)
                 note("whoever paused it goes on with it")
+                if call.out.as_json:
+                    known = (await bus.runs()).items()
+                    _list(call, [it for key, it in known if key.startswith(operation_id)], transport.clock.now())
             else:
                 status = await (bus.pause if order == "pause" else bus.abort)(operation_id)
+                if call.out.as_json:
+                    _list(call, [status], transport.clock.now())
                 note(
                     f"operation {status.operation_id} is {status.state.value} as soon as its console looks, within 2 s"
                 )
@@ -91,7 +96,7 @@ def _list(call: Call, found: list[OperationStatus], now: float) -> None:
                 text(status.operator, 40),
                 text(status.action.get("name"), 20),
                 literal("alone" if status.silent(now) else status.state.value),
-                literal(f"{status.done + status.skipped + status.failed}/{len(status.targets)}"),
+                literal(f"{status.done + status.skipped + status.failed}/{status.total}"),
                 literal(str(status.failed)),
                 literal(str(status.again)),
                 age(now - status.updated_at),

@@ -34,7 +34,7 @@ def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False, theme: Theme = 
     options = _in_memory(call)
     return run_demo(
         topic=check_topic(options.topic or "workflows"),
-        read_only=options.read_only,
+        read_only=call.read_only_here,
         look=load_look(theme=theme, ascii=ascii, mouse=mouse),
     )
 
@@ -64,7 +64,7 @@ def dev(
         load_target(target),
         topic=topic,
         capsule=opened,
-        read_only=options.read_only,
+        read_only=call.read_only_here,
         look=load_look(theme=theme, ascii=ascii, mouse=mouse),
     )
 

@@ -27,11 +27,9 @@ def verify(
     Exit 0: every record and the message hold. Exit 1: they do not, or nothing is signed; the code says why.
     """
     from paigeant_console.runner import run
-    from paigeant_core.errors import ConfigError, WorkflowNotFound
+    from paigeant_core.errors import WorkflowNotFound
 
     trust = trust_of_environment()
-    if trust is None:
-        raise ConfigError("verify needs a trust policy: set PAIGEANT_TRUST to a trust.toml")
 
     async def main() -> int:
         from paigeant_core.security.account import VALID, account

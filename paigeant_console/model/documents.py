@@ -56,7 +56,8 @@ def executed_documents(history: Sequence[Record], message: PaigeantMessage) -> l
             told[detail["hop"]] = record
     documents = []
     for hop, step in enumerate(message.routing_slip.executed, start=1):
-        teller = told.get(hop)
+        # The journal may tell of who ran it in an earlier run.
+        teller = None if step.skipped else told.get(hop)
         detail = teller.detail if teller is not None else {}
         documents.append(
             {

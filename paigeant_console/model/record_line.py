@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from paigeant_console.model.looks import times_glyph
 from paigeant_console.model.text import Span, shown
-from paigeant_console.model.times import day_and_time, duration, parsed
+from paigeant_console.model.times import day_and_time, duration, parsed, seconds_in
 from paigeant_console.safe_text import joined, literal
 from paigeant_core.journal import Kind, Record
 
@@ -31,8 +31,8 @@ def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool 
         add(document["activity"], "strong")
         if document["attempt"] > 1:
             spans.append((joined((_SPACE, times_glyph(document["attempt"], ascii_only))), "strong"))
-    if isinstance(seconds := detail.get("duration_s"), int | float):
-        add(f"took {duration(float(seconds))}", "dim")
+    if (seconds := seconds_in(detail.get("duration_s"))) is not None:
+        add(f"took {duration(seconds)}", "dim")
     if died := died_with_it(detail.get("deaths")):
         add(f"after {died}", "warn")
     if isinstance(undo := detail.get("undo"), str):

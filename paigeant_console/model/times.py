@@ -12,6 +12,7 @@ from math import ceil
 from paigeant_console.model.text import EMPTY
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.clock import parse_rfc3339
+from paigeant_core.journal import MAX_TIME
 
 __all__ = [
     "age",
@@ -25,6 +26,7 @@ __all__ = [
     "moment",
     "parsed",
     "rough",
+    "seconds_in",
     "spoken",
     "stopwatch",
     "stopwatch_tick",
@@ -94,6 +96,13 @@ def countdown_tick(seconds: float) -> int:
     if whole < HOUR:
         return 10 + ceil(whole / MINUTE)
     return 100 + whole // HOUR if whole < DAY else 200 + whole // DAY
+
+
+def seconds_in(value: object) -> float | None:
+    """A number of seconds that somebody wrote into a record's detail; None: it is none, or beyond every clock."""
+    if not isinstance(value, int | float) or not -MAX_TIME < value < MAX_TIME:
+        return None
+    return float(value)
 
 
 def duration(seconds: float | None) -> SafeText:

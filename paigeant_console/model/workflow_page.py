@@ -21,7 +21,7 @@ from paigeant_console.model.row import Row
 from paigeant_console.model.slip_track import failed_hop
 from paigeant_console.model.stuck import explain, keys_line
 from paigeant_console.model.text import EMPTY, Piece, Span, apart, clip, count, fit_line, shown, wrap_words
-from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, stopwatch
+from paigeant_console.model.times import age, countdown, day_and_time, duration, parsed, seconds_in, stopwatch
 from paigeant_console.model.trust import UNSIGNED, VALID, Finding, examine, last_body
 from paigeant_console.model.workflow_list import state_spans
 from paigeant_console.safe_text import SafeText, hex_lines, joined, literal, safe_block, safe_payload
@@ -306,8 +306,7 @@ class WorkflowPage:
             detail = hop.done.detail
             attempt = number_of(detail.get("attempt"), 1)
             span = spent_of(hop.done, hop.sent)
-            seconds = detail.get("duration_s")
-            took = duration(float(seconds)) if isinstance(seconds, int | float) else EMPTY
+            took = duration(seconds_in(detail.get("duration_s")))
             waited = duration(span.waited)
             who = by(hop.done.worker, self._ascii)
             outcome = apart(who, taken_over(detail), self._signed_by(number), extras(detail, self._ascii))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from paigeant_core.errors import MessageError
+from paigeant_core.errors import ConfigError, MessageError
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.security.chain import MAX_CHAIN, Chain, check_message, extend
 from paigeant_core.security.records import Origin, StepDone
@@ -59,14 +59,17 @@ class Account:
     reason: str = ""
 
 
-def account(body: bytes, trust: Trust, now: float, at: float) -> Account:
+def account(body: bytes, trust: Trust | None, now: float, at: float) -> Account:
     """Go through the records of a message; never raises for what it holds.
 
     Args:
         body: the message's bytes.
-        trust: the policy.
+        trust: the policy; None: there is none, and without one it can only be told that there are no records.
         now: the time, seconds since the Unix epoch.
         at: when the message was journalled; its deadline is looked at as of then.
+
+    Raises:
+        ConfigError: there are records, and no policy.
     """
     entries: list[Entry] = []
     records: list[str] = []
@@ -76,6 +79,8 @@ def account(body: bytes, trust: Trust, now: float, at: float) -> Account:
         records = message.records[:MAX_CHAIN]
         if not records:
             raise VerificationError(Code.UNSIGNED, "it carries no signature")
+        if trust is None:
+            raise ConfigError("to verify signed records takes a trust policy: set PAIGEANT_TRUST to a trust.toml")
         if len(message.records) > MAX_CHAIN:
             raise VerificationError(Code.TOO_LARGE, f"{len(message.records)} records, the cap is {MAX_CHAIN}")
         for record in records:

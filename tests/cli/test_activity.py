@@ -47,6 +47,7 @@ def test_what_cannot_be_is_said(one: Cli) -> None:
     one("activity", "pause", "a", "--reason", "x", "--yes", "--read-only").ended(5).said("read-only")
     dry = one("activity", "pause", "a", "--reason", "x", "--dry-run", "--json").ended(0).document
     assert dry["reason"] == "dry run: would pause"
+    one("activity", "pause", "z", "--reason", "x", "--dry-run").ended(3).said("no activity 'z'", "known: a")
     assert one("activity", "--json").ended(0).documents == []
     assert one("audit", "--json").documents == []
 

@@ -17,6 +17,7 @@ from paigeant_core import get_transport
 from paigeant_core.operations import Operations, Retry
 from paigeant_core.payload_model import PayloadModel
 from tests.cli.conftest import Cli
+from tests.transports.hands import Hands
 
 VERBS = ("retry", "replay", "dead-letter", "hold", "release", "skip", "cancel", "compensate", "restore", "insert")
 
@@ -358,3 +359,58 @@ def test_a_replay_with_another_itinerary(three: Cli) -> None:
     shown = three("show", "w1", "--json").ended(0).document
     assert shown["itinerary"] == [{"name": "c", "arguments": {}}, {"name": "d", "arguments": {"n": 1}}]
     three("replay", "w1", "--reason", "x", "--yes", "--step", "not a name").ended(2).said("activity name")
+
+
+def test_operations_lists_also_what_was_done_at_once(three: Cli) -> None:
+    done = three("hold", "w1", "w2", "--reason", "wait", "--yes", "--json").ended(0).documents[-1]
+    three("hold", "w1", "--reason", "again", "--yes").ended(1)
+    first, second = three("operations", "--json").ended(0).documents
+    assert first["operation_id"] == done["operation_id"]
+    assert [first[key] for key in ("action", "reason", "state", "targets", "done", "skipped", "failed")] == [
+        *("hold", "wait", "finished"),
+        *(2, 2, 0, 0),
+    ]
+    assert (second["done"], second["skipped"]) == (0, 1)
+    assert "2/2" in three("operations").ended(0).out
+    for order in ("pause", "resume", "abort"):
+        three("operations", order, done["operation_id"][:8]).ended(5).said("is finished")
+
+
+def test_orders_are_told_as_json_too(three: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    url, topic = os.environ["PAIGEANT_URL"], "workflows"
+
+    async def start() -> str:
+        operations = Operations(get_transport(url), topic, operator="ann")
+        plan = await operations.plan(Retry(), ["w1", "w2"], reason="why")
+        return (await operations.start(plan)).status.operation_id
+
+    operation = asyncio.run(start())
+    for order, state in (("pause", "paused"), ("abort", "aborted")):
+        document = three("operations", order, operation, "--json").ended(0).document
+        assert (document["operation_id"], document["state"], document["targets"]) == (operation, state, 2)
+
+
+def test_a_step_that_was_skipped_in_a_replay_has_no_worker_of_an_earlier_run(
+    three: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = os.environ["PAIGEANT_URL"]
+
+    async def done_once() -> None:
+        hands = Hands(get_transport(url), "workflows", "a")
+        await hands.finish(await hands.take_one())
+        await hands.consumer.close()
+
+    asyncio.run(done_once())
+    (ran,) = [found["correlation_id"] for found in three("list", "step:b", "--json").documents]
+    assert three("show", ran, "--json").document["executed"][0]["worker"].startswith("hands-")
+    three("replay", ran, "--from-step", "1", "--reason", "once more", "--yes").ended(0)
+    three("skip", ran, "--reason", "not needed", "--yes").ended(0)
+    (step,) = three("show", ran, "--json").document["executed"]
+    assert step == {
+        "name": "a",
+        "attempt": 0,
+        "worker": None,
+        "started_at": None,
+        "completed_at": None,
+        "duration_s": None,
+    }

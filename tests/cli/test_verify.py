@@ -12,6 +12,7 @@ import pytest
 
 from paigeant_core.transports.memory import MemoryTransport
 from tests.cli.conftest import Cli
+from tests.servers import free_port
 from tests.ssh_agent import ssh_agent
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -125,7 +126,6 @@ def test_a_key_that_is_revoked_later_takes_its_records_with_it(
 def test_what_is_missing_is_said_before_anything_is_done(
     here: Cli, trust: Path, target: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here("verify", "order-1").ended(2).said("PAIGEANT_TRUST")
     monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
     here("verify", "order-1").ended(3)
     here("dispatch", "validate").ended(2).said("PAIGEANT_KEY")
@@ -264,3 +264,22 @@ def test_an_operation_at_a_flagged_activity_waits_for_a_second_person(
     assert (record["name"], record["signer"], summary["status"]) == ("skip", "bob", "valid")
     assert here("operations", "--json").document["said"] == "proposed by ann, approved by bob"
     here("operations", "reject", waiting["operation_id"], "--reason", "late").ended(5).said("is finished")
+
+
+def test_without_a_policy_it_is_told_what_needs_none(
+    here: Cli, trust: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    here("dispatch", "charge", "--id", "plain").ended(0)
+    assert here("verify", "plain", "--json").ended(1).document == {
+        "schema": 1,
+        "summary": True,
+        "correlation_id": "plain",
+        "records": 0,
+        "status": "unsigned",
+        "reason": "it carries no signature",
+    }
+    here("verify", "nosuch").ended(3).said("nosuch")
+    here("verify", "plain", "--url", f"redis://127.0.0.1:{free_port()}").ended(4)
+    monkeypatch.setenv("PAIGEANT_KEY", str(tmp_path / "shop.json"))
+    here("dispatch", "charge", "--id", "signed").ended(0)
+    here("verify", "signed").ended(2).said("PAIGEANT_TRUST")

@@ -26,7 +26,7 @@ WORDS = (
     *("delay_s", "due_at", "until", "on_deadline", "max_attempts", "token_expires_at", "error", "reason", "why"),
     *("action", "operator", "operation_id", "origin", "code", "bytes", "event", "activities", "gave_back"),
 )
-NUMBERS = st.integers(-(2**63), 2**63) | st.sampled_from([1e20, -1e20, 1e308, 0.5, 1, 2, True])
+NUMBERS = st.integers(-(2**63), 2**63) | st.sampled_from([1e20, -1e20, 1e308, 10**400, 0.5, 1, 2, True])
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | NUMBERS | st.sampled_from(["one", "2", "", "\x1b[2J", "2026-01-31T09:05:00.123Z", "99999-99"]),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["type", "message", "x"]), inner),

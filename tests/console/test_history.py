@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +118,14 @@ def test_no_token_and_no_secret_is_written(tmp_path: Path) -> None:
     (one,) = History(tmp_path / "h.sqlite3").of("wf-00001")
     assert one.message is not None
     assert one.message.payload["email"] == "ann@example.com"
+
+
+def test_an_epoch_that_no_database_holds_stops_nothing(tmp_path: Path) -> None:
+    hostile = record(1)
+    hostile.headers = msgspec.structs.replace(hostile.headers, epoch=2**63)
+    history = kept(tmp_path, [hostile, record(2)])
+    assert sorted(ids(history.standing(10))) == ["wf-00001", "wf-00002"]
+    history.close()
 
 
 def test_an_erased_workflow_leaves_nothing_in_the_file(tmp_path: Path) -> None:
