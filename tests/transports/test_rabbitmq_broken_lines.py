@@ -242,3 +242,27 @@ async def test_it_is_said_when_no_confirm_comes(
     publisher.close()
     (line,) = [record.getMessage() for record in caplog.records if "confirmed no publish" in record.getMessage()]
     assert "out of memory or disk" in line
+
+
+async def test_a_copy_that_came_again_goes_to_another_worker_where_its_channel_alone_was_lost(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection stands, and with it what was locked over it."""
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a")
+    dying = Hands(transport, topic, "a")
+    await dying.take_one()
+    await consumer_of(dying)._crash()
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        assert delivery.token.guarded
+        intake = consumer_of(worker)._intake
+        # This worker is not the one that gets it once more.
+        monkeypatch.setattr(intake, "want", lambda *_: None)
+        assert intake._lane is not None
+        await intake._lane.close()
+        async with hands(other, topic, "a") as heir:
+            again = await heir.take_one()
+            assert again.body == delivery.body
+            assert await heir.finish(again) is Settled.DONE
+    assert await kinds(other, topic, workflow) == ["dispatched", "finished"]

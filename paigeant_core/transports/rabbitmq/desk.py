@@ -284,7 +284,8 @@ class Desk:
             self.strayed[copy.key] = self.strayed.pop(copy.key, 0) + 1
             copy.back.clear()
             copy.astray = True
-            copy.guarded = False
+            # The connection may stand, and the broker keeps the lock for as long: nobody else could run the copy.
+            self._unguard(copy)
             if copy.delivery is None:
                 del self.copies[copy.key]
         while len(self.strayed) > _REMEMBERED:
