@@ -248,3 +248,39 @@ async def test_a_hop_that_both_queues_took_though_the_broker_refused_it_is_hande
     records = await transport.history(topic, workflow)
     assert handed_on_twice(records) == {}
     assert [record.kind for record in records].count("finished") == 1
+
+
+async def test_a_worker_that_leaves_hands_on_nothing_that_it_gave_back(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    worker = Hands(transport, topic, "a")
+    delivery = await worker.take_one()
+    publisher, confirmed = consumer_of(worker)._desk.publisher, asyncio.Event()
+    send = publisher.send
+
+    async def slow(items: Any) -> None:
+        if any(item.exchange == Names(topic).exchange for item in items):
+            await confirmed.wait()
+        await send(items)
+
+    monkeypatch.setattr(publisher, "send", slow)
+    settling = asyncio.create_task(worker.finish(delivery))
+
+    async def under_way() -> Any:
+        return delivery.token.settling
+
+    task = await until(under_way, "it does not settle")
+    async with hands(other, topic, "a", "b") as heir:
+        leaving = asyncio.create_task(consumer_of(worker)._leave())
+        again = await heir.take_one()
+        assert again.body == delivery.body
+        confirmed.set()
+        await asyncio.wait([task])
+        assert await heir.finish(again) is Settled.DONE
+        await asyncio.gather(settling, leaving, return_exceptions=True)
+        await consumer_of(worker)._crash()
+        await heir.finish(await heir.take_one())
+        await heir.nothing()
+    assert await kinds(other, topic, workflow) == ["dispatched", "advanced", "finished"]

@@ -467,6 +467,8 @@ class RabbitConsumer(Consumer):
         desk = self._desk
         await self._intake.stop()
         self._buffer.clear()
+        # A settle that goes on would hand on what is put back here, and somebody else runs.
+        await end(*(copy.settling for copy in desk.copies.values() if copy.settling is not None))
         for copy in [*desk.copies.values(), *(twin for twins in desk.twins.values() for twin in twins)]:
             if copy.delivery is not None:
                 copy.delivery.settled = True
