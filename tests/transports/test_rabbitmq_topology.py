@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from paigeant_core import transition as moves
 from paigeant_core.errors import InvalidMessage
 from paigeant_core.limits import JOURNAL_BYTES
 from paigeant_core.transports.rabbitmq.connection import Channel
@@ -146,3 +147,24 @@ class Behind:
 
     def now(self) -> float:
         return time.time() - 20
+
+
+async def test_what_waits_in_the_ladder_comes_to_a_queue_that_was_made_anew_meanwhile(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport, other = await connect(), await connect()
+    names = Names(topic)
+    await dispatch(transport, topic, "a")
+    async with hands(other, topic, "a") as worker:
+        delivery = await worker.take_one()
+        assert delivery.message is not None
+        again = moves.retry(delivery.message, ValueError("no"), 0.5, worker.span())
+    await transport._topology.rung(names, 500, "a")
+    await channel.queue_delete(names.work("a"))
+    # This one still knows the queue, as whoever published before that; the rung is there, and takes it.
+    await transport._publish(names, again, ())
+    async with hands(other, topic, "a") as heir:
+        following = await heir.take_one()
+        assert following.message is not None
+        assert following.message.headers.attempt == 2
+        await heir.finish(following)

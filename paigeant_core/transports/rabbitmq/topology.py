@@ -209,6 +209,9 @@ class Topology:
             await channel.queue_declare(queue, durable=True, arguments=dict(WORK), nowait=True)
             await channel.queue_bind(queue, names.exchange, f"work.{activity}", nowait=True)
             await channel.queue_bind(queue, names.due, f"work.{activity}", nowait=True)
+            for millis in RUNGS:
+                # Also of rungs that nobody here delays for: where the queue is made anew, something may wait there.
+                await channel.queue_bind(queue, names.due, f"delay.{millis}.{activity}", nowait=True)
 
         await self._once(key, declare)
 
@@ -232,7 +235,6 @@ class Topology:
             await channel.queue_declare(queue, durable=True, arguments=arguments, nowait=True)
             await channel.queue_bind(queue, names.exchange, f"delay.{millis}.#", nowait=True)
             await channel.queue_bind(queue, names.delay, f"delay.{millis}.#", nowait=True)
-            await channel.queue_bind(names.work(activity), names.due, f"delay.{millis}.{activity}", nowait=True)
 
         await self._once(key, declare)
 
