@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
 
 from paigeant_core.erasure import is_marker, stripped
-from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
+from paigeant_core.errors import ConnectError, PublishUnknown, TransportError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Record
 from paigeant_core.message import Headers
@@ -136,15 +136,11 @@ class Mirror(ABC):
                 self._topology.forget()
                 self._begin_anew()
                 self._fail(ConnectError(str(error)))
-            except AuthenticationError as error:
-                self._fail(error)
-                return
-            except ConnectError as error:
-                self._fail(error)
-                await waits.next()
             except TransportError as error:
+                # Also where this user may not read it now: nobody else would begin anew, and a worker that no longer
+                # follows the fence heeds no pause and no intervention.
                 self._fail(error)
-                return
+                await waits.next(error)
 
     async def _until_there(self) -> None:
         while not self._there.is_set():
@@ -291,7 +287,7 @@ class Fence(Mirror):
         record = wire.record_of(message)
         if record is not None:
             timer = wire.headers_of(message).get(wire.TIMER)
-            self.note(record, str(timer or ""), wire.offset_of(message))
+            self.note(record, str(timer or ""))
 
     def reset(self) -> None:
         """See :meth:`Mirror.reset`."""
@@ -303,13 +299,12 @@ class Fence(Mirror):
         self.erased.clear()
         self._tell()
 
-    def note(self, record: Record, timer: str = "", offset: int = -1) -> None:
+    def note(self, record: Record, timer: str = "") -> None:
         """Somebody moved a workflow on, past whatever copies of it there are.
 
         Args:
             record: the journal's record of it.
             timer: for a deadline that came: the record that it ended.
-            offset: where in the fence's stream it stands.
         """
         headers = record.headers
         if action := switch_in(record):
@@ -330,7 +325,7 @@ class Fence(Mirror):
             self.erased[headers.correlation_id] = record.id
         known = self._last.get(headers.correlation_id)
         if known is None or headers.epoch >= known.epoch:
-            self._last[headers.correlation_id] = Intervention(headers.epoch, record.id, record.at, timer, offset)
+            self._last[headers.correlation_id] = Intervention(headers.epoch, record.id, record.at, timer)
 
     def shown(self, record: Record) -> Record:
         """``record`` as it may be shown: of a workflow that was erased, without its contents."""
@@ -345,7 +340,7 @@ class Fence(Mirror):
         """A message of this epoch has come: older ones are outdated, whatever the stream has told so far."""
         known = self._last.get(headers.correlation_id)
         if known is None or headers.epoch > known.epoch:
-            self._last[headers.correlation_id] = Intervention(headers.epoch, "", 0.0, "", -1)
+            self._last[headers.correlation_id] = Intervention(headers.epoch, "", 0.0, "")
 
     def asked(self, headers: Headers) -> Record | None:
         """What the step that ``headers`` ask for has to heed; None: nothing that is known here."""
@@ -372,17 +367,15 @@ class Intervention:
         id: of the record that it was journalled by.
         at: when.
         timer: for a deadline that came: the record that it ended.
-        offset: where in the fence's stream it stands.
     """
 
-    __slots__ = ("at", "epoch", "id", "offset", "timer")
+    __slots__ = ("at", "epoch", "id", "timer")
 
-    def __init__(self, epoch: int, identity: str, at: float, timer: str, offset: int) -> None:
+    def __init__(self, epoch: int, identity: str, at: float, timer: str) -> None:
         self.epoch = epoch
         self.id = identity
         self.at = at
         self.timer = timer
-        self.offset = offset
 
 
 class ChosenIds(Mirror):
