@@ -109,6 +109,38 @@ async def test_a_cancelled_step_that_was_handed_on_unknown_to_the_journal_is_sto
     assert records[2].headers.epoch == 2
 
 
+async def test_a_result_that_went_up_an_epoch_is_not_dropped_with_its_like_that_the_journal_does_not_know(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other = await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        publisher = consumer_of(worker)._desk.publisher
+        send = publisher.send
+
+        async def half(items: Any) -> None:
+            monkeypatch.setattr(publisher, "send", send)
+            await send([item._replace(exchange="", key=f"paigeant.{topic}.work.b") for item in items])
+            transport.fence(Names(topic)).booted_at = transport.clock.now()
+            for writer in consumer_of(worker)._line._sockets:
+                writer.transport.abort()
+            raise PublishUnknown("no confirm came")
+
+        monkeypatch.setattr(publisher, "send", half)
+        assert await worker.finish(delivery) is Settled.DONE
+    async with hands(other, topic, "b") as heir:
+        # The one that came first is outdated; the other one has all its bytes but the epoch.
+        following = await heir.take_one()
+        assert following.message is not None
+        assert following.message.headers.epoch == 2
+        assert await heir.finish(following) is Settled.DONE
+        await heir.nothing()
+    records = await other.history(topic, workflow)
+    assert [record.kind for record in records] == ["dispatched", "advanced", "superseded", "finished"]
+    assert records[2].detail["reason"] == "fenced"
+
+
 @pytest.fixture
 def own_server() -> Any:
     with RabbitServer(conf={"max_message_size": "100000"}) as server:

@@ -332,8 +332,10 @@ class Comeback:
                     message = transition.record.message
             if message is not None:
                 raise_epoch(transition.record, message, before.epoch)
+            # The one that may be in a work queue already is another copy: what drops that must not drop this.
+            identity = result.copy if message is None else new_id()
             await self.publish(
-                transition, serial, fence=message is not None, prev=copy.key, copy=result.copy, queue=result.queue
+                transition, serial, fence=message is not None, prev=copy.key, copy=identity, queue=result.queue
             )
         return True
 
