@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,8 +23,10 @@ from paigeant_core.transports.rabbitmq import RabbitTransport, frames, wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.lanes import Lane
+from paigeant_core.transports.rabbitmq.streams import Reading
 from paigeant_core.transports.rabbitmq.topology import Names
-from tests.transports.hands import Hands, until
+from tests.transports.hands import PATIENCE, Hands, until
+from tests.transports.on_rabbitmq import dispatch
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -264,3 +267,42 @@ async def test_properties_that_nobody_can_read_stop_no_worker(rabbit_url: str, t
     finally:
         await worker.consumer.close()
         await transport.disconnect()
+
+
+@pytest.mark.parametrize("how", ["text", "time"])
+async def test_a_stream_is_read_past_properties_that_nobody_can_read(
+    rabbit_url: str, topic: str, line: Line, how: str
+) -> None:
+    names = Names(topic)
+    async with RabbitTransport(rabbit_url) as transport:
+        first = await dispatch(transport, topic, "a")
+        item = wire.direct(names.journal, b"rubbish")
+        item.properties.correlation_id = "made-for-this"
+        item.properties.headers = {"a": "b", "made": datetime(2026, 1, 2, tzinfo=UTC)}
+        made = struct.pack(">Q", int(datetime(2026, 1, 2, tzinfo=UTC).timestamp()))
+        good, bad = (b"made-for-this", b"\xff" * 13) if how == "text" else (made, b"\x7f" * 8)
+        lane = await line.lane()
+        lane._tap.send([part.replace(good, bad) for part in frames.publish(lane._number, item, LARGEST)])
+        reading = await Reading.attach(line, names.journal, "first")
+        async with asyncio.timeout(PATIENCE):
+            while not any(message.body == b"rubbish" for message in await reading.batch()):
+                pass
+            # Nothing comes behind it, neither in its chunk nor in a later one.
+            assert await told(transport, topic) == [first]
+            assert await transport.find(topic, "") == [first]
+            assert [record.headers.correlation_id for record in await transport.newest(topic, 9)] == [first]
+            second = await dispatch(transport, topic, "a")
+            assert await told(transport, topic) == [first, second]
+            assert await transport.find(topic, "") == [first, second]
+
+
+async def told(transport: RabbitTransport, topic: str) -> list[str]:
+    """What whoever reads the journal is told, by workflow."""
+    return [record.headers.correlation_id async for batch in transport.records(topic) for record in batch]
+
+
+async def test_a_reader_from_a_time_that_is_none_leaves_no_channel_open(line: Line, queue: str) -> None:
+    with pytest.raises(OverflowError):
+        await Reading.attach(line, queue, 1e300)
+    assert line._tap is not None
+    assert not line._tap.lanes

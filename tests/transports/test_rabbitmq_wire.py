@@ -53,7 +53,9 @@ async def test_forged_headers_do_not_stop_a_consumer(connect: Any, topic: str, c
         forged: list[dict[str, Any]] = [
             {"timer": "x", "place": "nowhere", "since": 1},
             {"timer": "x", "place": "hell", "since": "x"},
+            {"timer": "x", "place": [], "since": 1},
             {"due": "soon", "rest": []},
+            {"due": (1 << 63) - 1, "rest": (1 << 63) - 1},
             {"deaths": -5, "again": 1, "x-delivery-count": "many"},
             {"deaths": 1 << 40},
             {"split": 3, "r": 1},
@@ -177,3 +179,37 @@ def test_records_survive_the_wire() -> None:
             assert (back.kind, back.state, back.body, back.detail, back.at, back.position) == (
                 "quarantined", "quarantined", body, detail, 12.5, "7",
             )  # fmt: skip
+
+
+# -- values that nobody of ours writes --------------------------------------------------------
+
+
+@pytest.mark.parametrize("activities", [5, [5], [["b"]], "b", {"b": 1}])
+async def test_what_a_worker_says_that_it_serves_may_be_nonsense(connect: Any, topic: str, activities: Any) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a")
+    detail = {"event": "started", "activities": activities}
+    record = Record(Kind.WORKER, Headers(message_id="m", topic=topic), worker="w", detail=detail, at=1.0)
+    await transport._publisher.send([wire.plain(Names(topic), record)])
+    assert await transport.find(topic, "") == [workflow]
+    assert transport.journal_index(Names(topic)).activities == {"a"}
+
+
+async def test_a_deadline_that_began_at_no_time_is_a_message_like_any_other(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a")
+    (record,) = await transport.history(topic, workflow)
+    headers = {"r": record.encode_meta().decode(), "timer": "x", "place": "nowhere", "since": 1 << 62}
+    async with hands(transport, topic, "a") as worker:
+        await worker.finish(await worker.take_one())
+        await channel.basic_publish(
+            record.body,
+            routing_key=f"paigeant.{topic}.work.a",
+            properties=Properties(headers=headers, message_id="forged"),
+        )
+        delivery = await worker.take_one()
+        assert delivery.message is not None
+        assert delivery.message.correlation_id == workflow
+        await worker.finish(delivery)

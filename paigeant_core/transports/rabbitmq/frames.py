@@ -40,6 +40,17 @@ _SIZE = struct.Struct(">I")
 _TAG = struct.Struct(">QB")
 _PUBLISH = struct.pack(">HHH", 60, 40, 0)
 _STRING = ord("S")
+_WIDTHS = {
+    **dict.fromkeys(b"V\0", 0),
+    **dict.fromkeys(b"tbB", 1),
+    **dict.fromkeys(b"sUu", 2),
+    **dict.fromkeys(b"Iif", 4),
+    **dict.fromkeys(b"D", 5),
+    **dict.fromkeys(b"lLdT", 8),
+}
+"""Bytes of a field of each type; all others begin with their length."""
+OFFSET = "x-stream-offset"
+"""The header in which the broker says where in its stream a message stands."""
 
 
 class Outgoing(NamedTuple):
@@ -123,9 +134,13 @@ def delivery(frame: bytes) -> Basic.Deliver:
 
 
 def header(frame: bytes) -> ContentHeader:
-    """Of a message: its size and properties; none where they cannot be read, which must not end the line."""
+    """Of a message: its size and properties.
+
+    Where they cannot be read, which must not end the line, of them only what the broker wrote: whoever reads a stream
+    has to know how far it is.
+    """
     size, flags = _SIZES.unpack_from(frame)
-    return ContentHeader(body_size=size, properties=_properties(frame, flags) or Basic.Properties())
+    return ContentHeader(body_size=size, properties=_properties(frame, flags) or _whereabouts(frame, flags))
 
 
 def readable(whole: bytes) -> bytes:
@@ -151,9 +166,34 @@ def _properties(frame: bytes, flags: int) -> Basic.Properties | None:
             if flags & flag:
                 at, value = _DECODERS[kind](frame, at)
                 setattr(properties, name, value)
-    except (ValueError, LookupError, ArithmeticError, OSError, struct.error, RecursionError):
+    except _UNREADABLE:
         return None
     return properties
+
+
+def _whereabouts(frame: bytes, flags: int) -> Basic.Properties:
+    """Of properties that cannot be read, the offset alone, past fields that are looked at no closer than needed."""
+    at = _SIZES.size
+    try:
+        for name in ("content_type", "content_encoding"):
+            if flags & Basic.Properties.flags[name]:
+                at += 1 + frame[at]
+        if flags & Basic.Properties.flags["headers"]:
+            end = at + 4 + _SIZE.unpack_from(frame, at)[0]
+            at += 4
+            while at < end:
+                key = frame[at + 1 : at + 1 + frame[at]]
+                at += 1 + len(key)
+                if key == OFFSET.encode():
+                    return Basic.Properties(headers={OFFSET: pamqp.decode.embedded_value(frame[at:end])[1]})
+                width = _WIDTHS.get(frame[at])
+                at += 1 + (4 + _SIZE.unpack_from(frame, at + 1)[0] if width is None else width)
+    except _UNREADABLE:
+        pass  # the broker lets none through that is cut short
+    return Basic.Properties()
+
+
+_UNREADABLE = (ValueError, LookupError, ArithmeticError, OSError, struct.error, RecursionError)
 
 
 def _read_short(data: bytes, at: int) -> tuple[int, str]:

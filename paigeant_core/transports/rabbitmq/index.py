@@ -206,7 +206,8 @@ class Index:
         if record.kind == Kind.WORKER:
             # It declared their queues, whether a message ever came to them or not.
             served = record.detail.get("activities")
-            self.activities.update(name for name in served or () if is_name(name))
+            if isinstance(served, list):
+                self.activities.update(name for name in served if isinstance(name, str) and is_name(name))
         if not headers.correlation_id:
             return
         known = self.workflows.pop(headers.correlation_id, None)

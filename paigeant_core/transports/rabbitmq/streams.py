@@ -89,11 +89,12 @@ class Reading:
 
     @classmethod
     async def _attach(cls, line: Line, queue: str, start: int | str | float, prefetch: int) -> Self:
+        # Ahead of the lane, which would be left open by a time that is none.
+        offset: FieldValue = datetime.fromtimestamp(max(0.0, start), UTC) if isinstance(start, float) else start
         lane = await line.lane(prefetch=prefetch)
         channel = lane.channel
         reading = cls(line, queue, lane)
         reading._prefetch = prefetch
-        offset: FieldValue = datetime.fromtimestamp(max(0.0, start), UTC) if isinstance(start, float) else start
         reading.after = start - 1 if isinstance(start, int) else -1
         channel.closing.add_done_callback(lambda _: reading._end())
         channel.on_consumer_cancel_callbacks.add(lambda _: reading._end())

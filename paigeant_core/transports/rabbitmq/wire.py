@@ -14,16 +14,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from pamqp.common import FieldTable
 
 from paigeant_core.errors import DecodeError
-from paigeant_core.journal import Record
+from paigeant_core.journal import MAX_TIME, Record
 from paigeant_core.names import new_id
 from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq.connection import Message, Properties
-from paigeant_core.transports.rabbitmq.frames import Outgoing
+from paigeant_core.transports.rabbitmq.frames import OFFSET, Outgoing
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, rung_for
 
 RECORD = "r"
@@ -64,6 +64,7 @@ LONGEST_META = 32 * 1024
 _OWN_FLOW = frozenset({PREVIOUS, DUE, REST, DEATHS, AGAIN, RECORD, TIMER, PLACE, SINCE, _BARE, _SPLIT})
 _TIMER_PLACES = frozenset(map(str, (Place.WORK, Place.DEAD, Place.NOWHERE)))
 _SHORT = 255
+_MAX_MILLIS = int(MAX_TIME * 1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +140,9 @@ def delay_headers(seconds: float, rung: int, now: float) -> FieldTable:
 
 
 def remaining(headers: Mapping[str, Any], now: float) -> float:
-    """Seconds that a delayed copy has yet to wait; 0 or less: it is due."""
+    """Seconds that a delayed copy has yet to wait; 0 or less: it is due, or what it says is no time."""
     due, rest = headers.get(DUE), headers.get(REST)
-    if not isinstance(due, int) or not isinstance(rest, int):
+    if not _is_millis(due) or not _is_millis(rest):
         return 0.0
     # By the clock, but never longer than was left: the two clocks may not agree.
     return min(due / 1000 - now, rest / 1000)
@@ -289,7 +290,7 @@ def headers_of(message: Message) -> Mapping[str, Any]:
 
 def offset_of(message: Message) -> int:
     """Where in its stream a delivery stands."""
-    offset = headers_of(message).get("x-stream-offset")
+    offset = headers_of(message).get(OFFSET)
     return offset if isinstance(offset, int) else -1
 
 
@@ -342,7 +343,8 @@ def timer_of(message: Message) -> Timer | None:
     """The deadline that a delivery of a work queue is; None: a message to run."""
     headers = headers_of(message)
     held, place, since = headers.get(TIMER), headers.get(PLACE), headers.get(SINCE)
-    if not isinstance(held, str) or not isinstance(since, int) or place not in _TIMER_PLACES:
+    # A foreign publisher's place may be a list, which is not even looked for among ours.
+    if not isinstance(held, str) or not _is_millis(since) or not isinstance(place, str) or place not in _TIMER_PLACES:
         return None
     record = record_of(message, position="")
     if record is None or record.body is None:
@@ -353,3 +355,8 @@ def timer_of(message: Message) -> Timer | None:
 def _short(text: str) -> str:
     """``text`` if it fits into an AMQP short string, else nothing."""
     return text if len(text) <= _SHORT // 4 or len(text.encode("utf-8", "replace")) <= _SHORT else ""
+
+
+def _is_millis(value: object) -> TypeGuard[int]:
+    """Whether it is a time or a span as we write them; others can neither be read as a time nor be written again."""
+    return isinstance(value, int) and 0 <= value < _MAX_MILLIS
