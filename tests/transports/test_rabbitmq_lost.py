@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 import pytest
 from aiormq.exceptions import DeliveryError
 from pamqp.commands import Basic
@@ -15,15 +16,15 @@ from paigeant_console.model.fold import Fold
 from paigeant_core import ActivityContext, Worker
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import PublishUnknown
-from paigeant_core.journal import Record, State
-from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout, publisher
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout, publisher, topology, wire
 from paigeant_core.transports.rabbitmq.lookout import Lookout, pause
-from paigeant_core.transports.rabbitmq.streams import Reading, up_to_now
+from paigeant_core.transports.rabbitmq.streams import Origin, Reading, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import holding
 from tests.chaos.proxy import Proxy, port_of
 from tests.core.bench import stopped
-from tests.transports.hands import Hands, until
+from tests.transports.hands import PATIENCE, Hands, until
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -187,6 +188,67 @@ async def test_one_of_the_workers_looks_and_another_one_when_it_is_gone(
     await until(lambda: seen(2), "nobody took over")
     assert set(looks) == {second.name}
     await stopped(second, tasks[workers.index(second)])
+
+
+async def test_nobody_is_taken_for_silent_where_what_was_said_is_dropped_too_soon(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(topology.STREAMS, "workers", topology._stream(120, 4096, 8192))
+    reports = Names(topic).stream("workers")
+    async with looking(transport, topic, "a") as (hands, lookout):
+        workflow = await dispatch(transport, topic, "a")
+        running = await hands.take_one()
+        await lookout.look()
+        # It did not say that it runs it, and nothing that anybody said was dropped yet.
+        assert list(lookout._missed) == [workflow]
+        async with asyncio.timeout(PATIENCE):
+            while (await Origin.find(transport._line, reports)).offset == 0:
+                await transport._publisher.send([wire.direct(reports, b"x" * 1000)] * 10)
+
+        async def heard() -> bool:
+            return hands.name in {status.info.worker for status in await transport.workers(topic)}
+
+        await until(heard, "it does not say that it lives")
+        with caplog.at_level(logging.WARNING):
+            await lookout.look()
+            await lookout.look()
+        assert [record.kind for record in await history(transport, topic, workflow)] == ["dispatched"]
+        said = [text for text in caplog.messages if "reaches back for less than 15 s" in text]
+        assert len(said) == 1
+        await hands.finish(running)
+
+
+async def test_a_delay_that_is_no_time_stops_no_look(transport: RabbitTransport, topic: str) -> None:
+    async with looking(transport, topic, "other") as (_, lookout):
+        workflow = await dispatch(transport, topic, "a")
+        (record,) = await history(transport, topic, workflow)
+        endless = msgspec.Raw(b'{"delay_s":1' + b"0" * 400 + b"}")
+        told = Record(
+            Kind.RETRYING, record.headers, state=State.RETRYING, detail=endless, body=record.body, at=record.at
+        )
+        await transport._publisher.send([wire.plain(Names(topic), told)])
+        await lookout.look()
+        assert lookout.waiting[workflow].since == record.at
+
+
+async def test_a_look_that_fails_is_told_and_is_not_the_last(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lookout, "EVERY", 0.05)
+    looks: list[str] = []
+
+    async def look(self: Lookout) -> None:
+        looks.append(self._desk.worker)
+        raise ZeroDivisionError("no number")
+
+    monkeypatch.setattr(Lookout, "look", look)
+
+    async def again() -> bool:
+        return len(looks) > 1
+
+    async with looking(transport, topic, "a"):
+        await until(again, "nobody looks any more")
+    assert "looking for lost messages: ZeroDivisionError: no number" in caplog.messages
 
 
 # -- a journal that grows fast ------------------------------------------------------------

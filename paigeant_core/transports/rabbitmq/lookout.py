@@ -21,14 +21,14 @@ from contextlib import aclosing
 
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import Conflict, TransportError
-from paigeant_core.journal import Record, State
+from paigeant_core.journal import MAX_TIME, Record, State
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
 from paigeant_core.transports.rabbitmq.connection import Message, Missing
 from paigeant_core.transports.rabbitmq.desk import Desk
 from paigeant_core.transports.rabbitmq.lookup import SKEW
 from paigeant_core.transports.rabbitmq.nodes import NodeMarks
-from paigeant_core.transports.rabbitmq.presence import heard
+from paigeant_core.transports.rabbitmq.presence import surely_heard
 from paigeant_core.transports.rabbitmq.streams import fetch, up_to_now
 from paigeant_core.transports.types import WorkerStatus
 
@@ -58,7 +58,10 @@ _AT_ONCE = 100
 _FRESH = 5.0
 """Seconds within which the worker must have heard itself, before it believes that others are silent."""
 
-HEARD = 15.0 + SKEW
+_ENOUGH = 15.0
+"""Seconds after which a worker has spoken again, if it lives: far enough back to tell by its silence."""
+
+HEARD = _ENOUGH + SKEW
 """Seconds for which a worker is believed to hold what it said last; the clocks of two may differ."""
 
 _WAITING = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
@@ -103,6 +106,7 @@ class Lookout:
         self._next = 0
         self._at = 0.0
         self._late = False
+        self._deaf = False
         self._missed: dict[str, int] = {}
         """What was missing at the last look: the offsets of their records."""
         self.waiting: dict[str, Waiting] = {}
@@ -121,12 +125,30 @@ class Lookout:
             except (TransportError, Conflict) as error:
                 # The broker is busy with something else; what is missing stays missing.
                 logger.debug("no look for lost messages: %s", error)
+            except Exception as error:  # noqa: BLE001 - who has the lock must go on: nobody else looks
+                logger.error("looking for lost messages: %s: %s", type(error).__name__, error)
 
     async def _sweep(self) -> None:
         desk = self._desk
         await desk.fence.catch_up()
-        workers = await heard(desk.line, desk.names, desk.clock.now(), HEARD)
-        await self._marks.sweep(desk.fence, [status.info.worker for status in workers])
+        workers = await self._heard()
+        if workers is not None:
+            await self._marks.sweep(desk.fence, [status.info.worker for status in workers])
+
+    async def _heard(self) -> list[WorkerStatus] | None:
+        """The workers that spoke of late; None: what they said does not reach back far enough to tell by silence."""
+        desk = self._desk
+        now = desk.clock.now()
+        workers = await surely_heard(desk.line, desk.names, now, HEARD, voice=desk.worker, enough=_ENOUGH)
+        if workers is None and not self._deaf:
+            logger.warning(
+                "what the workers of topic %s report reaches back for less than %g s: "
+                "until it does again, what the broker loses is not found",
+                desk.names.topic,
+                _ENOUGH,
+            )
+        self._deaf = workers is None
+        return workers
 
     async def look(self) -> None:
         """Read what is new, and publish anew what was missing at the last look and is so now.
@@ -215,8 +237,10 @@ class Lookout:
         old = [(workflow, entry) for workflow, entry in self.waiting.items() if entry.since < now - GRACE]
         if not old:
             return {}
-        workers = await heard(desk.line, desk.names, now, HEARD)
-        if not any(status.info.worker == desk.worker and status.last_seen_s < _FRESH for status in workers):
+        workers = await self._heard()
+        if workers is None or not any(
+            status.info.worker == desk.worker and status.last_seen_s < _FRESH for status in workers
+        ):
             # Where not even its own voice comes through, silence says nothing.
             return {}
         held = _held(workers)
@@ -253,7 +277,8 @@ class Lookout:
             entry = self.waiting.get(workflow)
             if entry is None or entry.offset != self._missed.get(workflow):
                 return  # it moved on
-            if workflow in _held(await heard(desk.line, desk.names, desk.clock.now(), HEARD)):
+            workers = await self._heard()
+            if workers is None or workflow in _held(workers):
                 return
             found = await fetch(desk.line, desk.names.journal, [entry.offset])
             record = wire.record_of(found[0]) if found else None
@@ -296,4 +321,7 @@ def _due(record: Record) -> float:
         return max(record.at, parse_rfc3339(str(detail.get("due_at", ""))))
     except ValueError:
         delay = detail.get("delay_s")
-        return record.at + delay if isinstance(delay, int | float) else record.at
+        # Whoever wrote it may have put any number there, of any length.
+        if isinstance(delay, int | float) and 0 <= delay < MAX_TIME - record.at:
+            return record.at + delay
+        return record.at

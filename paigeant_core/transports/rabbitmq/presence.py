@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +23,7 @@ from paigeant_core.limits import LEASE, PRESENCE_EVERY, RENEW_EVERY
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Missing
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import up_to_now
+from paigeant_core.transports.rabbitmq.streams import Origin, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Holding, WorkerInfo, WorkerStatus
 
@@ -230,22 +231,73 @@ async def heard(line: Line, names: Names, now: float, within: float) -> list[Wor
         now: by the reader's clock.
         within: seconds.
     """
+    return (await _hear(line, names, now, within)).workers
+
+
+async def surely_heard(
+    line: Line, names: Names, now: float, within: float, *, voice: str, enough: float
+) -> list[WorkerStatus] | None:
+    """As :func:`heard`; None: what there is may begin too late, and then somebody's silence says nothing.
+
+    The stream holds so many bytes, so where many speak, or say much, it reaches less far back.
+
+    Args:
+        line: over which to read.
+        names: of the topic.
+        now: by the reader's clock.
+        within: seconds.
+        voice: a worker by the same clock as the reader's.
+        enough: seconds. Also if it does not hold all that was asked for, what there is suffices where ``voice`` said
+            something so long ago.
+
+    Raises:
+        TransportError: the broker cannot be asked.
+    """
+    found = await _hear(line, names, now, within)
+    if found.first == 0 or found.since.get(voice, now) <= now - enough:
+        return found.workers  # nothing was ever dropped, or long enough ago
+    # Looked for behind it: what is dropped meanwhile makes it later.
+    if found.first < 0 or (await Origin.find(line, names.stream("workers"))).offset >= found.first:
+        return None
+    return found.workers
+
+
+class _Heard(NamedTuple):
+    """What was read of the stream.
+
+    Attributes:
+        workers: see :func:`heard`.
+        first: the offset that it began at; -1: there was nothing.
+        since: the time of each worker's first report in it, by the worker's own clock.
+    """
+
+    workers: list[WorkerStatus]
+    first: int
+    since: dict[str, float]
+
+
+async def _hear(line: Line, names: Names, now: float, within: float) -> _Heard:
     last: dict[str, _Said] = {}
+    since: dict[str, float] = {}
+    first = -1
     try:
         async for batch in up_to_now(line, names.stream("workers"), now - within):
+            first = first if first >= 0 else wire.offset_of(batch[0])
             for message in batch:
                 try:
                     said = _decode(message.body)
                 except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                     continue
                 last[said.info.worker] = said
+                since.setdefault(said.info.worker, said.at)
     except Missing:
-        return []
-    return [
+        return _Heard([], -1, {})
+    workers = [
         WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=max(0.0, now - said.at))
         for _, said in sorted(last.items())
         if not said.stopped
     ]
+    return _Heard(workers, first, since)
 
 
 def serving(workers: Sequence[WorkerStatus]) -> dict[str, int]:
