@@ -148,11 +148,11 @@ class Comeback:
             self._looking = False
 
     async def _find(self, copies: list[Copy]) -> dict[str, Record]:
-        desk = self._desk
+        desk, mark = self._desk, new_id()
         if copies:
             # Its confirm says that the journal has all that was published before it, also by who died meanwhile.
-            await desk.publisher.send([wire.mark(desk.names.journal, new_id())])
-        return await handed_on(desk.line, desk.names, [copy.message for copy in copies], desk.clock.now())
+            await desk.publisher.send([wire.mark(desk.names.journal, mark)])
+        return await handed_on(desk.line, desk.names, [copy.message for copy in copies], desk.clock.now(), mark)
 
     def _older_than_broker(self, copy: Copy) -> bool:
         """Whether a copy was made before the broker was last restarted."""

@@ -11,7 +11,7 @@ from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.streams import up_to_now
+from paigeant_core.transports.rabbitmq.streams import silent, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 
 SKEW = 30.0
@@ -34,7 +34,7 @@ def made_at(headers: Headers) -> float | None:
         return None
 
 
-async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: float) -> dict[str, Record]:
+async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: float, mark: str) -> dict[str, Record]:
     """The records by which some of ``copies`` were handed on, by the copies' IDs.
 
     That is a record that names the copy as the one it settles, or any later word on where
@@ -46,10 +46,12 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: fl
         line: over which.
         names: of the topic.
         copies: as they came. A foreign one does not say when it was made, and is in no record.
-        now: by the looker's clock; something has just been written into the journal.
+        now: by the looker's clock.
+        mark: what has just been written into the journal.
 
     Raises:
-        ConnectError: the journal cannot be read now.
+        ConnectError: the journal cannot be read now, or not up to the mark: one of a cluster's nodes that is behind
+            does not know yet what became of a copy.
     """
     wanted: dict[str, Headers] = {}
     made: list[float] = []
@@ -65,12 +67,16 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: fl
     for key, headers in wanted.items():
         keys.setdefault(headers.correlation_id, []).append(key)
     seen: set[str] = set()
+    complete = False
     try:
         async for batch in up_to_now(line, names.journal, min(*made, now) - SKEW, sure=True):
             for message in batch:
+                complete = complete or message.header.properties.message_id == mark
                 _note(message, keys, wanted, seen, found)
     except Missing:
-        pass  # the topic was deleted
+        return found  # the topic was deleted
+    if not complete:
+        raise silent(line, names.journal)
     return found
 
 
@@ -83,12 +89,14 @@ def _note(
 ) -> None:
     own = keys.get(message.header.properties.correlation_id or "")
     previous = wire.headers_of(message).get(wire.PREVIOUS)
-    if own is None and previous not in wanted:
+    if not isinstance(previous, str) or previous not in wanted:
+        previous = ""
+    if own is None and not previous:
         return
     record = wire.record_of(message)
     if record is None:
         return
-    if isinstance(previous, str) and previous in wanted:
+    if previous:
         found.setdefault(previous, record)
     for key in own or ():
         if wire.copy_of(message) == key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar
 
@@ -13,16 +14,20 @@ from paigeant_core.names import QUARANTINE_PREFIX, is_own_id
 from paigeant_core.pauses import PAUSE, Pause, switch_in
 from paigeant_core.transition import Transition
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import LockLost, Missing
+from paigeant_core.transports.rabbitmq.connection import LockLost, Missing, Waits
 from paigeant_core.transports.rabbitmq.erasing import told
+from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.marks import Marks
-from paigeant_core.transports.rabbitmq.mirror import ChosenIds
+from paigeant_core.transports.rabbitmq.mirror import ChosenIds, Fence
 from paigeant_core.transports.rabbitmq.observing import ELSEWHERE, Observing
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names
 from paigeant_core.transports.types import Erased, Settled
 
 T = TypeVar("T")
+
+BEHIND = 5.0
+"""Seconds that a journal is given to show what the fence tells already."""
 
 
 class Operating(Observing):
@@ -97,8 +102,7 @@ class Operating(Observing):
         await self._topology.stream(names, "fence")
 
         async def act(serial: int) -> Settled:
-            await index.catch_up()
-            known = index.workflows.get(record.headers.correlation_id)
+            known = await self._stands(index, fence, record.headers.correlation_id)
             current, state = (known.id, known.state) if known is not None else ("", "")
             if not current:
                 await self._catch_up_elsewhere(names)
@@ -113,6 +117,23 @@ class Operating(Observing):
             return Settled.DONE
 
         return await self._under(names.lock("operate"), act)
+
+    async def _stands(self, index: Index, fence: Fence, correlation_id: str) -> Known | None:
+        """Where a workflow stands by the journal, once that has what the fence tells of it.
+
+        The fence is read up to a mark; the node of a cluster that the journal is read from can be behind. Where the
+        journal stays behind, a crash of the broker took the record from it alone, and what it has is all there is.
+        """
+        await fence.catch_up()
+        last = fence.last(correlation_id)
+        loop, waits = asyncio.get_running_loop(), Waits()
+        deadline = loop.time() + BEHIND
+        while True:
+            await index.catch_up()
+            known = index.workflows.get(correlation_id)
+            if known is None or not known.id or last is None or known.epoch >= last.epoch or loop.time() > deadline:
+                return known
+            await waits.next()
 
     async def _under(self, lock: str, act: Callable[[int], Awaitable[T]]) -> T:
         """Act under a lock; anew where the line broke before anything was published: reading a new stream can break it.
