@@ -61,8 +61,8 @@ def queues(call: Call) -> int:
             for queue in found:
                 if queue.paused is not None:
                     note(f"{queue.activity}: {queue.paused.said}")
-            if not exact:
-                note("this broker's figures are of some seconds ago")
+            if not exact and any(queue.in_flight is not None for queue in found):
+                note("what runs is this broker's figure of some seconds ago")
         return ExitCode.OK
 
     return run(main())

@@ -1,7 +1,6 @@
 """RabbitMQ's management API over HTTP, where it is reachable: what AMQP itself cannot tell.
 
-The address is the broker's with port 15672, or what ``?management=URL`` in the broker's
-URL says. User and password are the broker's.
+User and password are the broker's.
 """
 
 from __future__ import annotations
@@ -9,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-PORT = 15672
-TLS_PORT = 15671
+from paigeant_core.transports.rabbitmq.figures import api_of
+
 WITHIN = 5.0
 """Seconds for one answer."""
 
@@ -28,12 +27,12 @@ class Management:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        tls = parts.scheme == "amqps"
-        named = dict(parse_qsl(parts.query)).get("management")
-        self.address = named or f"http{'s' if tls else ''}://{parts.hostname}:{TLS_PORT if tls else PORT}"
+        self.address = api_of(url)
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
         self.user = user
-        self._client = httpx.AsyncClient(base_url=self.address, auth=(user, password), timeout=WITHIN)
+        # Reading the certificates of this machine takes longer than the question: only where they are needed.
+        verify = not self.address.startswith("http:")
+        self._client = httpx.AsyncClient(base_url=self.address, auth=(user, password), timeout=WITHIN, verify=verify)
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -44,16 +43,27 @@ class Management:
     ) -> None:
         await self._client.__aexit__(kind, error, traceback)
 
-    async def get(self, *path: str) -> Any:
-        """The answer at ``/api/…``, decoded; None: there is none, or this user may not see it."""
+    async def get(self, *path: str, columns: Sequence[str] = ()) -> Any:
+        """The answer at ``/api/…``, decoded; None: there is none, or this user may not see it.
+
+        Args:
+            path: behind ``/api/``.
+            columns: what of each row is wanted; empty: all there is.
+        """
+        params = {"columns": ",".join(columns)} if columns else None
         try:
-            answer = await self._client.get("/api/" + "/".join(quote(part, safe="") for part in path))
+            answer = await self._client.get("/api/" + "/".join(quote(part, safe="") for part in path), params=params)
             # A health check that failed answers 503, and says why.
             return answer.json() if answer.status_code in (httpx.codes.OK, httpx.codes.SERVICE_UNAVAILABLE) else None
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             return None
 
-    async def rows(self, *path: str) -> Sequence[Mapping[str, Any]] | None:
-        """The objects in the list at ``/api/…``; None: it cannot be had."""
-        found = await self.get(*path)
+    async def rows(self, *path: str, columns: Sequence[str] = ()) -> Sequence[Mapping[str, Any]] | None:
+        """The objects in the list at ``/api/…``; None: it cannot be had.
+
+        Args:
+            path: behind ``/api/``.
+            columns: what of each is wanted; empty: all there is.
+        """
+        found = await self.get(*path, columns=columns)
         return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else None

@@ -20,6 +20,7 @@ from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.alarm import Alarm
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, NotReady
 from paigeant_core.transports.rabbitmq.erasing import shown
+from paigeant_core.transports.rabbitmq.figures import Figures
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
 from paigeant_core.transports.rabbitmq.presence import living, serving, silent
@@ -55,6 +56,7 @@ class Observing(Transport):
         """Start over: what is called from now on connects anew."""
         self._line = Line(self._url, "transport")
         self._alarm = Alarm(self._url)
+        self._figures = Figures(self._line)
         self._publisher = Publisher(self._line)
         self._topology = Topology(self._line)
         self._fences: dict[str, Fence] = {}
@@ -238,8 +240,10 @@ class Observing(Transport):
         await index.catch_up()
         served = serving(await self.workers(topic))
         paused = await self.pauses(topic)
+        activities = sorted({*index.activities, *served, *paused})
+        in_flight = await self._figures.in_flight() if activities else {}
         figures = []
-        for activity in sorted({*index.activities, *served, *paused}):
+        for activity in activities:
             # The driver's call, not aio-pika's: that one remembers an old count.
             try:
                 async with self._line.borrowed() as channel:
@@ -252,6 +256,7 @@ class Observing(Transport):
                 QueueStatus(
                     activity=activity,
                     ready=ready,
+                    in_flight=in_flight.get(names.work(activity)),
                     consumers=served.get(activity, consumers),
                     paused=paused.get(activity),
                 )
