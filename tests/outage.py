@@ -138,7 +138,8 @@ class Outage:
         operation = str(
             next(item for item in self.commands.run("operations") if item["state"] == "running")["operation_id"]
         )
-        assert self.commands.run("operations", "abort", operation) == []
+        (told,) = self.commands.run("operations", "abort", operation)
+        assert (told["operation_id"], told["state"]) == (operation, "aborted")
         assert self._status(operation)["state"] == "aborted"
         self.commands.run("operations", "resume", operation, code=5)
         left = self.commands_of(QUERIES["slow"])

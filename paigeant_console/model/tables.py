@@ -46,7 +46,7 @@ def queue_rows(
                 (
                     (shown(queue.activity, LIMIT, ascii_only=ascii_only), "strong" if queue.ready else ""),
                     _figure(queue.ready, "warn" if unserved else "strong"),
-                    _running(queue.in_flight, reported[queue.activity]),
+                    _running(queue, reported[queue.activity]),
                     _figure(queue.delayed, "warn"),
                     _figure(queue.consumers, "ok") if not unserved else (literal("0"), "error"),
                     _oldest(queue),
@@ -73,11 +73,12 @@ def _unserved(queue: QueueStatus) -> bool:
     return queue.consumers == 0 and bool(queue.ready or queue.in_flight or queue.delayed)
 
 
-def _running(in_flight: int | None, reported: int) -> Span:
-    """How many are held; where the broker cannot tell, what workers say, which is of a moment ago."""
-    if in_flight is None and reported:
-        return joined((literal("~"), count(reported))), "info"
-    return _figure(in_flight, "info")
+def _running(queue: QueueStatus, reported: int) -> Span:
+    """How many are held; where the broker cannot tell, or its word is of some seconds ago, rather what workers say."""
+    exact = queue.exact and queue.in_flight is not None
+    if not exact and (about := reported or queue.in_flight or 0):
+        return joined((literal("~"), count(about))), "info"
+    return _figure(queue.in_flight, "info")
 
 
 def _oldest(queue: QueueStatus) -> Span:

@@ -137,6 +137,7 @@ class QueueStatus:
         consumers: workers that serve it.
         oldest_s: age of the oldest waiting message, in seconds.
         paused: why workers leave it alone; None: they do not.
+        exact: what is told is of this moment.
     """
 
     activity: str
@@ -146,6 +147,7 @@ class QueueStatus:
     consumers: int | None = None
     oldest_s: float | None = None
     paused: Pause | None = None
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,8 @@ def test_what_a_broker_cannot_tell_is_told_by_workers_or_is_unknown() -> None:
         return str(row[2][0]), str(row[5][0])
 
     assert cells(QueueStatus(activity="a", ready=2, in_flight=0)) == ("0", "?")
+    assert cells(QueueStatus(activity="a", ready=2, in_flight=7, exact=False)) == ("~1", "?")
     assert cells(QueueStatus(activity="a", ready=0)) == ("~1", ""), "of an empty queue nothing is oldest"
     fold.observe([], NOW)
     assert cells(QueueStatus(activity="a")) == ("?", "?")
+    assert cells(QueueStatus(activity="a", in_flight=7, exact=False)) == ("~7", "?")
