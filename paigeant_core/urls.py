@@ -25,6 +25,17 @@ def each_address(url: str) -> list[str]:
     return [f"{before}{host}{after}" for host in hosts.split(",")]
 
 
+def management_url(url: str) -> str:
+    """Where a RabbitMQ's management API is: its host with port 15672, or what ``?management=URL`` in its URL says.
+
+    See https://www.rabbitmq.com/docs/management for the ports.
+    """
+    parts = urlsplit(url)
+    tls = parts.scheme == "amqps"
+    named = dict(parse_qsl(parts.query)).get("management")
+    return named or f"http{'s' if tls else ''}://{parts.hostname}:{15671 if tls else 15672}"
+
+
 def parse_url(url: str) -> SplitResult:
     """``url`` in its parts; of several servers it has the first one's address.
 

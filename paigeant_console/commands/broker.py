@@ -26,7 +26,6 @@ def queues(call: Call) -> int:
     async def main() -> int:
         async with call.broker() as transport:
             found = await transport.queues(call.settings.topic)
-            exact = transport.capabilities.exact_counts
         if call.out.as_json:
             for queue in found:
                 paused = {} if queue.paused is None else {"paused": queue.paused.to_document()}
@@ -61,7 +60,7 @@ def queues(call: Call) -> int:
             for queue in found:
                 if queue.paused is not None:
                     note(f"{queue.activity}: {queue.paused.said}")
-            if not exact and any(queue.in_flight is not None for queue in found):
+            if any(queue.in_flight is not None and not queue.exact for queue in found):
                 note("what runs is this broker's figure of some seconds ago")
         return ExitCode.OK
 

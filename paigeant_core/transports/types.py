@@ -137,7 +137,7 @@ class QueueStatus:
         consumers: workers that serve it.
         oldest_s: age of the oldest waiting message, in seconds.
         paused: why workers leave it alone; None: they do not.
-        exact: what is told is of this moment.
+        exact: ``in_flight`` is of this moment; else of some seconds ago.
     """
 
     activity: str
@@ -193,13 +193,11 @@ class Capabilities:
 
     Attributes:
         exact_fence: an old copy can never be handed on; else only eventually.
-        exact_counts: queue figures are of this moment.
         backwards: the journal can be read newest first.
         durable: it survives the process.
     """
 
     exact_fence: bool = True
-    exact_counts: bool = True
     backwards: bool = True
     durable: bool = True
 

@@ -376,7 +376,7 @@ def test_operations_lists_also_what_was_done_at_once(three: Cli) -> None:
         three("operations", order, done["operation_id"][:8]).ended(5).said("is finished")
 
 
-def test_orders_are_told_as_json_too(three: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orders_are_told_as_json_too(three: Cli) -> None:
     url, topic = os.environ["PAIGEANT_URL"], "workflows"
 
     async def start() -> str:
@@ -390,9 +390,7 @@ def test_orders_are_told_as_json_too(three: Cli, monkeypatch: pytest.MonkeyPatch
         assert (document["operation_id"], document["state"], document["targets"]) == (operation, state, 2)
 
 
-def test_a_step_that_was_skipped_in_a_replay_has_no_worker_of_an_earlier_run(
-    three: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_was_skipped_in_a_replay_has_no_worker_of_an_earlier_run(three: Cli) -> None:
     url = os.environ["PAIGEANT_URL"]
 
     async def done_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -54,6 +55,29 @@ async def test_a_copy_of_before_a_restart_goes_on_one_epoch_up(connect: Any, top
     ]  # fmt: skip
 
 
+def hand_on_unknown_to_the_journal(
+    monkeypatch: pytest.MonkeyPatch,
+    transport: RabbitTransport,
+    worker: Hands,
+    meanwhile: Callable[[], Awaitable[None]] | None = None,
+) -> None:
+    """What the worker publishes next comes into the queue of b alone; then the broker restarts, and its line breaks."""
+    publisher = consumer_of(worker)._desk.publisher
+    send = publisher.send
+
+    async def half(items: Any) -> None:
+        monkeypatch.setattr(publisher, "send", send)
+        await send([item._replace(exchange="", key=Names(worker.topic).work("b")) for item in items])
+        if meanwhile is not None:
+            await meanwhile()
+        transport.fence(Names(worker.topic)).booted_at = transport.clock.now()
+        for writer in consumer_of(worker)._line._sockets:
+            writer.transport.abort()
+        raise PublishUnknown("no confirm came")
+
+    monkeypatch.setattr(publisher, "send", half)
+
+
 async def ask_to_cancel(transport: RabbitTransport, topic: str, delivery: Delivery) -> None:
     """As an operator's console does, of the step that runs."""
     assert delivery.message is not None
@@ -87,20 +111,7 @@ async def test_a_cancelled_step_that_was_handed_on_unknown_to_the_journal_is_sto
     workflow = await dispatch(transport, topic, "a", "b")
     async with hands(transport, topic, "a") as worker:
         delivery = await worker.take_one()
-        publisher = consumer_of(worker)._desk.publisher
-        send = publisher.send
-
-        async def half(items: Any) -> None:
-            # Into the work queue alone, as if the journal had not written it.
-            monkeypatch.setattr(publisher, "send", send)
-            await send([item._replace(exchange="", key=f"paigeant.{topic}.work.b") for item in items])
-            await ask_to_cancel(other, topic, delivery)
-            transport.fence(Names(topic)).booted_at = transport.clock.now()
-            for writer in consumer_of(worker)._line._sockets:
-                writer.transport.abort()
-            raise PublishUnknown("no confirm came")
-
-        monkeypatch.setattr(publisher, "send", half)
+        hand_on_unknown_to_the_journal(monkeypatch, transport, worker, lambda: ask_to_cancel(other, topic, delivery))
         assert await worker.finish(delivery) is Settled.DONE
     async with hands(other, topic, "b") as heir:
         await heir.nothing(1.0)
@@ -116,18 +127,7 @@ async def test_a_result_that_went_up_an_epoch_is_not_dropped_with_its_like_that_
     workflow = await dispatch(transport, topic, "a", "b")
     async with hands(transport, topic, "a") as worker:
         delivery = await worker.take_one()
-        publisher = consumer_of(worker)._desk.publisher
-        send = publisher.send
-
-        async def half(items: Any) -> None:
-            monkeypatch.setattr(publisher, "send", send)
-            await send([item._replace(exchange="", key=f"paigeant.{topic}.work.b") for item in items])
-            transport.fence(Names(topic)).booted_at = transport.clock.now()
-            for writer in consumer_of(worker)._line._sockets:
-                writer.transport.abort()
-            raise PublishUnknown("no confirm came")
-
-        monkeypatch.setattr(publisher, "send", half)
+        hand_on_unknown_to_the_journal(monkeypatch, transport, worker)
         assert await worker.finish(delivery) is Settled.DONE
     async with hands(other, topic, "b") as heir:
         # The one that came first is outdated; the other one has all its bytes but the epoch.

@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from paigeant_core.transports.rabbitmq.connection import Line
+from paigeant_core.urls import management_url
 
 EVERY: Final = 5.0
 """Seconds between two questions: the API's own figures are that old."""
@@ -19,18 +20,6 @@ REST: Final = 60.0
 
 WITHIN: Final = 1.0
 """Seconds for an answer: who looks at queues is not kept waiting for longer."""
-
-
-PORT = 15672
-TLS_PORT = 15671
-
-
-def api_of(url: str) -> str:
-    """Where a broker's management API is: its host with port 15672, or what ``?management=URL`` in its URL says."""
-    parts = urlsplit(url)
-    tls = parts.scheme == "amqps"
-    named = dict(parse_qsl(parts.query)).get("management")
-    return named or f"http{'s' if tls else ''}://{parts.hostname}:{TLS_PORT if tls else PORT}"
 
 
 class Figures:
@@ -69,7 +58,7 @@ class Figures:
     async def _listens(self) -> bool:
         """Whether anything takes a connection there."""
         try:
-            parts = urlsplit(api_of(self._line.url))
+            parts = urlsplit(management_url(self._line.url))
             port = parts.port or (443 if parts.scheme == "https" else 80)
             async with asyncio.timeout(WITHIN):
                 _, writer = await asyncio.open_connection(parts.hostname, port)

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from paigeant_core.transports.rabbitmq.figures import api_of
+from paigeant_core.urls import management_url
 
 WITHIN = 5.0
 """Seconds for one answer."""
@@ -27,7 +27,7 @@ class Management:
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self.address = api_of(url)
+        self.address = management_url(url)
         user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
         self.user = user
         # Reading the certificates of this machine takes longer than the question: only where they are needed.

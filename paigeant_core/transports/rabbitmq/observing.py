@@ -259,7 +259,7 @@ class Observing(Transport):
                     in_flight=in_flight.get(names.work(activity)),
                     consumers=served.get(activity, consumers),
                     paused=paused.get(activity),
-                    exact=self.capabilities.exact_counts,
+                    exact=False,
                 )
             )
         return figures

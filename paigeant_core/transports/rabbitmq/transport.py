@@ -50,7 +50,7 @@ class RabbitTransport(Operating):
     """
 
     scheme: ClassVar[str] = "amqp"
-    capabilities: ClassVar[Capabilities] = Capabilities(exact_fence=False, exact_counts=False, backwards=False)
+    capabilities: ClassVar[Capabilities] = Capabilities(exact_fence=False, backwards=False)
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self._consumer_timeout = _consumer_timeout_in(parse_url(url).query)

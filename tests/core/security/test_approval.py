@@ -14,7 +14,7 @@ from paigeant_core.errors import Refused
 from paigeant_core.names import new_id
 from paigeant_core.operations import Hold, Operations, Plan, Release, Replay, Result, Skip
 from paigeant_core.operations import run as run_module
-from paigeant_core.operations.log import OperationState
+from paigeant_core.operations.log import OperationState, OperationStatus
 from paigeant_core.security.account import VALID, account
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Principal, Trust
@@ -187,16 +187,24 @@ async def test_a_large_selection_waits_and_can_be_rejected() -> None:
     assert actions == ["propose skip", "reject skip"]
 
 
-async def test_what_was_approved_can_be_stopped_and_gone_on_with_by_whoever_approves_it_again(
+async def thirty_wait(
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> tuple[Bench, Operations, Operations, list[str], OperationStatus]:
+    """Ann asks to hold thirty workflows, which takes bob; whoever carries it out looks at the log after each."""
     for name in ("HEARTBEAT", "RESTING"):
-        monkeypatch.setattr(run_module, name, 0.02)
+        monkeypatch.setattr(run_module, name, 0.0)
     bench = Bench()
     trust = policy(approve_over=1)
     ann, bob = bus(bench.transport, bench.topic, ANN, trust), bus(bench.transport, bench.topic, BOB, trust)
     workflows = [await dispatch(bench.transport, bench.topic, "notify", "charge") for _ in range(30)]
     status = await ann.propose(await ann.plan(Hold(), workflows, reason="why"))
+    return bench, ann, bob, workflows, status
+
+
+async def test_what_was_approved_can_be_stopped_and_gone_on_with_by_whoever_approves_it_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench, ann, bob, workflows, status = await thirty_wait(monkeypatch)
     with pytest.raises(Refused, match="approve or reject"):
         await ann.pause(status.operation_id)
     done: list[str] = []
@@ -226,13 +234,7 @@ async def test_what_was_approved_can_be_stopped_and_gone_on_with_by_whoever_appr
 
 
 async def test_an_approved_operation_that_is_aborted_leaves_the_rest_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEARTBEAT", "RESTING"):
-        monkeypatch.setattr(run_module, name, 0.0)
-    bench = Bench()
-    trust = policy(approve_over=1)
-    ann, bob = bus(bench.transport, bench.topic, ANN, trust), bus(bench.transport, bench.topic, BOB, trust)
-    workflows = [await dispatch(bench.transport, bench.topic, "notify", "charge") for _ in range(30)]
-    status = await ann.propose(await ann.plan(Hold(), workflows, reason="why"))
+    _, ann, bob, _, status = await thirty_wait(monkeypatch)
     plan = await bob.proposed(status.operation_id)
     orders = iter([ann.abort(status.operation_id)])
 
