@@ -202,7 +202,7 @@ async def driver_redis(url: str, measure: Measure, most: int) -> list[float]:
             wanted = waiting_read(keys, "bench", ["one"], 64, 500)
             done: list[Move] = []
             while not over.is_set():
-                both = reading.pipeline(transaction=False)
+                both: Any = reading.pipeline(transaction=False)
                 if done:
                     both.execute_command(*move(keys, done))
                 both.execute_command(*wanted)
