@@ -40,6 +40,7 @@ from paigeant_core.journal import Kind, Record, State
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import ActivitySpec, RoutingSlip, Step
+from paigeant_core.telemetry import Metrics
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.worker import Worker
 
@@ -64,6 +65,7 @@ __all__ = [
     "Kind",
     "MessageError",
     "MessageTooLarge",
+    "Metrics",
     "NonRetryable",
     "NotEligible",
     "OperationError",

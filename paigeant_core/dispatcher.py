@@ -20,6 +20,7 @@ from paigeant_core.payload import check_payload, encode_payload
 from paigeant_core.permission import check_scopes
 from paigeant_core.routing import OnFailure, RoutingSlip
 from paigeant_core.secret import SHORTEST, Secret
+from paigeant_core.telemetry import current_traceparent
 from paigeant_core.transports.base import Transport
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class WorkflowDispatcher:
             name: what kind of workflow it is, for people.
             labels: more for people, and for `list` to select by.
             on_failure: ``compensate`` undoes the executed steps when one finally fails.
-            traceparent: W3C trace context.
+            traceparent: W3C trace context; empty: that of the span that this is called in, where the process traces.
 
         Returns:
             The correlation ID.
@@ -106,7 +107,7 @@ class WorkflowDispatcher:
             name=name,
             labels=labels,
             on_failure=on_failure,
-            traceparent=traceparent,
+            traceparent=traceparent or current_traceparent(),
             at=at,
         )
         check_scopes(message.routing_slip, message.delegation, strict=self.tokens is not None)

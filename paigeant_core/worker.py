@@ -31,6 +31,7 @@ from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import check_topic, new_id
 from paigeant_core.permission import NotPermitted, permit, silenced, withheld
 from paigeant_core.retry import RetryPolicy
+from paigeant_core.telemetry import Metrics, Spans, spans
 from paigeant_core.transition import Span, Transition
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.types import Consumer, Delivery, Holding, WorkerInfo, holding
@@ -61,6 +62,7 @@ class Worker:
         trust: whose signatures count; what is not signed so goes to quarantine unrun.
         tokens: opens the on-behalf-of tokens that ride sealed, and exchanges them; with it,
             a step that needs scopes is run only with a token that permits them.
+        metrics: counts and times its steps for Prometheus; None: nobody does.
 
     Raises:
         ConfigError: a value that cannot be.
@@ -78,6 +80,7 @@ class Worker:
         signer: Signer | None = None,
         trust: Trust | None = None,
         tokens: Tokens | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or not 1 <= concurrency <= 10_000:
             raise ConfigError(f"concurrency is {concurrency!r}, it must be from 1 to 10000")
@@ -91,6 +94,8 @@ class Worker:
         self.signer = signer
         self.trust = trust
         self.tokens = tokens
+        self.metrics = metrics
+        self._spans: Spans | None = None
         self._guard: Guard | None = None
         # A broker knows it by that name: two that had the same one would take each other's steps for their own.
         self.name = f"{name or f'{socket.gethostname()}-{os.getpid()}'}-{new_id()[:8]}"
@@ -182,6 +187,7 @@ class Worker:
         given = transport or self.transport
         own = given or get_transport()
         self._guard = self._guarded(names, own.clock.now())
+        self._spans = spans()
         self._stopping = False
         self._freed = asyncio.Event()  # of this loop: a worker may be run again in another
         await own.connect()
@@ -274,7 +280,9 @@ class Worker:
         return min(self.concurrency - len(self._running) + self._settling, 2 * self.concurrency - len(self._running))
 
     def _ended(self, consumer: Consumer, delivery: Delivery, task: asyncio.Task[None]) -> None:
-        self._running.pop(task, None)
+        started = self._running.pop(task, None)
+        if self.metrics is not None and started is not None:
+            self.metrics.ended(started[0])
         self._freed.set()
         self._report(consumer)
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -320,6 +328,8 @@ class Worker:
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = (message.headers, started_at)
+        if self.metrics is not None:
+            self.metrics.begun(message.headers)
         self._report(consumer)
         activity = self.activities[message.headers.activity]
         context = ActivityContext(message, worker=self.name, now=started_at, model=activity.model)
@@ -328,7 +338,11 @@ class Worker:
         try:
             if message.delegation is not None or self.tokens is not None:
                 await permit(message, activity, self.tokens, _policy(activity, message), started_at)
-            result = await self._call(activity, context)
+            if self._spans is None:
+                result = await self._call(activity, context)
+            else:
+                with self._spans.step(message.headers, self.name):
+                    result = await self._call(activity, context)
         except asyncio.CancelledError:
             if task.cancelling():
                 # Drained: another worker runs it, with the same key; no attempt counts.
@@ -350,6 +364,8 @@ class Worker:
             transition = silenced(transition, message, span, delivery.body)
         if self._guard is not None:
             transition = self._guard.signed(transition, message, span, delivery.body)
+        if self.metrics is not None:
+            self.metrics.became(message.headers, span, transition.record.kind)
         self._settling += 1
         self._freed.set()
         try:

@@ -92,11 +92,13 @@ def worker(
     """Serve the activities of TARGET until SIGTERM or SIGINT; then finish what runs and leave.
 
     A second signal leaves at once. Its log goes to stderr, and so does what the handlers print.
+    With PAIGEANT_METRICS=[HOST:]PORT it counts its steps, and tells Prometheus there.
     """
     import contextlib
     import sys
 
     from paigeant_console import garbage
+    from paigeant_console.commands._metrics import answering_prometheus
     from paigeant_console.commands._signing import key_of_environment, tokens_of_environment, trust_of_environment
     from paigeant_console.commands._values import count
     from paigeant_console.logs import Redacting, to_stderr
@@ -115,9 +117,10 @@ def worker(
         served.trust = trust_of_environment() or served.trust
         served.tokens = tokens_of_environment() or served.tokens
         to_stderr(settings.url)
-        serving = _Serving(call, served, activity)
-        garbage.as_usual()
-        return run(serving.main(), on_signal=serving.stop)
+        with answering_prometheus(served):
+            serving = _Serving(call, served, activity)
+            garbage.as_usual()
+            return run(serving.main(), on_signal=serving.stop)
 
 
 def _topic(call: Call, served: Worker) -> str:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,19 @@ def test_a_second_signal_leaves_at_once(
     serving.process.send_signal(number)
     assert serving.wait() == code
     assert time.monotonic() - before < 3
+
+
+def test_a_worker_tells_prometheus_of_its_steps(
+    cli: Cli, start: Start, target: str, topic: str, on_redis: None
+) -> None:
+    serving = Serving(start("worker", target, env={"PAIGEANT_METRICS": "0"}))
+    (where,) = [line.partition("metrics at ")[2] for line in serving.said if "metrics at " in line]
+    cli("dispatch", "validate", "--id", "one", "--wait").ended(0)
+    with urllib.request.urlopen(where, timeout=10) as answer:
+        told = answer.read().decode()
+    assert f'paigeant_steps_total{{activity="validate",outcome="finished",topic="{topic}"}} 1.0' in told
+    refused = cli("worker", target, env={"PAIGEANT_METRICS": where.removeprefix("http://").removesuffix("/metrics")})
+    assert "metrics: cannot listen at 127.0.0.1:" in refused.ended(2).err
 
 
 def test_topic_wins_over_the_workers_own(cli: Cli, start: Start, target: str, topic: str, on_redis: None) -> None:
