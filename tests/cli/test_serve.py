@@ -19,6 +19,7 @@ import pytest
 
 from paigeant_console.commands.serve import _environment as console_environment
 from paigeant_console.config import Flags, load
+from paigeant_console.web import ConsoleServer
 from paigeant_core import WorkflowDispatcher, get_transport
 from tests.cli.conftest import Cli
 from tests.console.browser import Browser, Page
@@ -125,6 +126,24 @@ async def test_only_the_printed_address_lets_in(served: Served) -> None:
             await socket_.send_str("this is no message of the page")
             await asyncio.wait_for(socket_.receive(), 20)
             await eventually(lambda: served.consoles() == [], "the end of the console that was sent nonsense")
+
+
+@pytest.mark.parametrize(
+    "others",
+    ["a[b]=1", "name=two words", "{bad}=1", "a@b=1", 'prefs={"theme":"dark"}', 'open="never closed', "é=ü", "=", "a;;"],
+)
+async def test_the_cookies_of_other_servers_of_this_address_keep_nobody_out(others: str) -> None:
+    server = ConsoleServer([], {}, host="127.0.0.1", port=0)
+    await server.start()
+    try:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as client:
+            async with client.get(server.url) as answer:
+                own = answer.headers["Set-Cookie"].partition(";")[0]
+            for cookies, status in ((f"{others}; {own}", 200), (f"{own}; {others}", 200), (others, 403)):
+                async with client.get(server.base_url, headers={"Cookie": cookies}) as answer:
+                    assert answer.status == status, cookies
+    finally:
+        await server.stop()
 
 
 def test_a_taken_port_is_a_sentence(cli: Cli, redis_url: str) -> None:
