@@ -84,13 +84,13 @@ def _check_address(host: str, public_url: str | None) -> None:
         local = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
     except ValueError:
         raise ConfigError(f"--host {ascii(host)[:60]}: write an address, such as 127.0.0.1 or ::1") from None
-    if public_url is not None:
-        parts = urlsplit(public_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/") or parts.query:
-            raise ConfigError(
-                f"--public-url {ascii(public_url)[:80]}: write scheme and name alone, such as https://console.example.com"
-            )
-    elif not local:
+    parts = urlsplit(public_url or "")
+    plain = parts.scheme in ("http", "https") and parts.netloc and not parts.path.strip("/") and not parts.query
+    if public_url is not None and not plain:
+        raise ConfigError(
+            f"--public-url {ascii(public_url)[:80]}: write scheme and name alone, such as https://console.example.com"
+        )
+    if not local and parts.scheme != "https":
         raise ConfigError(
             f"--host {host} is reached from other machines, where the token would travel unencrypted: "
             "put a proxy with TLS before the console and name it by --public-url https://NAME, "

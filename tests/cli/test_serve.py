@@ -146,6 +146,21 @@ async def test_the_cookies_of_other_servers_of_this_address_keep_nobody_out(othe
         await server.stop()
 
 
+@pytest.mark.parametrize("public", [[], ["--public-url", "http://console.example"]])
+def test_an_address_that_others_reach_is_refused_without_tls_before_it(cli: Cli, public: list[str]) -> None:
+    options = ["--host", "192.0.2.1", *public, "--url", "redis://127.0.0.1:1"]
+    cli("serve", *options).ended(2).said("the token would travel unencrypted")
+
+
+@pytest.mark.parametrize(
+    ("host", "public"), [("192.0.2.1", "https://console.example"), ("127.0.0.1", "http://console.example")]
+)
+def test_a_proxy_with_tls_or_on_this_machine_is_let_be(cli: Cli, host: str, public: str) -> None:
+    # What it ends by is said after the address was looked at.
+    refused = cli("serve", "--host", host, "--public-url", public, "--url", "memory://").ended(2)
+    refused.said("serve needs a broker that other processes reach")
+
+
 def test_a_taken_port_is_a_sentence(cli: Cli, redis_url: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
