@@ -262,7 +262,8 @@ class Control(ABC):
             operation_id: its ID, or the beginning of it.
 
         Raises:
-            Refused: read-only, or it is over.
+            Refused: read-only, it is over, the policy would refuse what it does, or it waits for a second person, who
+                rejects it.
             WorkflowNotFound: there is no such operation.
             AmbiguousID: there is more than one.
         """
@@ -298,7 +299,8 @@ class Control(ABC):
 
     async def _order(self, operation_id: str, order: str, event: str) -> OperationStatus:
         status = await self._known(operation_id, order)
-        if status.state is OperationState.WAITING and order == "pause":
+        await self._permit_order(status, order)
+        if status.state is OperationState.WAITING:
             raise Refused(f"operation {status.operation_id} takes a second person: approve or reject it")
         now = self.transport.clock.now()
         said = f"{event} by {self.operator}"
@@ -309,7 +311,7 @@ class Control(ABC):
         return status
 
     async def _permit_order(self, status: OperationStatus, order: str) -> None:
-        """Let only who may do what an operation does go on with it or end it; raises as :meth:`permit`."""
+        """Let only who may do what an operation does stop it, go on with it or end it; raises as :meth:`permit`."""
         name = str(status.action.get("name", ""))
         await self.permit(
             name,

@@ -12,7 +12,7 @@ from paigeant_console.model.deeds import operation_rows
 from paigeant_core import State, Transport, Worker, WorkflowDispatcher, get_transport
 from paigeant_core.errors import Refused
 from paigeant_core.names import new_id
-from paigeant_core.operations import Hold, Operations, Plan, Release, Replay, Result, Skip
+from paigeant_core.operations import Hold, Operations, Pace, Plan, Release, Replay, Result, Skip
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import OperationState, OperationStatus
 from paigeant_core.security.account import VALID, account
@@ -185,6 +185,39 @@ async def test_a_large_selection_waits_and_can_be_rejected() -> None:
         await bob.proposed(status.operation_id)
     actions = [msgspec.json.decode(entry)["action"] for entry in await bench.transport.audit(bench.topic)]
     assert actions == ["propose skip", "reject skip"]
+
+
+async def test_who_may_not_do_it_neither_stops_it_nor_ends_it_and_that_is_on_record() -> None:
+    bench = Bench()
+    ann, eve = bus(bench.transport, bench.topic, ANN), bus(bench.transport, bench.topic, EVE)
+    keyless = Operations(bench.transport, bench.topic, operator="mallory", trust=policy())
+    workflow = await dispatch(bench.transport, bench.topic, "notify", "charge")
+    running = await ann.start(await ann.plan(Hold(), [workflow], reason="why"), Pace(delay=3600))
+    operation_id = running.status.operation_id
+    for who, why in ((eve, "does not let eve do that"), (keyless, "no key to sign with")):
+        for order in (who.pause, who.abort):
+            with pytest.raises(Refused, match=why):
+                await order(operation_id)
+    assert (await ann.runs())[operation_id].state is OperationState.ARMED
+    _, *denied = [msgspec.json.decode(entry) for entry in await bench.transport.audit(bench.topic)]
+    assert [(entry["operator"], entry["action"]) for entry in denied] == [
+        (who, f"{order} hold") for who in ("eve", "mallory") for order in ("pause", "abort")
+    ]
+    assert all(entry["outcome"].startswith("denied: hold: the trust policy") for entry in denied)
+    assert (await ann.pause(operation_id)).state is OperationState.PAUSED
+    assert (await ann.abort(operation_id)).state is OperationState.ABORTED
+
+
+async def test_what_waits_for_a_second_person_ends_by_a_rejection_which_takes_a_reason() -> None:
+    bench = Bench()
+    ann, bob = bus(bench.transport, bench.topic, ANN), bus(bench.transport, bench.topic, BOB)
+    workflow = await dispatch(bench.transport, bench.topic, "charge")
+    status = await ann.propose(await ann.plan(Skip(), [workflow], reason="why"))
+    for who in (ann, bob):
+        with pytest.raises(Refused, match="approve or reject it"):
+            await who.abort(status.operation_id)
+    assert (await bob.runs())[status.operation_id].state is OperationState.WAITING
+    assert (await ann.reject(status.operation_id, reason="a mistake")).state is OperationState.ABORTED
 
 
 async def thirty_wait(
