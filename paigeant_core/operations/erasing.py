@@ -7,7 +7,9 @@ of what can be paced, armed or proposed.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -103,19 +105,32 @@ class Erasing(Control):
         if why := self.second(plan):
             raise Refused(f"erase: it takes a second person, {why}; nobody can sign an erasure, so erase fewer at once")
         known = await self._kept_elsewhere(plan)
-        results, erased = [], {}
-        for line in plan.lines:
-            result, done = await self._erase(plan, line, known.get(line.correlation_id, ()))
-            results.append(result)
-            if done is not None:
-                erased[line.correlation_id] = done
-            if progress is not None:
-                progress(result, done)
+        results: list[Result] = []
+        erased: dict[str, Erased] = {}
+        try:
+            for line in plan.lines:
+                result, done = await self._erase(plan, line, known.get(line.correlation_id, ()))
+                results.append(result)
+                if done is not None:
+                    erased[line.correlation_id] = done
+                if progress is not None:
+                    progress(result, done)
+        except BaseException:
+            # As in `execute`: the command was ended, or nobody reads its output any more.
+            with suppress(PaigeantError):
+                await asyncio.shield(self._erased(plan, results, erased, broken=True))
+            raise
+        return await self._erased(plan, results, erased)
+
+    async def _erased(
+        self, plan: Plan, results: Sequence[Result], erased: dict[str, Erased], *, broken: bool = False
+    ) -> Erasure:
+        """Put it on record what was erased."""
         report = Erasure(plan.operation_id, tuple(results), erased=erased)
         records = sum(item.records for item in erased.values())
         parked = sum(item.parked for item in erased.values())
         said = f"{records} records and {parked} parked messages"
-        await self.audit(plan, report, targets=len(plan.lines), said=said)
+        await self.audit(plan, report, targets=len(plan.lines), said=f"{said}, broken off" if broken else said)
         return report
 
     async def _erase(self, plan: Plan, line: Line, more: Sequence[str]) -> tuple[Result, Erased | None]:
