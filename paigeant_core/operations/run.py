@@ -9,11 +9,12 @@ so nothing is done twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
+from paigeant_core.errors import TransportError
 from paigeant_core.journal import Kind, Record
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold
@@ -21,7 +22,6 @@ from paigeant_core.operations.log import HEARTBEAT, RESTING, OperationState, Ope
 from paigeant_core.operations.plan import BEFORE, Line, Plan, Report, Result
 from paigeant_core.operations.reading import RECENT, newer
 from paigeant_core.operations.slip import Compensate
-from paigeant_core.transports.types import END
 
 if TYPE_CHECKING:
     from paigeant_core.operations.control import Control
@@ -37,6 +37,12 @@ PATIENCE = 60.0
 
 SAMPLE = 5
 """Workflows whose end must be known before a share of them brakes, once the ramp is through its first batch."""
+
+AGAIN = 0.5
+"""Seconds until the journal is read on where the line broke."""
+
+SKEW = 60.0
+"""Seconds before its beginning from which on the journal is read, where no place in it is known: clocks differ."""
 
 Progress = Callable[[Result], None]
 
@@ -158,7 +164,7 @@ class Running:
                 self._heeded_at = loop.time()
                 if not await self._heed():
                     return False
-            if self.status.state is not OperationState.PAUSED and await self._begun():
+            if self.status.state is not OperationState.PAUSED and await self._begun() and self._sees():
                 return True
             await asyncio.sleep(HEARTBEAT / 2)
 
@@ -191,6 +197,10 @@ class Running:
     def _brake(self) -> None:
         status = self.status
         status.again = self._again_before + self._watch.again
+        if not self._sees() and self._watch.blind > PATIENCE and status.state is OperationState.RUNNING:
+            status.state = OperationState.BRAKED
+            status.said = "the brake stopped it: it cannot be seen what becomes of them"
+            return
         bad = self._watch.again + status.failed
         decided = bad + (self._watch.good if self._watch.judging else status.done)
         least = 1 if status.pace.ramp and len(self._results) <= RAMP[0] else SAMPLE
@@ -200,6 +210,10 @@ class Running:
         if bad and share >= status.pace.brake:
             status.state = OperationState.BRAKED
             status.said = f"the brake stopped it: {bad} of {decided} failed ({share:.0f} %)"
+
+    def _sees(self) -> bool:
+        """Whether the brake, where there is one, would notice harm."""
+        return self.status.pace.brake is None or not self._watch.blind
 
     async def _decided(self) -> None:
         """Wait until it is known what became of the batch, for some time at most."""
@@ -262,16 +276,17 @@ class _Watch:
         self.again = 0
         self._operations = operations
         self._epochs: dict[str, int] = {}
+        self._blind_since: float | None = None
         self._quiet = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> _Watch:
         if self.judging:
-            operations = self._operations
-            follow = operations.transport.records(operations.topic, start=END, follow=True)
-            # The first batch comes when the end is known; what is in it happened before.
-            await anext(follow)
-            self._task = asyncio.create_task(self._read(follow))
+            transport = self._operations.transport
+            newest = await transport.newest(self._operations.topic, 1)
+            # Not from the end, which is elsewhere by the time that a line which broke is there again.
+            since = newest[-1].position if newest else transport.clock.now() - SKEW
+            self._task = asyncio.create_task(self._read(since))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -297,18 +312,36 @@ class _Watch:
         """It was not done."""
         self._epochs.pop(correlation_id, None)
 
-    async def _read(self, follow: AsyncIterator[list[Record]]) -> None:
-        async for batch in follow:
-            for record in batch:
-                epoch = self._epochs.get(record.headers.correlation_id)
-                if epoch is None or record.headers.epoch <= epoch:
-                    continue
-                if record.kind in _GOOD or record.kind in _BAD:
-                    del self._epochs[record.headers.correlation_id]
-                    self.good += record.kind in _GOOD
-                    self.again += record.kind in _BAD
-            if not self._epochs:
-                self._quiet.set()
+    @property
+    def blind(self) -> float:
+        """Seconds for which nothing could be seen; 0: it is seen what happens, or there is nothing to be seen."""
+        if self._task is not None and self._task.done():
+            return float("inf")
+        return 0.0 if self._blind_since is None else asyncio.get_running_loop().time() - self._blind_since
+
+    async def _read(self, position: str | float) -> None:
+        operations = self._operations
+        while True:
+            with suppress(TransportError):
+                async for batch in operations.transport.records(operations.topic, start=position, follow=True):
+                    self._blind_since = None
+                    position = batch[-1].position if batch else position
+                    self._take(batch)
+            if self._blind_since is None:
+                self._blind_since = asyncio.get_running_loop().time()
+            await asyncio.sleep(AGAIN)
+
+    def _take(self, batch: list[Record]) -> None:
+        for record in batch:
+            epoch = self._epochs.get(record.headers.correlation_id)
+            if epoch is None or record.headers.epoch <= epoch:
+                continue
+            if record.kind in _GOOD or record.kind in _BAD:
+                del self._epochs[record.headers.correlation_id]
+                self.good += record.kind in _GOOD
+                self.again += record.kind in _BAD
+        if not self._epochs:
+            self._quiet.set()
 
 
 def _batches(targets: list[str], pace: Pace) -> list[list[str]]:

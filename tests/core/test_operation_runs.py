@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from paigeant_core import RetryPolicy, Worker, WorkflowDispatcher
 from paigeant_core.activity import ActivityContext
 from paigeant_core.clock import ManualClock
-from paigeant_core.errors import ConfigError, InvalidMessage, Refused, WorkflowNotFound
-from paigeant_core.journal import Kind
+from paigeant_core.errors import ConfigError, ConnectError, InvalidMessage, Refused, WorkflowNotFound
+from paigeant_core.journal import Kind, Record
 from paigeant_core.operations import (
     Action,
     Cancel,
@@ -150,6 +150,68 @@ async def test_the_brake_stops_it_when_they_fail_again_and_the_rest_is_untouched
     await until(all_called, "called once each")
     (status,) = (await operations.runs()).values()
     assert status.state is OperationState.FINISHED
+
+
+class Breaking(Exception):
+    """Not the broker's doing."""
+
+
+def breaking(transport: MemoryTransport, patch: pytest.MonkeyPatch, error: Exception) -> Callable[[], None]:
+    """What breaks, once, the line on which the journal is followed."""
+    broken, records = False, transport.records
+
+    async def breaks(*args: Any, **options: Any) -> AsyncIterator[list[Record]]:
+        nonlocal broken
+        async for batch in records(*args, **options):
+            if broken:
+                broken = False
+                raise error
+            yield batch
+
+    def break_() -> None:
+        nonlocal broken
+        broken = True
+
+    patch.setattr(transport, "records", breaks)
+    patch.setattr(run_module, "AGAIN", 0.1)
+    return break_
+
+
+async def test_the_brake_sees_what_became_of_them_while_the_line_was_down(
+    transport: MemoryTransport, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflows = await dead(transport, provider, 200)
+    provider.fails_after = 10
+    # Without the figures of the outage the ramp would wait for so long, and go on as if all were well.
+    monkeypatch.setattr(run_module, "PATIENCE", 5.0)
+    break_ = breaking(transport, monkeypatch, ConnectError("the line broke"))
+    running = await begun(Operations(transport, TOPIC), workflows, Pace(ramp=True, brake=30))
+
+    def at_the_third(_: Any) -> None:
+        if running.status.done == 3:
+            break_()
+
+    report = await running.go(at_the_third)
+    assert running.status.state is OperationState.BRAKED
+    assert "failed (" in running.status.said
+    assert len(report.results) <= 26
+
+
+async def test_without_a_brake_that_sees_nothing_is_done(
+    transport: MemoryTransport, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflows = await dead(transport, provider, 30)
+    monkeypatch.setattr(run_module, "PATIENCE", 1.0)
+    break_ = breaking(transport, monkeypatch, Breaking())
+    running = await begun(Operations(transport, TOPIC), workflows, Pace(ramp=True, brake=30))
+
+    def at_the_third(_: Any) -> None:
+        if running.status.done == 3:
+            break_()
+
+    assert len((await running.go(at_the_third)).results) < 30
+    assert running.status.state is OperationState.BRAKED
+    assert running.status.said == "the brake stopped it: it cannot be seen what becomes of them"
 
 
 async def test_the_first_of_a_ramp_that_fails_stops_it(transport: MemoryTransport, provider: Provider) -> None:
