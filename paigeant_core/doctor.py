@@ -8,6 +8,7 @@ all of them is looked at here.
 
 from __future__ import annotations
 
+from paigeant_core.errors import ConnectError, TransportError
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Finding, Level
 
@@ -27,7 +28,14 @@ async def examine(transport: Transport, topic: str) -> list[Finding]:
     info = await transport.broker_info()
     found = [Finding("connection", Level.OK, f"{info.broker} {info.version} answers at {transport.url}")]
     found += await transport.examine(topic)
-    return found + await _workers(transport, topic)
+    try:
+        return found + await _workers(transport, topic)
+    except ConnectError:
+        raise
+    except TransportError as error:
+        # What is forbidden to this user takes nothing away from the rest.
+        remedy = "give this user what else is found to be missing, and look again"
+        return [*found, Finding("workers", Level.UNKNOWN, f"they cannot be looked at: {error}", remedy)]
 
 
 async def _workers(transport: Transport, topic: str) -> list[Finding]:

@@ -12,6 +12,7 @@ import redis
 
 from paigeant_core.transports.rabbitmq import RabbitTransport
 from tests.cli.conftest import Cli
+from tests.cli.test_brokers import Serving, Start, until
 from tests.console.no_writes import no_writes
 from tests.servers import RabbitServer, RedisServer
 
@@ -83,6 +84,42 @@ def test_what_a_redis_user_may_not_do_is_named(cli: Cli, setting: Any, environme
     assert levels(findings, "permissions") == ["problem"]
     assert "EVAL" in findings["permissions"][0]["said"]
     assert levels(findings, "eviction") == ["ok"], "INFO says it as well"
+
+
+def test_the_rights_that_it_prescribes_are_enough_for_all_that_is_done(
+    cli: Cli, setting: Any, environment: dict[str, str], target: str, start: Start
+) -> None:
+    admin = environment["PAIGEANT_URL"]
+    categories = ("+@read", "+@write", "+@scripting", "+@connection")
+    setting.execute_command("ACL", "SETUSER", "bare", "on", ">pw", "~{paigeant:*}:*", *categories)
+    cli("dispatch", "charge", "--id", "one").ended(0)
+
+    environment["PAIGEANT_URL"] = admin.replace("redis://", "redis://bare:pw@")
+    findings = found(cli, 1)
+    (finding,) = findings["permissions"]
+    assert finding["said"] == "this user may not TIME, INFO"
+    assert finding["remedy"].startswith("ACL SETUSER NAME ~{paigeant:*}:* +@read")
+    assert levels(findings, "workers") == ["unknown"], "what it may not look at takes nothing away from the rest"
+
+    setting.execute_command(*finding["remedy"].replace("NAME", "bare").split())
+    findings = found(cli, 1)
+    assert levels(findings, "permissions") == ["unknown"], "it may not ask whether it may write"
+    assert findings["workers"][0]["said"] == "1 wait for charge, and no worker serves it"
+    worker = Serving(start("worker", target))
+    cli("dispatch", "charge", "--id", "two", "--wait").ended(0)
+    cli("dispatch", "charge", "--var", "fail=true", "--id", "three").ended(0)
+    until(lambda: len(cli("list", "state:dead", "--json").ended(0).documents) == 1)
+    cli("replay", "three", "--var", "fail=false", "--reason", "mended", "--yes").ended(0)
+    until(lambda: len(cli("list", "state:completed", "--json").ended(0).documents) == 3)
+    assert len(cli("tail", "--since", "start", "--no-follow", "--json").ended(0).documents) > 6
+    assert len(cli("queues", "--json").ended(0).documents) == 3
+    assert len(cli("workers", "--json").ended(0).documents) == 1
+    for words in (("show", "one"), ("audit",), ("operations",), ("info",)):
+        cli(*words, "--json").ended(0)
+    assert levels(found(cli, 0), "workers") == ["ok"]
+    worker.process.terminate()
+    assert worker.process.wait(30) == 0
+    setting.flushall()
 
 
 def test_work_that_nobody_serves_is_a_problem(cli: Cli, setting: Any) -> None:

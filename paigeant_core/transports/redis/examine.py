@@ -24,7 +24,8 @@ FULL = 0.9
 TOLERABLE = 2.0
 """Seconds that clocks may differ before it is seen on a screen."""
 
-_WRITES = ("XADD", "XACK", "XDEL", "XREADGROUP", "XCLAIM", "HSET", "ZADD", "SADD", "EVALSHA", "SCRIPT|LOAD")
+_RIGHTS = "~{paigeant:*}:* +@read +@write +@scripting +@connection +time +info +role"
+"""What a worker and a console need; the last three are in none of the categories before them."""
 
 
 async def examine(lines: Lines, keys: Keys, clock: Clock) -> list[Finding]:
@@ -124,11 +125,12 @@ def _clock(answer: Any, now: float) -> Finding:
 async def _permissions(lines: Lines, keys: Keys, who: Any) -> Finding:
     """Ask the server whether this user might, without doing it (ACL DRYRUN, from Redis 7.0)."""
     user = who.decode("utf-8", "replace") if isinstance(who, bytes) else ""
-    asked: list[Command] = [("ACL", "DRYRUN", user, *_trial(name, keys)) for name in _WRITES] if user else []
+    needed = _needed(keys)
+    asked: list[Command] = [("ACL", "DRYRUN", user, *trial) for trial in needed.values()] if user else []
     answers = await lines.ask(*asked) if asked else []
     if not asked or any(isinstance(answer, ResponseError) for answer in answers):
         return await _read_permissions(lines, keys)
-    refused = [name for name, answer in zip(_WRITES, answers, strict=True) if answer != b"OK"]
+    refused = [name for name, answer in zip(needed, answers, strict=True) if answer != b"OK"]
     return _allowed(user, refused)
 
 
@@ -138,6 +140,8 @@ async def _read_permissions(lines: Lines, keys: Keys) -> Finding:
         ("HGET", keys.workflow(""), "epoch"),
         ("ZCARD", keys.delayed),
         ("EVAL", "return 1", 0),
+        ("TIME",),
+        ("INFO", "server"),
     )
     answers = await lines.ask(*reads)
     refused = [
@@ -146,19 +150,22 @@ async def _read_permissions(lines: Lines, keys: Keys) -> Finding:
         if isinstance(answer, ResponseError) and code_of(answer) == "NOPERM"
     ]
     if refused:
-        return _allowed("this user", refused)
+        return _allowed("", refused)
     text = "this user may read the topic's keys; whether it may write them is seen by the first dispatch"
     return Finding("permissions", Level.UNKNOWN if not isinstance(answers[0], ResponseError) else Level.PROBLEM, text)
 
 
 def _allowed(user: str, refused: list[str]) -> Finding:
+    who = f"user {user}" if user else "this user"
     if not refused:
-        return Finding("permissions", Level.OK, f"user {user} may do all that a worker does")
-    remedy = f"ACL SETUSER {user} ~{{paigeant:*}}:* +@read +@write +@scripting +@connection"
-    return Finding("permissions", Level.PROBLEM, f"user {user} may not {', '.join(refused)}", remedy)
+        return Finding("permissions", Level.OK, f"{who} may do all that a worker does")
+    return Finding(
+        "permissions", Level.PROBLEM, f"{who} may not {', '.join(refused)}", f"ACL SETUSER {user or 'NAME'} {_RIGHTS}"
+    )
 
 
-def _trial(name: str, keys: Keys) -> Command:
+def _needed(keys: Keys) -> dict[str, Command]:
+    """What a worker cannot do without, by name, each as it may be tried."""
     key = keys.journal
     return {
         "XADD": ("XADD", key, "*", "r", ""),
@@ -171,7 +178,9 @@ def _trial(name: str, keys: Keys) -> Command:
         "SADD": ("SADD", key, "m"),
         "EVALSHA": ("EVALSHA", "0" * 40, "1", key),
         "SCRIPT|LOAD": ("SCRIPT", "LOAD", "return 1"),
-    }[name]
+        "TIME": ("TIME",),
+        "INFO": ("INFO", "server"),
+    }
 
 
 def _role(said: Mapping[str, str]) -> list[Finding]:
