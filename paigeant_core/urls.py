@@ -6,7 +6,7 @@ One that names several servers lists them: ``amqp://ann:secret@one:5672,two:5672
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 from paigeant_core.errors import ConfigError
 
@@ -69,7 +69,7 @@ def _split(url: str) -> list[SplitResult]:
 
 
 def mask_url(url: str) -> str:
-    """``url`` for people: a password, and options that sound like one, become ``***``.
+    """``url`` for people: a password, options that sound like one, and passwords of URLs in options become ``***``.
 
     Where it cannot be said what of it is the password, nothing of it is shown.
     """
@@ -92,12 +92,23 @@ def mask_url(url: str) -> str:
     query = parts.query
     if query:
         pairs = [
-            (key, "***" if _SECRET_OPTION.search(key) else value)
+            (key, "***" if _SECRET_OPTION.search(key) else _mask_value(value))
             for key, value in parse_qsl(query, keep_blank_values=True)
         ]
         query = urlencode(pairs, safe="*", quote_via=quote)
     # Not geturl(): it leaves the slashes out where nothing follows them.
     return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
+
+
+def _mask_value(value: str) -> str:
+    """The value of an option for people: one that is a URL, or names a user, is masked as a URL is."""
+    plain = value
+    while plain != (decoded := unquote(plain)):
+        plain = decoded
+    if "://" not in plain and "@" not in plain:
+        return value
+    # No option of ours is a URL with a URL in it.
+    return mask_url(plain) if plain.count("://") == 1 else "***"
 
 
 def has_password(url: str) -> bool:

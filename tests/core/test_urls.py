@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 from hypothesis import example, given
@@ -47,6 +47,22 @@ def test_an_option_that_sounds_like_a_password_is_never_shown(scheme: str, passw
     shown = mask_url(f"{scheme}://broker.example/db?a=b&{option}={quote(password, safe='')}")
     assert not leaks(shown)
     assert shown == f"{scheme}://broker.example/db?a=b&{option}=***"
+
+
+@given(schemes, passwords, st.integers(0, 3))
+def test_a_password_of_a_url_in_an_option_is_never_shown(scheme: str, password: str, times: int) -> None:
+    for inner in (f"http://ann:{quote(password, safe='')}@api.example/", f"http://ann:{password}@api.example"):
+        value = inner
+        for _ in range(times):
+            value = quote(value, safe="")
+        assert not leaks(unquote(mask_url(f"{scheme}://broker.example/db?management={value}&a=b")))
+
+
+def test_a_url_in_an_option_is_shown_without_its_password() -> None:
+    shown = "amqp://broker/?management=" + quote("http://ann:***@api:15672", safe="*")
+    assert mask_url("amqp://broker/?management=" + quote("http://ann:secret@api:15672", safe="")) == shown
+    assert mask_url(shown) == shown
+    assert mask_url("amqp://broker/?a=" + "http://h?a=" * 5000 + "x") == "amqp://broker/?a=***"
 
 
 @given(passwords)

@@ -1,6 +1,6 @@
 """RabbitMQ's management API over HTTP, where it is reachable: what AMQP itself cannot tell.
 
-User and password are the broker's.
+User and password are the broker's, unless its URL names others with ``?management=http://USER:PASSWORD@HOST:15672``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 import httpx
 
-from paigeant_core.urls import management_url
+from paigeant_core.errors import ConfigError
+from paigeant_core.urls import management_url, mask_url
 
 WITHIN = 5.0
 """Seconds for one answer."""
@@ -26,13 +27,24 @@ class Management:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        self.address = management_url(url)
-        user, password = unquote(parts.username or "guest"), unquote(parts.password or "guest")
-        self.user = user
+        broker, named = urlsplit(url), management_url(url)
+        try:
+            own = urlsplit(named)
+            _ = own.port
+        except ValueError:
+            raise ConfigError("?management= in the broker URL cannot be read; write http://HOST:15672") from None
+        self.address = mask_url(named)
+        """For people."""
+        self.user = unquote(broker.username or "guest")
+        """Who works on the broker."""
+        login = own if own.username else broker
         # Reading the certificates of this machine takes longer than the question: only where they are needed.
-        verify = not self.address.startswith("http:")
-        self._client = httpx.AsyncClient(base_url=self.address, auth=(user, password), timeout=WITHIN, verify=verify)
+        self._client = httpx.AsyncClient(
+            base_url=own._replace(netloc=own.netloc.rpartition("@")[2]).geturl(),
+            auth=(unquote(login.username or "guest"), unquote(login.password or "guest")),
+            timeout=WITHIN,
+            verify=own.scheme != "http",
+        )
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
