@@ -174,7 +174,8 @@ class Worker:
 
         Raises:
             ConfigError: an activity that is not registered, or none at all, or one that may run for longer than the
-                broker allows; a signer without trust or the other way round, or one whose signatures would be refused.
+                broker allows, or whose messages it is set to throw away; a signer without trust or the other way
+                round, or one whose signatures would be refused.
             ConnectError: no broker answers at start; later the line is waited for.
         """
         names = tuple(self.activities) if activities is None else tuple(activities)
@@ -192,6 +193,7 @@ class Worker:
         self._freed = asyncio.Event()  # of this loop: a worker may be run again in another
         await own.connect()
         own.check_timeouts({name: self.activities[name].timeout for name in names})
+        await own.check_settings(self.topic, names)
         await self._announce(own, names)
         info = WorkerInfo(
             worker=self.name,

@@ -9,7 +9,7 @@ one seam in each transport.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import ClassVar, Self
 
 from paigeant_core.clock import Clock, SystemClock
@@ -92,6 +92,17 @@ class Transport(LowLevel):
 
         Raises:
             ConfigError: one may take longer than the broker allows.
+        """
+
+    async def check_settings(self, topic: str, activities: Iterable[str]) -> None:
+        """Refuse to serve activities where the broker is set to throw away what waits for them, as far as it tells.
+
+        Args:
+            topic: whose.
+            activities: which.
+
+        Raises:
+            ConfigError: what is set, and what to do.
         """
 
     # -- producing and consuming --------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -199,7 +200,102 @@ def test_on_rabbitmq_policies_and_alarms_are_found(
     (finding,) = found(cli, 1)["policies"]
     assert finding["said"].startswith("policy short puts max-length on queues")
     server.ctl("clear_policy", "short")
+    server.ctl("clear_policy", "other")
 
     server.ctl("set_vm_memory_high_watermark", "0.0000001")
     (finding,) = found(cli, 1)["alarms"]
     assert finding["said"].startswith("memory alarm on ")
+    server.ctl("set_vm_memory_high_watermark", "0.9")
+
+
+@pytest.fixture
+def capped(own_rabbitmq: RabbitServer, topic: str) -> Iterator[Callable[..., None]]:
+    """Sets a policy on the queue of the topic's activity charge, for as long as the test runs."""
+    kinds = set()
+
+    def cap(*options: str, kind: str = "policy", name: str = "cap", queue: str = "charge") -> None:
+        kinds.add((kind, name))
+        pattern = rf"^paigeant\.{topic}\.work\.{queue}$"
+        own_rabbitmq.ctl(f"set_{kind}", name, pattern, '{"max-length":1}', "--apply-to", "queues", *options)
+
+    yield cap
+    for kind, name in kinds:
+        own_rabbitmq.ctl(f"clear_{kind}", name)
+
+
+@pytest.fixture
+def known(own_rabbitmq: RabbitServer, environment: dict[str, str], topic: str) -> RabbitServer:
+    """The server, with its management API in the environment."""
+    url = f"{own_rabbitmq.url}?management={own_rabbitmq.management_url}"
+    environment |= {"PAIGEANT_URL": url, "PAIGEANT_TOPIC": topic}
+    return own_rabbitmq
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("kind", ["policy", "operator_policy"])
+def test_a_policy_for_the_queue_of_one_activity_is_found_and_no_worker_serves_it(
+    cli: Cli, known: RabbitServer, topic: str, target: str, capped: Callable[..., None], kind: str
+) -> None:
+    cli("dispatch", "charge").ended(0)
+    capped(kind=kind)
+    (finding,) = found(cli, 1)["policies"]
+    queue = f"paigeant.{topic}.work.charge"
+    said = f"policy cap puts max-length on queues of this topic, which lose messages by it: {queue}"
+    assert (finding["level"], finding["said"]) == ("problem", said)
+    cli("worker", target).ended(2).said(said, "let its pattern leave out names with paigeant.")
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+def test_policies_that_do_not_hold_for_the_topic_stop_no_worker(
+    cli: Cli, known: RabbitServer, target: str, start: Start, capped: Callable[..., None]
+) -> None:
+    cli("dispatch", "charge").ended(0)
+    capped(queue="elsewhere")
+    capped("--priority", "1", name="behind")
+    known.ctl(
+        "set_policy", "first", "^paigeant", '{"max-in-memory-length":9}', "--priority", "2", "--apply-to", "queues"
+    )
+    assert levels(found(cli, 1), "policies") == ["ok"], "of two that fit the one with the higher priority holds"
+    worker = Serving(start("worker", target))
+    until(lambda: len(cli("list", "state:completed", "--json").documents) == 1)
+    known.ctl("clear_policy", "first")
+    worker.process.terminate()
+    assert worker.process.wait(30) == 0
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+def test_the_management_api_is_asked_as_its_own_user_whose_password_is_not_shown(
+    cli: Cli, known: RabbitServer, environment: dict[str, str]
+) -> None:
+    known.ctl("add_user", "eyes", "hunter2")
+    known.ctl("set_user_tags", "eyes", "administrator")
+    api = str(known.management_url).replace("http://", "http://eyes:hunter2@")
+    # A broker's user who may not use the API.
+    known.ctl("add_user", "hands", "x")
+    known.ctl("set_permissions", "hands", ".*", ".*", ".*")
+    amqp = known.url.replace("guest:guest", "hands:x")
+    for written in (api, quote(api, safe="")):
+        environment["PAIGEANT_URL"] = f"{amqp}?management={written}"
+        findings = found(cli, 0)
+        assert levels(findings, "management") == ["ok"]
+        assert findings["permissions"][0]["said"] == "user hands may configure, write and read"
+        for words in (("doctor",), ("doctor", "--json"), ("info",), ("info", "--json")):
+            done = cli(*words).ended(0)
+            assert "hunter2" not in done.out + done.err
+
+
+@pytest.mark.rabbitmq
+@pytest.mark.timeout(180)
+def test_the_management_api_of_another_broker_is_not_believed(
+    cli: Cli, known: RabbitServer, environment: dict[str, str], target: str, start: Start, capped: Callable[..., None]
+) -> None:
+    with RabbitServer() as other:
+        environment["PAIGEANT_URL"] = f"{other.url}?management={known.management_url}"
+        capped()
+        (finding,) = found(cli, 0)["management"]
+        assert finding["level"] == "unknown"
+        assert "is of another broker" in finding["said"]
+        assert Serving(start("worker", target)).process.poll() is None

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from paigeant_core.transports.rabbitmq import RabbitTransport, figures
-from paigeant_core.transports.rabbitmq.figures import Figures
 from tests.servers import HOST, SharedServer, free_port
 from tests.transports.hands import until
 from tests.transports.on_rabbitmq import dispatch, hands
@@ -20,15 +19,15 @@ pytestmark = pytest.mark.xdist_group("rabbitmq")
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A word for each time that the API was looked for."""
-    listens = Figures._listens
+    listens = figures.listens
     seen: list[str] = []
 
-    async def counted(self: Figures) -> bool:
-        found = await listens(self)
+    async def counted(url: str) -> bool:
+        found = await listens(url)
         seen.append("listens" if found else "refused")
         return found
 
-    monkeypatch.setattr(Figures, "_listens", counted)
+    monkeypatch.setattr(figures, "listens", counted)
     return seen
 
 
@@ -97,3 +96,12 @@ async def test_nobody_waits_for_a_management_api_that_does_not_answer(
                 (queue,) = await transport.queues(topic)
                 assert (queue.ready, queue.in_flight) == (1, None)
     assert asked == ["listens"]
+
+
+async def test_a_worker_begins_where_the_management_api_does_not_answer(
+    rabbit_server: SharedServer, topic: str
+) -> None:
+    async with silent() as api:
+        for address in (api, f"http://{HOST}:{free_port()}"):
+            async with through(rabbit_server, address) as transport:
+                await asyncio.wait_for(transport.check_settings(topic, ["charge"]), 10)

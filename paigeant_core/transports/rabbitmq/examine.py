@@ -8,37 +8,43 @@ from typing import Any
 
 from paigeant_core.transports.rabbitmq.connection import version_of
 from paigeant_core.transports.rabbitmq.management import Management
+from paigeant_core.transports.rabbitmq.policies import look
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Finding, Level
 
 OLDEST = (3, 10)
-HARMFUL = frozenset({"expires", "message-ttl", "max-length", "max-length-bytes", "max-age", "delivery-limit"})
-"""Keys of a policy that throw messages of ours away; what a declaration says does not keep a smaller value out."""
+_NAME_IT = "name it: amqp://…/?management=http://HOST:15672"
 
 
-async def examine(url: str, names: Names, version: str, vhost: str) -> list[Finding]:
+async def examine(url: str, names: Names, server: Mapping[str, object], vhost: str) -> list[Finding]:
     """See :meth:`Transport.examine`.
 
     Args:
         url: of the broker, with its password.
         names: of the topic.
-        version: as the broker said it.
+        server: what the broker said of itself.
         vhost: the virtual host.
     """
+    version, cluster = (str(server.get(key, "")) for key in ("version", "cluster_name"))
     found = [_version(version), _timeout(version)]
     async with Management(url) as api:
         overview = await api.get("overview")
         if overview is None:
             said = f"no management API at {api.address}: policies, alarms and queues were not looked at"
-            remedy = "enable rabbitmq_management, or name it: amqp://…/?management=http://HOST:15672"
-            return [*found, Finding("management", Level.UNKNOWN, said, remedy)]
+            return [*found, Finding("management", Level.UNKNOWN, said, f"enable rabbitmq_management, or {_NAME_IT}")]
+        if isinstance(overview, dict) and (other := str(overview.get("cluster_name", ""))) != cluster:
+            said = f"the management API at {api.address} is of another broker, {other:.80}: this one was not looked at"
+            return [*found, Finding("management", Level.UNKNOWN, said, _NAME_IT)]
         found.append(Finding("management", Level.OK, f"answers at {api.address}"))
         found += _alarms(await api.get("health", "checks", "alarms"))
         found += _nodes(await api.rows("nodes"))
         queues = await api.rows("queues", vhost)
         ours = [queue for queue in queues or () if str(queue.get("name", "")).startswith(f"{names.exchange}.")]
-        policies = [row for kind in ("policies", "operator-policies") for row in (await api.rows(kind, vhost) or ())]
-        found += _policies(policies, names)
+        work = [str(queue["name"]) for queue in ours if str(queue["name"]).startswith(names.work(""))]
+        # And one that is not known yet, for all that may come.
+        activities = [*(name.removeprefix(names.work("")) for name in work), "activity"]
+        policies = [await api.rows(kind, vhost) for kind in ("policies", "operator-policies")]
+        found += look(names, activities, policies, ours)
         found += _queues(queues, ours)
         found += _permissions(await api.rows("users", api.user, "permissions"), api.user, vhost, names)
     return found
@@ -82,27 +88,6 @@ def _nodes(nodes: Sequence[Mapping[str, Any]] | None) -> list[Finding]:
         for node in nodes or ()
         if node.get("running") is False
     ]
-
-
-def _policies(policies: Sequence[Mapping[str, Any]], names: Names) -> list[Finding]:
-    found = []
-    for policy in policies:
-        definition = policy.get("definition")
-        bad = sorted(HARMFUL & set(definition)) if isinstance(definition, dict) else []
-        if bad and policy.get("apply-to") != "exchanges" and _matches(str(policy.get("pattern", "")), names):
-            said = (
-                f"policy {policy.get('name')!s:.80} puts {', '.join(bad)} on queues of this topic: they lose messages"
-            )
-            found.append(Finding("policies", Level.PROBLEM, said, "let its pattern leave out names with paigeant."))
-    return found or [Finding("policies", Level.OK, "none caps or expires the topic's queues")]
-
-
-def _matches(pattern: str, names: Names) -> bool:
-    samples = (names.journal, names.work("activity"), names.stream("dead"), names.stream("fence"))
-    try:
-        return any(re.search(pattern, name) for name in samples)
-    except re.error:
-        return True  # Erlang's own dialect: better said once too often
 
 
 def _queues(queues: Sequence[Mapping[str, Any]] | None, ours: Sequence[Mapping[str, Any]]) -> list[Finding]:

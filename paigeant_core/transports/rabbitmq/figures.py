@@ -44,7 +44,7 @@ class Figures:
 
     async def _ask(self) -> dict[str, int]:
         rows = None
-        if await self._listens():
+        if await listens(self._line.url):
             # Here: it brings an HTTP client with it, which takes longer to load than all else that is looked at.
             from paigeant_core.transports.rabbitmq.management import Management
 
@@ -55,14 +55,19 @@ class Figures:
         found = ((row.get("name"), row.get("messages_unacknowledged")) for row in rows or ())
         return {name: held for name, held in found if isinstance(name, str) and isinstance(held, int) and held >= 0}
 
-    async def _listens(self) -> bool:
-        """Whether anything takes a connection there."""
-        try:
-            parts = urlsplit(management_url(self._line.url))
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            async with asyncio.timeout(WITHIN):
-                _, writer = await asyncio.open_connection(parts.hostname, port)
-        except (OSError, ValueError):
-            return False
-        writer.close()
-        return True
+
+async def listens(url: str) -> bool:
+    """Whether anything takes a connection where the management API is.
+
+    Args:
+        url: the broker's.
+    """
+    try:
+        parts = urlsplit(management_url(url))
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        async with asyncio.timeout(WITHIN):
+            _, writer = await asyncio.open_connection(parts.hostname, port)
+    except (OSError, ValueError):
+        return False
+    writer.close()
+    return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 from urllib.parse import parse_qs
 
@@ -15,6 +15,7 @@ from paigeant_core.names import is_own_id
 from paigeant_core.transition import Transition
 from paigeant_core.transports.rabbitmq.connection import TakenInPart, version_of
 from paigeant_core.transports.rabbitmq.consumer import RabbitConsumer
+from paigeant_core.transports.rabbitmq.figures import listens
 from paigeant_core.transports.rabbitmq.index import Index
 from paigeant_core.transports.rabbitmq.mirror import ChosenIds, Mirror
 from paigeant_core.transports.rabbitmq.observing import ELSEWHERE
@@ -95,7 +96,7 @@ class RabbitTransport(Operating):
         from paigeant_core.transports.rabbitmq.examine import examine
 
         await self._line.connect()
-        return await examine(self._line.url, Names(topic), str(self._line.server.get("version", "")), self._line.vhost)
+        return await examine(self._line.url, Names(topic), self._line.server, self._line.vhost)
 
     def check_timeouts(self, timeouts: Mapping[str, float | None]) -> None:
         """See :meth:`Transport.check_timeouts`. From 3.12 on our queues themselves say how long a step may take."""
@@ -118,6 +119,16 @@ class RabbitTransport(Operating):
                 limit,
                 ", ".join(free),
             )
+
+    async def check_settings(self, topic: str, activities: Iterable[str]) -> None:
+        """See :meth:`Transport.check_settings`: by the management API, where it answers at once."""
+        await self._line.connect()
+        if await listens(self._line.url):
+            # Here: it brings an HTTP client with it, which takes longer to load than all else.
+            from paigeant_core.transports.rabbitmq.policies import refuse
+
+            cluster = str(self._line.server.get("cluster_name", ""))
+            await refuse(self._line.url, Names(topic), activities, self._line.vhost, cluster)
 
     async def delete_topic(self, topic: str) -> None:
         """See :meth:`Transport.delete_topic`."""
