@@ -467,27 +467,6 @@ async def test_what_was_done_is_on_record_when_the_rest_is_broken_off(
     assert [item["correlation_id"] for item in document["workflows"]] == workflows[:1]
 
 
-async def test_what_was_erased_is_on_record_when_the_rest_is_broken_off(
-    transport: MemoryTransport, provider: Provider
-) -> None:
-    workflows = await dead(transport, provider, 3)
-    operations = Operations(transport, TOPIC, operator="ann")
-
-    def nobody_reads(*_: Any) -> None:
-        raise BrokenPipeError
-
-    plan = await operations.plan_erasure(workflows, reason="they asked for it")
-    with pytest.raises(BrokenPipeError):
-        await operations.erase(plan, progress=nobody_reads)
-    assert await states(transport, workflows) == {"cancelled": 1, "dead": 2}
-    (entry,) = await transport.audit(TOPIC)
-    document = msgspec.json.decode(entry)
-    assert (document["operator"], document["action"], document["targets"]) == ("ann", "erase", 3)
-    assert document["outcome"].startswith("1 done, 0 skipped, 0 failed, ")
-    assert document["outcome"].endswith(" and 1 parked messages, broken off")
-    assert [item["correlation_id"] for item in document["workflows"]] == workflows[:1]
-
-
 def test_numbers_beyond_every_float_are_passed_over() -> None:
     number, told = b"1" + b"0" * 400, b'"at":"2026-01-01T00:00:00Z","operator":"","reason":""'
     log = b'{"operation_id":"x","event":"started",%s,"action":{"name":"retry"},"by":"","pace":{"rate":%s}}'

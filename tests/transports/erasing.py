@@ -212,6 +212,27 @@ class ErasingContract:
         with pytest.raises(Refused, match="limit is 1"):
             await Operations(transport, topic, limit=1).plan_erasure([waiting, "w2"], reason="x")
 
+    async def test_what_was_erased_is_on_record_when_the_rest_is_broken_off(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        operations = Operations(transport, topic, operator="ann@desk")
+        dispatcher = WorkflowDispatcher(transport)
+        workflows = [await dispatcher.dispatch_workflow(STEPS, {}, topic=topic) for _ in range(3)]
+        await operations.execute(await operations.plan(DeadLetter(), workflows, reason="x"))
+
+        def nobody_reads(*_: object) -> None:
+            raise BrokenPipeError
+
+        plan = await operations.plan_erasure(workflows, reason="they asked for it")
+        with pytest.raises(BrokenPipeError):
+            await operations.erase(plan, progress=nobody_reads)
+        erased = [is_marker((await transport.history(topic, workflow))[-1]) for workflow in workflows]
+        assert erased == [True, False, False]
+        entry = msgspec.json.decode((await transport.audit(topic))[-1])
+        assert (entry["operator"], entry["action"], entry["targets"]) == ("ann@desk", "erase", 3)
+        assert entry["outcome"].startswith("1 done, 0 skipped, 0 failed, ")
+        assert entry["outcome"].endswith(" and 1 parked messages, broken off")
+        assert [item["correlation_id"] for item in entry["workflows"]] == workflows[:1]
+
     async def test_a_late_result_of_an_erased_workflow_is_kept_nowhere(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
         operations = Operations(console, topic)
