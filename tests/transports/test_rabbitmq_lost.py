@@ -14,14 +14,16 @@ from pamqp.commands import Basic
 
 from paigeant_console.model.fold import Fold
 from paigeant_core import ActivityContext, Worker
+from paigeant_core import transition as moves
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import ConnectError, PublishUnknown
 from paigeant_core.journal import Kind, Record, State
+from paigeant_core.transition import Place
 from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout, publisher, topology, wire
 from paigeant_core.transports.rabbitmq.lookout import Lookout, pause
 from paigeant_core.transports.rabbitmq.streams import Origin, Reading, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
-from paigeant_core.transports.types import holding
+from paigeant_core.transports.types import Settled, holding
 from tests.chaos.proxy import Proxy, port_of
 from tests.core.bench import stopped
 from tests.transports.hands import Hands, until
@@ -156,6 +158,20 @@ async def test_what_a_worker_holds_what_is_delayed_and_what_ended_is_not_missing
 
         await until(silent, "it still says that it runs something")
         assert list(await lookout._missing()) == [running.message.correlation_id]
+
+
+async def test_a_message_that_went_to_quarantine_is_not_missing(transport: RabbitTransport, topic: str) -> None:
+    async with looking(transport, topic, "a") as (hands, lookout):
+        workflow = await dispatch(transport, topic, "a")
+        delivery = await hands.take_one()
+        refused = moves.quarantine(
+            delivery.body, code="unsigned", reason="not signed", activity="a", topic=topic, at=0.0, worker=hands.name
+        )
+        assert await hands.consumer.settle(delivery, refused) is Settled.DONE
+        for _ in range(3):
+            await lookout.look()
+        assert [record.kind for record in await history(transport, topic, workflow)] == ["dispatched"]
+        assert len(await transport.parked(topic, Place.QUARANTINE)) == 1
 
 
 async def test_one_of_the_workers_looks_and_another_one_when_it_is_gone(

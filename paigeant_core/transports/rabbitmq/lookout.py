@@ -21,7 +21,7 @@ from contextlib import aclosing
 
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import Conflict, TransportError
-from paigeant_core.journal import MAX_TIME, Record, State
+from paigeant_core.journal import MAX_TIME, Kind, Record, State
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
 from paigeant_core.transports.rabbitmq.connection import Message, Missing
@@ -110,6 +110,8 @@ class Lookout:
         self._missed: dict[str, int] = {}
         """What was missing at the last look: the offsets of their records."""
         self.waiting: dict[str, Waiting] = {}
+        self._owners: dict[str, str] = {}
+        """By copy: the workflow that waits in :attr:`waiting` with it."""
         self.overtaken: dict[str, float] = {}
         """By activity: when the latest message that was handed on from its queue was due there."""
 
@@ -204,6 +206,7 @@ class Lookout:
         self._next = 0
         self._missed.clear()
         self.waiting.clear()
+        self._owners.clear()
         self.overtaken.clear()
 
     def take(self, message: Message) -> None:
@@ -214,19 +217,30 @@ class Lookout:
         if record is None:
             return
         self._at = record.at
+        self._note_settled(record, str(wire.headers_of(message).get(wire.PREVIOUS, "")))
         workflow = record.headers.correlation_id
         known = self.waiting.get(workflow)
-        previous = wire.headers_of(message).get(wire.PREVIOUS)
-        if known is not None and previous == known.copy:
-            self.overtaken[known.activity] = max(self.overtaken.get(known.activity, 0.0), known.since)
         if not record.state or (known is not None and record.headers.epoch < known.epoch):
             return
+        self._drop(workflow)
         if record.state in _WAITING:
-            self.waiting[workflow] = Waiting(
-                record.headers.activity, _due(record), offset, wire.copy_of(message), record.headers.epoch
-            )
-        else:
-            self.waiting.pop(workflow, None)
+            copy = wire.copy_of(message)
+            self.waiting[workflow] = Waiting(record.headers.activity, _due(record), offset, copy, record.headers.epoch)
+            self._owners[copy] = workflow
+
+    def _note_settled(self, record: Record, copy: str) -> None:
+        workflow = self._owners.get(copy, "")
+        settled = self.waiting.get(workflow)
+        if settled is None:
+            return
+        self.overtaken[settled.activity] = max(self.overtaken.get(settled.activity, 0.0), settled.since)
+        if record.kind == Kind.QUARANTINED:
+            # The record is of an ID of its own, and the workflow's message is in no queue any more.
+            self._drop(workflow)
+
+    def _drop(self, workflow: str) -> None:
+        if (entry := self.waiting.pop(workflow, None)) is not None and self._owners.get(entry.copy) == workflow:
+            del self._owners[entry.copy]
 
     # -- deciding -----------------------------------------------------------------------
 
@@ -283,7 +297,7 @@ class Lookout:
             found = await fetch(desk.line, desk.names.journal, [entry.offset])
             record = wire.record_of(found[0]) if found else None
             if record is None or desk.fence.passed(record.headers):
-                self.waiting.pop(workflow, None)
+                self._drop(workflow)
                 return
             transition = published_anew(record, desk.clock.now(), "lost")
             if transition is None:
