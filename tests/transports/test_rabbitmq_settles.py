@@ -13,7 +13,7 @@ from pamqp.commands import Basic
 from pamqp.common import FieldTable
 
 from paigeant_core.message import decode_headers
-from paigeant_core.transports.rabbitmq import surplus
+from paigeant_core.transports.rabbitmq import intake, surplus
 from paigeant_core.transports.rabbitmq.connection import Channel
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
@@ -156,6 +156,42 @@ async def test_a_copy_is_not_given_back_while_a_settle_is_about_to_free_a_slot(
             assert delivery.message is not None
             assert delivery.message.correlation_id == second
             await idle.finish(delivery)
+
+
+async def test_slots_that_become_free_together_bring_no_more_messages_than_there_are_slots(
+    connect: Any, topic: str, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(surplus, "SURPLUS", 600.0)
+    monkeypatch.setattr(surplus, "PATIENCE", 600.0)
+    monkeypatch.setattr(intake, "QUICK", 0.0)
+    transport = await connect()
+    for _ in range(8):
+        await dispatch(transport, topic, "a")
+    async with hands(transport, topic, "a") as worker:
+        first = [*await worker.take(1), *await worker.take(1)]
+        publisher, confirmed = consumer_of(worker)._desk.publisher, asyncio.Event()
+        send = publisher.send
+
+        async def slow(items: Any) -> None:
+            await confirmed.wait()
+            await send(items)
+
+        monkeypatch.setattr(publisher, "send", slow)
+        settling = [asyncio.create_task(worker.finish(delivery)) for delivery in first]
+        await asyncio.sleep(0)
+        # As a worker does while its settles are on the way: their slots are free.
+        claiming = asyncio.create_task(worker.take(2))
+        await asyncio.sleep(0.2)
+        confirmed.set()
+        held = await claiming
+        await asyncio.gather(*settling)
+        if len(held) < 2:
+            held += await worker.take(1)
+        await asyncio.sleep(0.2)
+        queue = await channel.queue_declare(f"paigeant.{topic}.work.a", passive=True)
+        assert queue.message_count == 4
+        for delivery in held:
+            await worker.finish(delivery)
 
 
 async def test_a_worker_of_several_activities_holds_no_more_than_it_has_slots(

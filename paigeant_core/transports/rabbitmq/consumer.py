@@ -261,7 +261,7 @@ class RabbitConsumer(Consumer):
             return Settled.ALREADY
         copy: Copy = delivery.token
         if copy.settling is None or copy.settling.done():
-            self._intake.ran(asyncio.get_running_loop().time() - copy.came)
+            self._intake.ran(copy.message, asyncio.get_running_loop().time() - copy.came)
             # A task of its own: a caller that is cancelled must not leave a publish half made.
             copy.settling = self._desk.spawn(self._settle(copy, delivery, result))
         return await asyncio.shield(copy.settling)

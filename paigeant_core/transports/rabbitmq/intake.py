@@ -137,9 +137,12 @@ class Intake:
         """A delivery was acknowledged: its consumer has that credit again."""
         if (consumer := self._consumers.get(message.consumer_tag or "")) is not None:
             consumer.unacked -= 1
+            consumer.leaving.discard(message.delivery_tag or 0)
 
-    def ran(self, seconds: float) -> None:
-        """How long a step took, from hand-out to hand-off."""
+    def ran(self, message: Message, seconds: float) -> None:
+        """How long the step of a message took, from hand-out to hand-off, which is what comes now."""
+        if (consumer := self._consumers.get(message.consumer_tag or "")) is not None:
+            consumer.leaving.add(message.delivery_tag or 0)
         self._pace += (seconds - self._pace) / 8
         self._samples += 1
         if self._pace < QUICK and self._samples >= _SAMPLES and not self._push and not self._varying:
@@ -208,7 +211,18 @@ class Intake:
         """Whether the consumers have credit for what is wanted."""
         if len(self._activities) > 1:
             return bool(self._consumers) and not self._bells and not self._grow
-        return sum(consumer.credit for consumer in self._consumers.values()) >= self._want
+        return self._credit() >= self._want
+
+    def _credit(self) -> int:
+        """How many more messages may come of the one queue, soon.
+
+        A slot is free as soon as its step has ended, and its message goes when the settle is made. Where steps are
+        quick the next one is asked for at once. Where not, the consumer that gets its credit back then would bring
+        one too many, which would stand here while others are idle, and lose its place in the queue.
+        """
+        consumers = self._consumers.values()
+        credit = sum(consumer.credit for consumer in consumers)
+        return credit if self._pace < QUICK else credit + sum(len(consumer.leaving) for consumer in consumers)
 
     async def _grant(self, lane: Lane) -> None:
         """Push: give the consumers credit for the free slots."""
@@ -216,8 +230,7 @@ class Intake:
         if not self._activities or self._covered():
             return
         if len(self._activities) == 1:
-            credit = sum(consumer.credit for consumer in self._consumers.values())
-            await self._consume(lane, self._activities[0], self._want - credit)
+            await self._consume(lane, self._activities[0], self._want - self._credit())
         elif not self._consumers:
             share = -(-self._span // len(self._activities))
             for activity in self._activities:
@@ -321,14 +334,15 @@ class Intake:
 
 
 class _Consumer:
-    """One consumer: how many messages it may have unacknowledged, and has."""
+    """One consumer: how many messages it may have unacknowledged, and has, and which of them are being settled."""
 
-    __slots__ = ("activity", "prefetch", "unacked")
+    __slots__ = ("activity", "leaving", "prefetch", "unacked")
 
     def __init__(self, activity: str, prefetch: int) -> None:
         self.activity = activity
         self.prefetch = prefetch
         self.unacked = 0
+        self.leaving: set[int] = set()
 
     @property
     def credit(self) -> int:
