@@ -19,7 +19,15 @@ from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import ConnectError, PublishUnknown
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.transition import Place
-from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport, lookout, publisher, topology, wire
+from paigeant_core.transports.rabbitmq import (
+    RabbitConsumer,
+    RabbitTransport,
+    lookout,
+    publisher,
+    surplus,
+    topology,
+    wire,
+)
 from paigeant_core.transports.rabbitmq.lookout import Lookout, pause
 from paigeant_core.transports.rabbitmq.streams import Origin, Reading, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
@@ -106,24 +114,68 @@ async def test_a_message_that_the_broker_lost_is_named_lost_and_runs_again_one_e
         assert kinds == ["dispatched", "operated", "advanced", "finished"]
 
 
-async def test_one_of_many_is_found_when_later_ones_have_overtaken_it(transport: RabbitTransport, topic: str) -> None:
-    async with looking(transport, topic, "a") as (hands, lookout):
+def keep_what_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker has beyond its slots stays with it, and changes no order."""
+    monkeypatch.setattr(surplus, "SURPLUS", 600.0)
+    monkeypatch.setattr(surplus, "PATIENCE", 600.0)
+
+
+async def test_one_of_many_is_found_when_its_queue_has_turned_since_it_was_overtaken(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_what_came(monkeypatch)
+    async with looking(transport, topic, "other") as (_, lookout):
         lost = await dispatch(transport, topic, "a")
         await purge(transport, topic, "a")
         later = [await dispatch(transport, topic, "a") for _ in range(3)]
-        for _ in range(3):
-            await lookout.look()
+
+        async def looked() -> dict[str, list[str]]:
+            for _ in range(3):
+                await lookout.look()
+            found = {workflow: await history(transport, topic, workflow) for workflow in (lost, *later)}
+            return {workflow: [str(record.kind) for record in records] for workflow, records in found.items()}
+
+        await looked()
         # The queue is not empty, and nothing has come out of it: they all wait.
         assert not lookout.overtaken
+        hands = Hands(transport, topic, "a")
+        await hands.finish(await hands.take_one())
+        # It may stand behind the others: somebody may have given it back.
+        assert (await looked())[lost] == ["dispatched"]
+        later += [await dispatch(transport, topic, "a") for _ in range(3)]
+        for _ in range(2):
+            await hands.finish(await hands.take_one())
+            assert (await looked())[lost] == ["dispatched"]
+        # The first that came after it was missed: all that stood in the queue then is out of it.
+        await hands.finish(await hands.take_one())
+        kinds = await looked()
+        assert [kinds[workflow] for workflow in later] == [["dispatched", "finished"]] * 4 + [["dispatched"]] * 2
+        assert kinds[lost] == ["dispatched", "operated"]
+        await hands.consumer.close()
+
+
+async def test_what_was_given_back_and_waits_at_the_end_of_its_queue_is_not_missing(
+    transport: RabbitTransport, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_what_came(monkeypatch)
+    async with looking(transport, topic, "other") as (_, lookout):
+        hands = Hands(transport, topic, "a")
+        workflows = [await dispatch(transport, topic, "a") for _ in range(4)]
+        given_back = await hands.take_one()
+        await hands.consumer.hand_back(given_back)
+        await dispatch(transport, topic, "a")
+        for _ in range(3):
+            await hands.finish(await hands.take_one())
+            for _ in range(3):
+                await lookout.look()
+        last = workflows[0]
+        assert next(iter(lookout.waiting)) == last
         delivery = await hands.take_one()
         assert delivery.message is not None
-        assert delivery.message.correlation_id == later[0]
+        assert (delivery.message.correlation_id, delivery.message.headers.epoch) == (last, 1)
         await hands.finish(delivery)
-        for _ in range(3):
-            await lookout.look()
-        kinds = {workflow: [r.kind for r in await history(transport, topic, workflow)] for workflow in (lost, *later)}
-        assert kinds[lost] == ["dispatched", "operated"]
-        assert kinds[later[1]] == kinds[later[2]] == ["dispatched"]
+        assert [record.kind for record in await history(transport, topic, last)] == ["dispatched", "finished"]
+        await hands.consumer.close()
 
 
 async def test_what_a_worker_holds_what_is_delayed_and_what_ended_is_not_missing(

@@ -7,6 +7,10 @@ its work and keeps in mind what should be in a work queue. Where later messages 
 queue have overtaken one, or the queue is empty, and no worker holds it, and the same was
 so at the look before, it says so (``lost``) and publishes the message again one epoch up.
 
+Overtaken once is no proof: what a worker gives back goes to the end of its queue, and no
+record tells of it. So it is only the beginning: lost is what does not come while all that
+was in the queue then, and that is where it would be, comes out of it.
+
 That is safe also where it is wrong: the fence drops whichever copy comes second.
 """
 
@@ -76,9 +80,10 @@ class Waiting:
         offset: of its record in the journal.
         copy: the ID of its message.
         epoch: of its message.
+        noted: when it was first found to be overtaken, by the looker's clock; 0: it was not.
     """
 
-    __slots__ = ("activity", "copy", "epoch", "offset", "since")
+    __slots__ = ("activity", "copy", "epoch", "noted", "offset", "since")
 
     def __init__(self, activity: str, since: float, offset: int, copy: str, epoch: int) -> None:
         self.activity = activity
@@ -86,6 +91,7 @@ class Waiting:
         self.offset = offset
         self.copy = copy
         self.epoch = epoch
+        self.noted = 0.0
 
 
 class Lookout:
@@ -113,7 +119,7 @@ class Lookout:
         self._owners: dict[str, str] = {}
         """By copy: the workflow that waits in :attr:`waiting` with it."""
         self.overtaken: dict[str, float] = {}
-        """By activity: when the latest message that was handed on from its queue was due there."""
+        """By activity: when the latest message that came out of its queue had come to it."""
 
     async def run(self) -> None:
         """Look now and then, until cancelled."""
@@ -233,7 +239,9 @@ class Lookout:
         settled = self.waiting.get(workflow)
         if settled is None:
             return
-        self.overtaken[settled.activity] = max(self.overtaken.get(settled.activity, 0.0), settled.since)
+        # What moves ahead of its time comes out of no queue.
+        since = min(settled.since, record.at)
+        self.overtaken[settled.activity] = max(self.overtaken.get(settled.activity, 0.0), since)
         if record.kind == Kind.QUARANTINED:
             # The record is of an ID of its own, and the workflow's message is in no queue any more.
             self._drop(workflow)
@@ -262,8 +270,9 @@ class Lookout:
         missing: dict[str, int] = {}
         for workflow, entry in sorted(old, key=lambda item: item[1].since):
             if workflow in held:
+                entry.noted = 0.0  # it may be given back
                 continue
-            if entry.since + SKEW >= self.overtaken.get(entry.activity, 0.0):
+            if not self._passed_over(entry, now):
                 if entry.activity not in empty:
                     empty[entry.activity] = await self._is_empty(entry.activity)
                 if not empty[entry.activity]:
@@ -272,6 +281,14 @@ class Lookout:
             if len(missing) >= _AT_ONCE:
                 break
         return missing
+
+    def _passed_over(self, entry: Waiting, now: float) -> bool:
+        """Whether a message did not come while all came that its queue had when it was first found to be overtaken."""
+        latest = self.overtaken.get(entry.activity, 0.0)
+        if entry.since + SKEW >= latest:
+            return False
+        entry.noted = entry.noted or now
+        return latest > entry.noted + SKEW
 
     async def _is_empty(self, activity: str) -> bool:
         try:
