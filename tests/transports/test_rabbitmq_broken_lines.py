@@ -10,10 +10,12 @@ from typing import Any
 import aiormq
 import pytest
 
+from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import PublishUnknown
 from paigeant_core.journal import State
 from paigeant_core.transports.rabbitmq import comeback, consumer, wire
 from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.types import START, Settled
 from tests.transports import on_rabbitmq
@@ -86,6 +88,54 @@ async def test_a_publish_in_doubt_is_looked_up_and_not_repeated(
         await worker.finish(following)
         await worker.nothing()
     assert await kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
+
+
+def die_as_it_is_put_on(monkeypatch: pytest.MonkeyPatch, worker: Hands) -> asyncio.Event:
+    """Let the worker stop when it has put a delayed copy into the next rung, ahead of the ack; set when it has."""
+    put_on = asyncio.Event()
+
+    async def stop(_: Copy) -> None:
+        put_on.set()
+        await never()
+
+    monkeypatch.setattr(consumer_of(worker)._desk, "ack", stop)
+    return put_on
+
+
+async def test_a_delayed_copy_that_is_there_twice_since_the_line_broke_runs_once(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport, other, third = await connect(), await connect(), await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    dying = Hands(transport, topic, "a")
+    # Two seconds in the first rung; what is left after it has room for a slow machine.
+    await dying.fail(await dying.take_one(), delay=4.9)
+    put_on = die_as_it_is_put_on(monkeypatch, dying)
+    claiming = asyncio.create_task(dying.take_one())
+    async with asyncio.timeout(30):
+        await put_on.wait()
+    claiming.cancel()
+    await consumer_of(dying)._crash()
+    async with hands(other, topic, "a") as one, hands(third, topic, "a") as two:
+        taking = {asyncio.create_task(worker.take_one()): worker for worker in (one, two)}
+        (first, *_), rest = await asyncio.wait(taking, return_when=asyncio.FIRST_COMPLETED)
+        delivery = first.result()
+        assert delivery.message is not None
+        headers = delivery.message.headers
+        assert (headers.epoch, headers.attempt, headers.idempotency_key) == (2, 2, f"{workflow}/1/1")
+        # The other one is stopped, whoever gets it.
+        _, rest = await asyncio.wait(rest, timeout=2.0)
+        assert len(rest) == 1
+        await taking[first].finish(delivery)
+        for task in rest:
+            task.cancel()
+    records = await other.history(topic, workflow)
+    assert [record.kind for record in records if record.state] == ["dispatched", "retrying", "operated", "advanced"]
+    assert records[2].detail["reason"] == comeback.FORKED
+    # It goes on waiting, and whoever looks for what was lost knows for how long.
+    due = [parse_rfc3339(record.detail["due_at"]) for record in records[1:3]]
+    assert records[2].state == State.RETRYING
+    assert due[1] == pytest.approx(due[0], abs=0.01)
 
 
 async def test_a_result_is_kept_for_a_copy_that_went_elsewhere(

@@ -38,6 +38,7 @@ from paigeant_core.transition import Place, Transition
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Waits, ignoring_loss
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
+from paigeant_core.transports.rabbitmq.forks import forked
 from paigeant_core.transports.rabbitmq.lookup import SKEW, handed_on, headers_in, made_at, moved_on
 from paigeant_core.transports.types import Settled
 
@@ -135,7 +136,7 @@ class Comeback:
                         if (record := found.get(copy.key)) is not None:
                             await self._make_sure(record)
                         else:
-                            copy.doubtful = self._older_than_broker(copy)
+                            copy.doubtful = forked(copy.message) or self._older_than_broker(copy)
                 except (TransportError, Conflict):
                     # What is still ours is looked up again.
                     self._suspects = [copy for copy in self._suspects if copy.held]
@@ -283,7 +284,7 @@ class Comeback:
             await self.publish(transition, serial, fence=fence, of=last, queue=result.queue)
 
     async def _begin_again(self, copy: Copy) -> None:
-        """Run a copy one epoch up: an unknown successor of it may be in a work queue."""
+        """Run a copy one epoch up: an unknown successor of it may be in a work queue, or its like in the ladder."""
         desk = self._desk
         try:
             message = PaigeantMessage.decode(copy.body)
@@ -299,7 +300,10 @@ class Comeback:
                         await desk.drop(copy, "fenced")
                         return
                     state = State.COMPENSATING if message.routing_slip.undoing else State.QUEUED
-                    anew = _epoch_up(message, state, desk.clock.now())
+                    now = desk.clock.now()
+                    delay = max(0.0, wire.remaining(wire.headers_of(copy.message), now))
+                    reason = FORKED if forked(copy.message) else RESTARTED
+                    anew = _epoch_up(message, State.RETRYING if delay else state, now, reason, delay=delay)
                     await self.publish(anew, serial, fence=True, of=message.headers, prev=copy.key)
                 await desk.done(copy)
                 return
@@ -387,6 +391,7 @@ class Comeback:
 
 
 RESTARTED = "the broker was restarted before it confirmed this hop"
+FORKED = "the line broke while this message was put on to wait longer, so there may be two of it"
 REFUSED = "the broker took this hop in part: the journal has it, and a queue refused it"
 
 
@@ -409,21 +414,24 @@ def published_anew(record: Record, now: float, reason: str = RESTARTED, epoch: i
         return None
     if message is None:
         return None
-    transition = _epoch_up(message, record.state, now, reason, epoch)
+    delay = 0.0
     with suppress(ValueError):
-        transition.delay = max(0.0, parse_rfc3339(str(record.detail.get("due_at", ""))) - now)
-    if transition.delay:
-        transition.place = Place.DELAYED
-    return transition
+        delay = max(0.0, parse_rfc3339(str(record.detail.get("due_at", ""))) - now)
+    return _epoch_up(message, record.state, now, reason, epoch=epoch, delay=delay)
 
 
-def _epoch_up(message: PaigeantMessage, state: str, now: float, reason: str = RESTARTED, epoch: int = 0) -> Transition:
+def _epoch_up(
+    message: PaigeantMessage, state: str, now: float, reason: str, *, epoch: int = 0, delay: float = 0.0
+) -> Transition:
     headers = message.headers
     following = message.replaced(
         message.routing_slip, timestamp=rfc3339(now), attempt=headers.attempt, epoch=max(headers.epoch, epoch) + 1
     )
     detail = {"action": "recover", "reason": reason}
-    return Transition(place=Place.WORK, record=moves.operated(following, now, detail, state=state, body=True))
+    if delay:
+        detail["due_at"] = rfc3339(now + delay)
+    record = moves.operated(following, now, detail, state=state, body=True)
+    return Transition(place=Place.DELAYED if delay else Place.WORK, record=record, delay=delay)
 
 
 def raise_epoch(record: Record, message: PaigeantMessage, epoch: int) -> None:

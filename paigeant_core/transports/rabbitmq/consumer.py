@@ -36,6 +36,7 @@ from paigeant_core.transports.rabbitmq.clocks import ClockCheck
 from paigeant_core.transports.rabbitmq.comeback import REGAIN, Comeback, Result
 from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, TakenInPart, Waits, end
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
+from paigeant_core.transports.rabbitmq.forks import EARLY, forked
 from paigeant_core.transports.rabbitmq.intake import Intake
 from paigeant_core.transports.rabbitmq.later import delay_on, ring
 from paigeant_core.transports.rabbitmq.lookout import Lookout
@@ -51,9 +52,6 @@ if TYPE_CHECKING:
     from paigeant_core.transports.rabbitmq.transport import RabbitTransport
 
 logger = logging.getLogger("paigeant")
-
-EARLY = 0.05
-"""Seconds before its time that a copy may be kept here; one that is earlier waits in the ladder."""
 
 FAREWELL = 10.0
 """Seconds that a closing consumer gives its unfinished settles."""
@@ -185,7 +183,10 @@ class RabbitConsumer(Consumer):
         copy = Copy(message, message.channel, activity, wire.copy_of(message), loop.time())
         copy.spared = self._desk.strayed.get(copy.key, 0)
         left = wire.remaining(wire.headers_of(message), self._desk.clock.now())
-        if left > EARLY:
+        if left > 0 and forked(message):
+            # It is dealt with now, while the other one waits.
+            self._consider(copy)
+        elif left > EARLY:
             self._desk.spawn(delay_on(self._desk, copy, left))
         elif left > 0:
             self._soon += 1

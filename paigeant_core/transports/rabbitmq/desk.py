@@ -14,14 +14,13 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pamqp.common import FieldTable
-
 from paigeant_core.clock import Clock
 from paigeant_core.errors import DecodeError, TransportError
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Line, Message, Missing, Waits, end
+from paigeant_core.transports.rabbitmq.forks import again
 from paigeant_core.transports.rabbitmq.frames import Outgoing
 from paigeant_core.transports.rabbitmq.locks import Locks
 from paigeant_core.transports.rabbitmq.mirror import Fence
@@ -234,7 +233,7 @@ class Desk:
 
     async def put_back(self, copy: Copy, deaths: int | None = None) -> None:
         """Give a copy to any worker, at once; published, since a nack would count as a death."""
-        headers: FieldTable = {wire.AGAIN: True}
+        headers = again(copy.message)
         if count := copy.deaths if deaths is None else deaths:
             headers[wire.DEATHS] = count
         item = wire.again(copy.message, self.names.due, f"work.{copy.activity}", headers)

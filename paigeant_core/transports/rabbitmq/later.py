@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from paigeant_core.errors import Conflict, TransportError
+from paigeant_core.errors import Conflict, PublishUnknown, TransportError
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Waits
 from paigeant_core.transports.rabbitmq.desk import Copy, Desk
+from paigeant_core.transports.rabbitmq.forks import is_readable
 from paigeant_core.transports.rabbitmq.lookup import is_held
 from paigeant_core.transports.rabbitmq.topology import rung_for
 
@@ -21,15 +22,18 @@ async def delay_on(desk: Desk, copy: Copy, left: float) -> None:
     rung = rung_for(left)
     assert rung is not None
     headers = wire.delay_headers(left, rung, desk.clock.now())
-    if copy.message.redelivered:
-        # It may be on its way twice.
+    if not is_readable(copy.message):
+        # Where it is there twice, the fence cannot stop one of them.
         headers[wire.AGAIN] = True
-    item = wire.again(copy.message, desk.names.delay, f"delay.{rung}.{copy.activity}", headers)
     waits = Waits()
     while copy.held:
+        item = wire.again(copy.message, desk.names.delay, f"delay.{rung}.{copy.activity}", headers)
         try:
             await desk.topology.rung(desk.names, rung, copy.activity)
             await desk.publisher.send([item])
+        except PublishUnknown as error:
+            headers[wire.AGAIN] = wire.TWICE
+            await waits.next(error)
         except TransportError as error:
             await waits.next(error)
         else:

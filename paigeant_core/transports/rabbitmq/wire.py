@@ -37,6 +37,8 @@ DEATHS = "deaths"
 """Deaths that were counted before the copy was handed back."""
 AGAIN = "again"
 """A copy that was handed back: like one redelivered, it is looked up before it runs."""
+TWICE = "twice"
+"""Said under AGAIN: there may be another one of it on its way through the ladder, which does not say so."""
 TIMER = "timer"
 """A hold's deadline: the ID of the record that holds."""
 PLACE = "place"
@@ -146,6 +148,12 @@ def remaining(headers: Mapping[str, Any], now: float) -> float:
         return 0.0
     # By the clock, but never longer than was left: the two clocks may not agree.
     return min(due / 1000 - now, rest / 1000)
+
+
+def rest_of(headers: Mapping[str, Any]) -> float:
+    """Seconds that a delayed copy had yet to wait when it left for the rung that it came out of; 0: it is none."""
+    rest = headers.get(REST)
+    return rest / 1000 if _is_millis(rest) else 0.0
 
 
 def moved(
