@@ -9,10 +9,11 @@ import pytest
 
 from paigeant_core import transition as moves
 from paigeant_core.errors import Conflict
-from paigeant_core.journal import State
+from paigeant_core.journal import Record, State
 from paigeant_core.transition import Place
-from paigeant_core.transports.rabbitmq import locks
+from paigeant_core.transports.rabbitmq import locks, wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Line
+from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
 from tests.transports import on_rabbitmq
 from tests.transports.contract import TransportContract
@@ -142,3 +143,53 @@ async def test_a_released_hold_has_no_deadline(connect: Any, topic: str) -> None
         await worker.nothing(2.0)
         await worker.finish(delivery)
     assert await kinds(transport, topic, workflow) == ["dispatched", "held", "operated", "finished"]
+
+
+async def test_a_deadline_is_kept_though_the_stream_of_holds_is_gone(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a", "b") as worker:
+        outcome = moves.Outcome(hold="wait", until=1.0, on_deadline="release")
+        await worker.finish(await worker.take_one(), None, outcome)
+        await channel.queue_delete(f"paigeant.{topic}.held")
+        delivery = await worker.take_one()
+        assert delivery.activity == "b"
+        await worker.finish(delivery)
+    assert await kinds(transport, topic, workflow) == ["dispatched", "held", "released", "finished"]
+
+
+@pytest.mark.parametrize("age", [0.0, 3600.0], ids=["never-held", "held-before-all-that-is-kept"])
+async def test_a_deadline_without_its_hold_is_dropped_where_there_was_none_and_else_kept(
+    connect: Any, topic: str, age: float
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    async with hands(transport, topic, "a") as worker:
+        delivery = await worker.take_one()
+        assert delivery.message is not None
+        outcome = moves.Outcome(hold="wait", until=0.0, on_deadline="release")
+        held = moves.done(delivery.message, None, worker.span(), outcome)
+        held.record.at -= age
+        timer, _ = wire.moved(Names(topic), held, now=transport.clock.now(), queue="a")
+        await transport._publisher.send([timer])
+        # The timer comes, and goes, ahead of what is dispatched after it.
+        another = await dispatch(transport, topic, "a")
+        following = await worker.take_one()
+        assert following.message is not None
+        assert following.message.correlation_id == another
+        await worker.finish(following)
+        if age:
+
+            async def parked() -> list[Record]:
+                return list(await transport.parked(topic, Place.DEAD))
+
+            (dead,) = await until(parked, "it is not among the dead letters")
+            assert (dead.headers.correlation_id, dead.detail["reason"]) == (workflow, "hold_unknown")
+            assert held.deadline is not None
+            assert dead.body == held.deadline.record.body
+        else:
+            assert await kinds(transport, topic, workflow) == ["dispatched"]
+            assert await transport.parked(topic, Place.DEAD) == []
+            await worker.finish(delivery)

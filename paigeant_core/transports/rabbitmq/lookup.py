@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import DecodeError
@@ -11,7 +12,7 @@ from paigeant_core.message import Headers, decode_headers
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.streams import silent, up_to_now
+from paigeant_core.transports.rabbitmq.streams import EMPTY_AFTER, Reading, silent, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
 
 SKEW = 30.0
@@ -105,10 +106,11 @@ def _note(
             found.setdefault(key, record)
 
 
-async def is_held(line: Line, names: Names, fence: Fence, timer: wire.Timer) -> bool:
-    """Whether a workflow is still held as it was when the timer was set.
+async def is_held(line: Line, names: Names, fence: Fence, timer: wire.Timer) -> bool | None:
+    """Whether a workflow is still held as it was when the timer was set; None: nobody can tell any more.
 
-    Nothing but an operator or a timer moves a held workflow, and both tell the fence.
+    Nothing but an operator or a timer moves a held workflow, and both tell the fence. A timer is published ahead of its
+    hold, so there may be none. Then it is in no stream that reaches back as far; one that does not may have dropped it.
 
     Args:
         line: over which.
@@ -120,15 +122,38 @@ async def is_held(line: Line, names: Names, fence: Fence, timer: wire.Timer) -> 
     last = fence.last(headers.correlation_id)
     if last is not None and (last.epoch > headers.epoch or last.timer == timer.held):
         return False
+    for queue in (names.stream("held"), names.journal):
+        found = await _has_hold(line, queue, timer)
+        if found is not None:
+            return found
+    return None
+
+
+async def _has_hold(line: Line, queue: str, timer: wire.Timer) -> bool | None:
+    workflow = timer.transition.record.headers.correlation_id
     try:
-        async for batch in up_to_now(line, names.stream("held"), timer.since - SKEW):
+        async for batch in up_to_now(line, queue, timer.since - SKEW):
             for message in batch:
-                record = wire.record_of(message)
-                if record is not None and record.id == timer.held:
-                    return True
+                if message.header.properties.correlation_id in (workflow, "", None):
+                    record = wire.record_of(message)
+                    if record is not None and record.id == timer.held:
+                        return True
+        begins = await _begin_of(line, queue)
     except Missing:
-        return False
-    return False
+        return None
+    return False if begins <= timer.since else None
+
+
+async def _begin_of(line: Line, queue: str) -> float:
+    """The time of the first record in a stream."""
+    reading = await Reading.attach(line, queue, "first")
+    try:
+        for message in await reading.batch(EMPTY_AFTER):
+            if (record := wire.record_of(message)) is not None:
+                return record.at
+        return inf
+    finally:
+        await reading.close()
 
 
 async def moved_on(line: Line, names: Names, record: Record, but: Sequence[Record] = ()) -> bool:

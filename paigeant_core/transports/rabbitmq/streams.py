@@ -35,7 +35,7 @@ from paigeant_core.transports.rabbitmq.wire import copy_of, offset_of
 T = TypeVar("T")
 
 PREFETCH = 500
-_EMPTY_AFTER = 2.0
+EMPTY_AFTER = 2.0
 """Seconds without a message after which a stream counts as empty. It is rare: a stream is made to be written to."""
 
 NEW_STREAM = (0.05, 0.1, 0.2, 0.4)
@@ -200,7 +200,7 @@ class Origin(NamedTuple):
         """
         reading = await Reading.attach(line, queue, "first", prefetch=1)
         try:
-            batch = await reading.batch(_EMPTY_AFTER)
+            batch = await reading.batch(EMPTY_AFTER)
         finally:
             await reading.close()
         if not batch:
@@ -274,7 +274,7 @@ async def last_chunk(line: Line, queue: str) -> int | None:
     """
     reading = await Reading.attach(line, queue, "last", prefetch=1)
     try:
-        batch = await reading.batch(_EMPTY_AFTER)
+        batch = await reading.batch(EMPTY_AFTER)
         return offset_of(batch[0]) if batch else None
     finally:
         await reading.close()
@@ -313,7 +313,7 @@ async def up_to_now(
                 # It is never quiet. What was there is in the chunks before a newer one.
                 last = newer - 1
                 continue
-            batch = await reading.batch(_EMPTY_AFTER)
+            batch = await reading.batch(EMPTY_AFTER)
             if not batch:
                 if seen >= 0:
                     # There is more, and a cluster can leave a reader without it when a node dies.
@@ -376,7 +376,7 @@ async def _fetch_run(line: Line, queue: str, run: list[int]) -> list[Message]:
     try:
         seen = -1
         while seen < run[-1]:
-            batch = await reading.batch(_EMPTY_AFTER)
+            batch = await reading.batch(EMPTY_AFTER)
             if not batch:
                 break
             seen = offset_of(batch[-1])
