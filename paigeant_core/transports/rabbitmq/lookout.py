@@ -31,9 +31,9 @@ from paigeant_core.transports.rabbitmq.comeback import Comeback, published_anew
 from paigeant_core.transports.rabbitmq.connection import Message, Missing
 from paigeant_core.transports.rabbitmq.desk import Desk
 from paigeant_core.transports.rabbitmq.lookup import SKEW
-from paigeant_core.transports.rabbitmq.nodes import NodeMarks
+from paigeant_core.transports.rabbitmq.nodes import EXPIRES, NodeMarks
 from paigeant_core.transports.rabbitmq.presence import surely_heard
-from paigeant_core.transports.rabbitmq.streams import fetch, up_to_now
+from paigeant_core.transports.rabbitmq.streams import fetch, ready_in, up_to_now
 from paigeant_core.transports.types import WorkerStatus
 
 logger = logging.getLogger("paigeant")
@@ -113,6 +113,7 @@ class Lookout:
         self._at = 0.0
         self._late = False
         self._deaf = False
+        self._marks_seen = time.monotonic()
         self._missed: dict[str, int] = {}
         """What was missing at the last look: the offsets of their records."""
         self.waiting: dict[str, Waiting] = {}
@@ -139,6 +140,9 @@ class Lookout:
     async def _sweep(self) -> None:
         desk = self._desk
         await desk.fence.catch_up()
+        if time.monotonic() > self._marks_seen + EXPIRES / 100:
+            self._marks_seen = time.monotonic()
+            await desk.fence.look_for_restart(desk.clock.now())
         workers = await self._heard()
         if workers is not None:
             await self._marks.sweep(desk.fence, [status.info.worker for status in workers])
@@ -291,12 +295,7 @@ class Lookout:
         return latest > entry.noted + SKEW
 
     async def _is_empty(self, activity: str) -> bool:
-        try:
-            async with self._desk.line.borrowed() as channel:
-                queue = await channel.queue_declare(self._desk.names.work(activity), passive=True)
-        except Missing:
-            return True
-        return not queue.message_count
+        return not await ready_in(self._desk.line, self._desk.names.work(activity))
 
     # -- acting -------------------------------------------------------------------------
 

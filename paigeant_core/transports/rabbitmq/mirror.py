@@ -21,7 +21,15 @@ from paigeant_core.pauses import PAUSE, Pause, pause_of, switch_in
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, LineLost, Message, Missing, NotReady, Waits, end
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import NEW_STREAM, Dropped, Origin, Reading, is_there, up_to_now
+from paigeant_core.transports.rabbitmq.streams import (
+    NEW_STREAM,
+    Dropped,
+    Origin,
+    Reading,
+    is_there,
+    ready_in,
+    up_to_now,
+)
 from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
@@ -221,9 +229,9 @@ class Fence(Mirror):
     async def look_for_restart(self, now: float) -> None:
         """Find out whether the broker was restarted since anybody looked, and let all know.
 
-        An exchange that is not durable tells: a restart takes it away. The mark comes
-        before the new exchange, so whoever finds that finds the mark too. Of a cluster of which
-        one node died the workers' marks tell, see :mod:`nodes`.
+        An exchange that is not durable tells, but of brokers with Khepri: a restart takes it away. The mark
+        comes before the new exchange, so whoever finds that finds the mark too. Of each node the workers'
+        marks tell, whatever the broker is, see :mod:`nodes`.
 
         Args:
             now: by the looker's clock.
@@ -233,12 +241,17 @@ class Fence(Mirror):
         """
         await self._look_for_exchange(now)
         await self.catch_up()
-        if gone := [queue for queue in list(self.nodes) if not await is_there(self._line, queue)]:
+        if gone := [queue for queue in list(self.nodes) if not await self._stands(queue)]:
             # Somebody may have taken them away, or have found out before, and has told the fence so.
             await self.catch_up()
             if gone := [queue for queue in gone if queue in self.nodes]:
                 await self._publisher.send([wire.boot(self._queue, now, queue) for queue in gone])
                 await self.catch_up()
+
+    async def _stands(self, mark: str) -> bool:
+        ready = await ready_in(self._line, mark)
+        # Those of older workers are empty, and are gone with their node.
+        return ready is not None and (ready > 0 or not mark.startswith(self._names.mark("")))
 
     async def note_restart(self, now: float) -> None:
         """Let all know that a node of the broker lost what it had not confirmed.

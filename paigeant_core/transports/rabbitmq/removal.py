@@ -30,7 +30,7 @@ async def remove(line: Line, names: Names, activities: Iterable[str], marks: Ite
     async with Management(line.url) as api:
         listed = await api.rows("queues", line.vhost)
     # Between dots `work` and `boot` name no topic, so none of another one begins like that.
-    ours = (names.work(""), names.mark(""))
+    ours = (names.work(""), f"{names.boot}.")
     queues |= {str(row.get("name")) for row in listed or () if str(row.get("name")).startswith(ours)}
     queues |= {names.rung(millis) for millis in RUNGS}
     streams = [names.stream(name) for name in STREAMS]

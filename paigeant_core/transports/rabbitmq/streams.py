@@ -258,12 +258,20 @@ async def is_there(line: Line, queue: str) -> bool:
     Raises:
         ConnectError: the broker cannot be asked.
     """
+    return await ready_in(line, queue) is not None
+
+
+async def ready_in(line: Line, queue: str) -> int | None:
+    """How many messages wait in a queue; None: there is none of that name, or the node that it is on is down.
+
+    Raises:
+        ConnectError: the broker cannot be asked.
+    """
     try:
         async with line.borrowed() as channel:
-            await channel.queue_declare(queue, passive=True)
+            return (await channel.queue_declare(queue, passive=True)).message_count or 0
     except Missing:
-        return False
-    return True
+        return None
 
 
 async def last_chunk(line: Line, queue: str) -> int | None:

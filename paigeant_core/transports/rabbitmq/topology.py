@@ -8,8 +8,8 @@
     paigeant.T.delay.<ms>     quorum queues with a time to live: the ladder of delays
     paigeant.T.delay          topic exchange: enters the ladder without a journal record
     paigeant.T.due            direct exchange: what comes due, and what is handed back
-    paigeant.T.boot           exchange that no restart survives, which tells of one
-    paigeant.T.boot.<id>      queues that do not survive the node that they are on, which tell of its death
+    paigeant.T.boot           exchange that no restart survives (but with Khepri), which tells of one
+    paigeant.T.boot.node.<id> queues whose message does not survive the node that they are on, which tell of its death
     paigeant.T.lock.<name>    exclusive queues, each for as long as a lock is held
 
 Declarations are idempotent and remembered for as long as the line stands. They come
@@ -133,7 +133,7 @@ class Names:
 
     def mark(self, identity: str) -> str:
         """A queue that tells of a node's death, see :mod:`nodes`."""
-        return f"{self.boot}.{identity}"
+        return f"{self.boot}.node.{identity}"
 
     def rung(self, millis: int) -> str:
         """The queue in which a message waits for so long."""

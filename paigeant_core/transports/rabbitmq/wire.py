@@ -50,7 +50,7 @@ MARK = "mark"
 BOOT = "boot"
 """A mark in the fence: a node of the broker was restarted before this time, milliseconds since the epoch."""
 NODE = "node"
-"""A queue that a worker left on a node, and that tells of its death by being gone."""
+"""A queue that a worker left on a node, and that tells of its death by being empty or gone."""
 OVER = "over"
 """It was taken away, and tells nothing."""
 WORKER = "worker"
@@ -258,6 +258,11 @@ def boot(queue: str, now: float, lost: str = "") -> Outgoing:
         delivery_mode=2, headers=headers, app_id="paigeant", message_id=new_id(), message_type="boot"
     )
     return Outgoing("", queue, b"", properties)
+
+
+def witness(queue: str) -> Outgoing:
+    """What lies in a queue that tells of a node's death: it does not survive it, as all else of ours does."""
+    return Outgoing("", queue, b"", Properties(delivery_mode=1, app_id="paigeant", message_id=new_id()))
 
 
 def node_mark(queue: str, name: str, worker: str, *, over: bool = False) -> Outgoing:
