@@ -229,7 +229,7 @@ class Guard:
             done = plain.record.body
             assert done is not None  # who did something hands something on
             made = plain.made or PaigeantMessage.decode(done)
-            claims = _claims(chain, message, made, key, plain.record, begins=begins)
+            claims = _claims(chain, message, made, key, plain.record, begins=begins, heeds=asked is not None)
             signed = sign(key, claims)
             added.append(signed)
             # What others would refuse is not handed on; and what was signed here need not be verified here again.
@@ -307,7 +307,14 @@ def _did(plain: Transition, message: PaigeantMessage) -> bool:
 
 
 def _claims(
-    chain: Chain, message: PaigeantMessage, following: PaigeantMessage, key: Signer, record: Record, *, begins: bool
+    chain: Chain,
+    message: PaigeantMessage,
+    following: PaigeantMessage,
+    key: Signer,
+    record: Record,
+    *,
+    begins: bool,
+    heeds: bool,
 ) -> StepDone:
     headers = message.headers
     before, after = message.routing_slip, following.routing_slip
@@ -320,7 +327,8 @@ def _claims(
     else:
         result = "done"
         inserted, finish = _changes(before, after)
-        if chain.asked is not None and (inserted or finish):
+        if heeds and chain.asked is not None and (inserted or finish):
+            # What was asked for while an earlier attempt ran stood in the slip when this one began.
             behind = len(chain.asked.ins)
     return StepDone(
         iss=key.name,

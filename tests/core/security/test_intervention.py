@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from paigeant_core import ActivityContext, ActivitySpec, State, Transport, Worker, WorkflowDispatcher, get_transport
+from paigeant_core import (
+    ActivityContext,
+    ActivitySpec,
+    RetryPolicy,
+    State,
+    Transport,
+    Worker,
+    WorkflowDispatcher,
+    get_transport,
+)
 from paigeant_core.errors import Refused
 from paigeant_core.handoff import request
 from paigeant_core.journal import Record
@@ -344,3 +353,50 @@ async def test_of_a_step_that_fails_a_hold_an_insert_and_a_compensation_are_sign
         ("step", "charge", "crew"),
         ("step", "review", "crew"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("does", "path"),
+    [
+        ("nothing", ["charge", "review", "notify"]),
+        ("finish", ["charge"]),
+        ("insert", ["charge", "other", "review", "notify"]),
+    ],
+)
+async def test_the_attempt_after_the_one_that_an_insert_was_asked_of_changes_the_slip_as_any_does(
+    bench: Bench, does: str, path: list[str]
+) -> None:
+    gate, bus = asyncio.Event(), operations(bench)
+    worker = bench.worker(signer=CREW, trust=policy())
+
+    @worker.activity("charge", retry=RetryPolicy(initial=0, jitter=0))
+    async def charge(ctx: ActivityContext) -> None:
+        if ctx.attempt == 1:
+            await gate.wait()
+            raise ConnectionError("503")
+        if does == "finish":
+            ctx.finish()
+        elif does == "insert":
+            ctx.insert_next("other")
+
+    @worker.activity("review")
+    @worker.activity("notify")
+    @worker.activity("other")
+    async def other(ctx: ActivityContext) -> None:
+        pass
+
+    workflow = await dispatch(bench, "charge", "notify")
+    async with bench.serving(worker):
+        await running(bench, bus, workflow)
+        assert (await act(bus, Insert((Step("review"),)), workflow)).count("done") == 1
+        gate.set()
+
+        async def over() -> bool:
+            return (await bench.last(workflow)).state in (State.COMPLETED, State.DEAD, State.QUARANTINED)
+
+        await bench.until(over, "its end")
+    record = await bench.last(workflow)
+    assert record.state == State.COMPLETED, record.detail
+    assert record.message is not None
+    assert record.message.routing_slip.executed == path
+    assert ("operation", "insert", "ann") in claims_of(record)
