@@ -255,7 +255,7 @@ class RoutingSlip:
 
         Raises:
             SlipExhausted: nothing is left to do.
-            IllegalTransition: ``name`` is not the head.
+            IllegalTransition: ``name`` is not the head, or the workflow is being compensated.
         """
         self._check_head(name)
         self.executed.append(_executed(str(self.itinerary.pop(0)), attempt, False))
@@ -367,6 +367,10 @@ class RoutingSlip:
         return slip
 
     def _check_head(self, name: str) -> None:
+        if self.undoing:
+            raise IllegalTransition(
+                f"step {ascii(name)[:80]} cannot be completed: this workflow is being compensated, and goes back only"
+            )
         if not self.itinerary:
             raise SlipExhausted(f"step {ascii(name)[:80]} cannot be completed: nothing is left in this itinerary")
         if name != self.itinerary[0]:

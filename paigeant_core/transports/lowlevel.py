@@ -102,7 +102,8 @@ class LowLevel(ABC):
     ) -> AsyncIterator[tuple[Delivery, PaigeantMessage]]:
         """Take messages one by one, each with its delivery, for ever.
 
-        What is not settled when the iteration is closed goes back to its queue.
+        What is not settled when the iteration is closed goes back to its queue. A step that is
+        to be undone is not given: there is no compensator here, and the compensation goes on.
 
         Args:
             topic: where.
@@ -133,6 +134,12 @@ class LowLevel(ABC):
                 for delivery in await consumer.claim(1):
                     message = await admit(consumer, delivery, topic, name, self.clock, tokens=tokens)
                     if message is None:
+                        continue
+                    if message.routing_slip.undoing:
+                        # Handed to a handler, its work would be done a second time instead of being undone.
+                        now = self.clock.now()
+                        span = Span(worker=name, started_at=now, completed_at=now, deaths=delivery.deaths)
+                        await consumer.settle(delivery, moves.undone(message, span, had_compensator=False))
                         continue
                     message.delivery = delivery
                     original = PaigeantMessage.decode(delivery.body)

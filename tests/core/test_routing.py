@@ -285,6 +285,14 @@ def test_undoing_goes_from_the_last_to_the_first_past_the_skipped() -> None:
         slip.undo_next()
 
 
+def test_no_step_is_completed_while_steps_are_undone() -> None:
+    slip = RoutingSlip(["b"], [Executed("a")], undoing=1)
+    with pytest.raises(IllegalTransition, match="being compensated"):
+        slip.mark_complete("b")
+    assert slip.names() == ("a", "b")
+    assert len(slip.executed) == 1
+
+
 def test_with_nothing_done_there_is_nothing_to_undo() -> None:
     assert not RoutingSlip(["a"]).start_undoing()
     assert not RoutingSlip(["b"], [Executed("a", 0, skipped=True)]).start_undoing()

@@ -231,6 +231,30 @@ class ObservingContract(TransportContract):
         record = await self.reaches(transport, topic, workflow, State.CANCELLED)
         assert record.detail["reason"] == "acknowledged without hand-off"
 
+    async def test_a_step_to_be_undone_is_not_given_to_a_low_level_handler(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        workflow = await self.dispatch(transport, topic, "a", "a", "b", on_failure="compensate")
+        done: list[str] = []
+
+        async def handle() -> None:
+            async for _, message in transport.subscribe(topic, "a"):
+                done.append(message.headers.idempotency_key)
+                message.routing_slip.mark_complete("a")
+                await transport.publish(topic, message)
+
+        handling = asyncio.create_task(handle())
+        try:
+            async with self.hands(transport, topic, "b") as worker:
+                await worker.bury(await worker.take_one())
+            await self.reaches(transport, topic, workflow, State.COMPENSATED)
+        finally:
+            handling.cancel()
+            await asyncio.wait([handling])
+        assert handling.cancelled()
+        assert done == [f"{workflow}/1/1", f"{workflow}/1/2"]
+        told = [record.detail for record in await transport.history(topic, workflow)]
+        assert [item["undo"] for item in told if "undo" in item] == ["no compensator"] * 2
+
     async def test_publishing_a_message_without_delivery_dispatches_it(self, connect: Connect, topic: str) -> None:
         transport = await connect()
         message = new_workflow(["a"], {"n": 1}, topic=topic, at=transport.clock.now())
