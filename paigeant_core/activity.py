@@ -14,6 +14,7 @@ from paigeant_core.payload import decode_payload
 from paigeant_core.payload_model import PayloadModel
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import to_step
+from paigeant_core.secret import conceal
 from paigeant_core.transition import OnDeadline, Outcome
 
 Handler: TypeAlias = Callable[["ActivityContext"], Any]
@@ -165,7 +166,7 @@ class ActivityContext:
         if until is not None and not self._now < until <= self._now + 1e9:
             raise HandlerError("hold: the deadline is past, or no time at all; it is seconds since the Unix epoch")
         # A lone surrogate could not be journalled, and the step not settled.
-        self.outcome.hold = reason[:MAX_HOLD_REASON].encode("utf-8", "backslashreplace").decode()
+        self.outcome.hold = conceal(reason)[:MAX_HOLD_REASON].encode("utf-8", "backslashreplace").decode()
         self.outcome.until = None if until is None else until - self._now
         self.outcome.on_deadline = on_deadline
 

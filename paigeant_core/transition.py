@@ -22,6 +22,7 @@ from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import QUARANTINE_PREFIX, new_id
 from paigeant_core.payload import merge_payload
 from paigeant_core.routing import RoutingSlip, Step
+from paigeant_core.secret import conceal
 
 MAX_ERROR_TEXT = 2000
 """Characters of an exception's text that are kept."""
@@ -137,14 +138,14 @@ class Span:
 
 
 def error_document(error: BaseException) -> dict[str, str]:
-    """``error`` as the journal keeps it: type and text, no traceback, no locals."""
+    """``error`` as the journal keeps it: type and text, no traceback, no locals, no token."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - a handler's exception may have any __str__
         text = "(its text cannot be had)"
     name = type(error).__name__
     text = text.encode("utf-8", "backslashreplace").decode()
-    return {"type": name, "message": text[:MAX_ERROR_TEXT]}
+    return {"type": name, "message": conceal(text)[:MAX_ERROR_TEXT]}
 
 
 def dispatch(message: PaigeantMessage, at: float) -> Transition:
@@ -394,7 +395,7 @@ def result_invalid(
         body=body,
         error=error,
         worker=span.worker,
-        detail={"result": text[: 2 * 1024 * 1024]},
+        detail={"result": conceal(text)[: 2 * 1024 * 1024]},
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paigeant_core.secret import STARS, RedactingFilter, Secret, redact
+from paigeant_core.secret import STARS, RedactingFilter, Secret, conceal, redact
 
 VALUE = "s3ntinel-0123456789"
 
@@ -62,6 +62,11 @@ def test_what_this_process_holds_is_taken_out_of_any_text() -> None:
     del same
     gc.collect()
     assert redact(VALUE) == VALUE
+
+
+def test_of_what_is_concealed_only_the_secrets_of_this_process_are_gone() -> None:
+    secret = Secret(VALUE)
+    assert conceal(f"Basic authentication with {secret.reveal()}") == f"Basic authentication with {STARS}"
 
 
 @pytest.mark.parametrize(

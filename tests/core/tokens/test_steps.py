@@ -16,6 +16,7 @@ from paigeant_core import (
     ActivitySpec,
     ConfigError,
     InvalidMessage,
+    NonRetryable,
     State,
     TokenSealed,
     WorkflowDispatcher,
@@ -351,6 +352,33 @@ async def test_what_else_a_handler_says_is_kept_without_it(
         record = await bench.reaches(workflow, State.HELD if leak is _holds else State.DEAD)
     assert "***" in json.dumps(record.detail)
     assert token.encode() not in await kept(bench, workflow)
+
+
+CUT = 100
+"""Characters of the token that would be left of it by what is cut."""
+
+
+def _fails_at_length(ctx: ActivityContext) -> None:
+    raise NonRetryable("x" * (2000 - CUT) + str(ctx.obo_token))
+
+
+def _holds_at_length(ctx: ActivityContext) -> None:
+    ctx.hold("x" * (500 - CUT) + str(ctx.obo_token))
+
+
+def _invalid_at_length(ctx: ActivityContext) -> list[str]:
+    return ["x" * (2 * 1024 * 1024 - CUT) + str(ctx.obo_token)]
+
+
+@pytest.mark.parametrize("leak", [_fails_at_length, _holds_at_length, _invalid_at_length])
+async def test_what_is_cut_to_its_length_keeps_no_part_of_the_token(
+    bench: Bench, leak: Callable[[ActivityContext], Any]
+) -> None:
+    token = jwt()
+    workflow = await dispatch(bench, "pay", token=token)
+    async with bench.serving(worker(bench, then=leak)):
+        await bench.reaches(workflow, State.HELD if leak is _holds_at_length else State.DEAD)
+    assert token[:20].encode() not in await kept(bench, workflow)
 
 
 # -- without a worker -------------------------------------------------------------------
