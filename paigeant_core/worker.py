@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("paigeant")
 
 DEFAULT_CONCURRENCY = 16
+
+MAX_OUTLIVED = 1000
+"""Threads that may go on, beside those of the slots, when nobody waits for them any more."""
 
 
 class Worker:
@@ -109,6 +112,9 @@ class Worker:
         """Steps whose handlers are done, and whose settles are not."""
         self._freed = asyncio.Event()
         self._threads: ThreadPoolExecutor | None = None
+        self._in_threads: set[Future[Any]] = set()
+        """Handlers that run in threads, also such as outlived their timeouts: a thread cannot be cancelled."""
+        self._most_threads = concurrency
 
     # -- activities ---------------------------------------------------------------------
 
@@ -408,11 +414,21 @@ class Worker:
 
     async def _in_thread(self, handler: Handler, context: ActivityContext) -> Any:
         if self._threads is None:
-            # The loop's own pool has a thread or two a core; a step may wait for hours.
-            self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="paigeant-step")
-        loop = asyncio.get_running_loop()
-        run = contextvars.copy_context().run
-        result = await loop.run_in_executor(self._threads, run, _in_thread, handler, context)
+            # The loop's own pool has a thread or two a core; a step may wait for hours. It is the slots that bound the
+            # work: a step that has one is run, whatever became of the threads of steps before it.
+            self._threads = ThreadPoolExecutor(self.concurrency + MAX_OUTLIVED, thread_name_prefix="paigeant-step")
+        running = self._threads.submit(contextvars.copy_context().run, _in_thread, handler, context)
+        self._in_threads.add(running)
+        running.add_done_callback(self._in_threads.discard)
+        if len(self._in_threads) > self._most_threads:
+            self._most_threads = len(self._in_threads)
+            logger.warning(
+                "%d threads for %d slots: handlers that outlived their timeouts keep theirs until they return; "
+                "let what they wait for time out",
+                self._most_threads,
+                self.concurrency,
+            )
+        result = await asyncio.wrap_future(running)
         return await result if inspect.isawaitable(result) else result
 
 

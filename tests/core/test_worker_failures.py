@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -87,6 +88,27 @@ async def test_a_step_that_takes_too_long_fails_with_timeout(bench: Bench) -> No
     assert record.state == State.DEAD
     assert record.detail["error"] == {"type": "TimeoutError", "message": "took longer than 0.01 s"}
     assert cancelled == [True]
+
+
+async def test_steps_are_run_though_a_thread_before_them_outlived_its_timeout(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker = bench.worker(concurrency=1)
+    leave = threading.Event()
+
+    @worker.activity("hangs", retry=ONCE, timeout=0.01)
+    def hangs(ctx: ActivityContext) -> None:
+        leave.wait()
+
+    worker.activity("quick")(lambda ctx: None)
+    try:
+        async with bench.serving(worker):
+            await bench.reaches(await bench.dispatch("hangs"), State.DEAD)
+            for _ in range(2):
+                await bench.reaches(await bench.dispatch("quick"), State.COMPLETED)
+            assert [line.getMessage().partition(":")[0] for line in caplog.records] == ["2 threads for 1 slots"]
+    finally:
+        leave.set()
 
 
 async def test_the_steps_own_timeout_goes_before_the_activitys(bench: Bench) -> None:
