@@ -344,7 +344,9 @@ class Worker:
         result: Any = None
         error: BaseException | None = None
         try:
-            if message.delegation is not None or self.tokens is not None:
+            # What there is no compensator for is not run, and needs no token.
+            idle = message.routing_slip.undoing and activity.compensator is None
+            if not idle and (message.delegation is not None or self.tokens is not None):
                 await permit(message, activity, self.tokens, _policy(activity, message), started_at)
             if self._spans is None:
                 result = await self._call(activity, context)

@@ -115,6 +115,23 @@ async def test_compensation_is_held_by_it_too_and_goes_on_where_it_was(bench: Be
     assert undone == [renewed]
 
 
+async def test_compensation_passes_steps_that_nothing_undoes_without_a_token(bench: Bench) -> None:
+    def fails(ctx: ActivityContext) -> None:
+        if ctx.activity == "pay":
+            bench.clock.advance(31)
+            raise NonRetryable("no")
+
+    workflow = await dispatch(bench, "notify", "pay", token=jwt(exp=bench.clock.now() + 30), on_failure="compensate")
+
+    async def rests() -> bool:
+        return (await bench.last(workflow)).state in (State.HELD, State.COMPENSATED)
+
+    async with bench.serving(worker(bench, then=fails)):
+        await bench.until(rests, "an end of its compensation")
+    last = await bench.last(workflow)
+    assert (last.state, last.detail.get("undo")) == (State.COMPENSATED, "no compensator")
+
+
 # -- and another in its place ------------------------------------------------------------
 
 
