@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from paigeant_core.errors import ConfigError, HandlerError
+from paigeant_core.errors import ConfigError, HandlerError, NonRetryable
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_activity
 from paigeant_core.payload import decode_payload
@@ -140,11 +140,18 @@ class ActivityContext:
 
         Raises:
             InvalidMessage: one of them is no step.
+            NonRetryable: called by a compensator.
         """
+        self._check_forward("insert steps")
         self.outcome.inserted.extend(to_step(step) for step in steps)
 
     def finish(self) -> None:
-        """End the workflow with this step; the rest of the itinerary is left out, on record."""
+        """End the workflow with this step; the rest of the itinerary is left out, on record.
+
+        Raises:
+            NonRetryable: called by a compensator.
+        """
+        self._check_forward("finish its workflow")
         self.outcome.finish = True
 
     def hold(self, reason: str, until: float | None = None, on_deadline: OnDeadline = "dead_letter") -> None:
@@ -158,7 +165,9 @@ class ActivityContext:
         Raises:
             HandlerError: no reason, a deadline that is past or over thirty years off, or an
                 unknown ``on_deadline``.
+            NonRetryable: called by a compensator.
         """
+        self._check_forward("hold its workflow")
         if not isinstance(reason, str) or not reason.strip():
             raise HandlerError("hold: give a reason, it is what the operator sees")
         if on_deadline not in ("dead_letter", "release"):
@@ -169,6 +178,11 @@ class ActivityContext:
         self.outcome.hold = conceal(reason)[:MAX_HOLD_REASON].encode("utf-8", "backslashreplace").decode()
         self.outcome.until = None if until is None else until - self._now
         self.outcome.on_deadline = on_deadline
+
+    def _check_forward(self, what: str) -> None:
+        """Refuse ``what`` to a compensator: whatever it asked for, its chain goes on to the step before."""
+        if self.message.routing_slip.undoing:
+            raise NonRetryable(f"a compensator cannot {what}; let it raise, and the chain parks as compensation_failed")
 
 
 class Activity:

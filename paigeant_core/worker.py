@@ -469,6 +469,9 @@ def decide(
         exhausted = message.headers.attempt >= policy.max_attempts
         return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
     if undoing:
+        if inspect.isgenerator(result) or inspect.isasyncgen(result):
+            invalid = InvalidMessage("the compensator is a generator, so nothing of it was run; it must not yield")
+            return moves.failed(message, invalid, "result_invalid", span, body)
         return moves.undone(message, span, had_compensator=activity.compensator is not None)
     outcome = context.outcome
     if outcome.until is not None:
@@ -477,8 +480,8 @@ def decide(
         outcome = replace(outcome, until=max(0.0, left))
     try:
         return moves.done(message, result, span, outcome)
-    except (InvalidMessage, MessageTooLarge) as invalid:
-        return moves.result_invalid(message, result, invalid, span, body)
+    except (InvalidMessage, MessageTooLarge) as refused:
+        return moves.result_invalid(message, result, refused, span, body)
 
 
 def _policy(activity: Activity, message: PaigeantMessage) -> RetryPolicy:

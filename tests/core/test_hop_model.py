@@ -192,6 +192,8 @@ class HopMachine(RuleBasedStateMachine):
         now = self.clock.now()
         result: Any = {"by": hand.info.worker}
         error: Exception | None = None
+        if run.message.routing_slip.undoing and outcome in ("insert", "finish", "hold"):
+            outcome = "fatal"  # a compensator cannot ask for that, and is told so
         if outcome == "insert":
             context.insert_next(*inserted)
         elif outcome == "finish":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from paigeant_core.activity import ActivityContext
+import pytest
+
+from paigeant_core.activity import ActivityContext, Handler
 from paigeant_core.journal import Kind, State
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import ActivitySpec
@@ -111,6 +114,54 @@ async def test_a_failing_compensator_parks_the_chain_at_that_entry(bench: Bench)
     assert (record.message.routing_slip.undoing, record.headers.activity, record.headers.hop) == (2, "b", 2)
     (parked,) = await bench.transport.parked(bench.topic, Place.DEAD)
     assert parked.id == record.id
+
+
+def _holds(ctx: ActivityContext) -> None:
+    ctx.hold("refund it by hand first")
+
+
+async def _inserts(ctx: ActivityContext) -> None:
+    ctx.insert_next("b")
+
+
+def _finishes(ctx: ActivityContext) -> None:
+    ctx.finish()
+
+
+def _yields(ctx: ActivityContext) -> Iterator[None]:
+    yield
+
+
+async def _yields_as_a_coroutine(ctx: ActivityContext) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("undo", "reason", "message"),
+    [
+        (_holds, "not_retryable", "a compensator cannot hold its workflow"),
+        (_inserts, "not_retryable", "a compensator cannot insert steps"),
+        (_finishes, "not_retryable", "a compensator cannot finish its workflow"),
+        (_yields, "result_invalid", "the compensator is a generator"),
+        (_yields_as_a_coroutine, "result_invalid", "the compensator is a generator"),
+    ],
+)
+async def test_what_a_compensator_cannot_do_does_not_count_as_undone(
+    bench: Bench, undo: Handler, reason: str, message: str
+) -> None:
+    worker = bench.worker()
+    worker.activity("a")(lambda ctx: None).compensate(undo)
+    worker.activity("b", retry=ONCE)(_raise(ValueError("no")))
+    workflow = await bench.dispatch("a", "b", on_failure="compensate")
+
+    async def rests() -> bool:
+        return (await bench.last(workflow)).state in (State.COMPENSATED, State.COMPENSATION_FAILED)
+
+    async with bench.serving(worker):
+        await bench.until(rests, "an end of its compensation")
+    record = await bench.last(workflow)
+    assert (record.state, record.detail["reason"]) == (State.COMPENSATION_FAILED, reason)
+    assert message in record.detail["error"]["message"]
 
 
 async def test_a_compensator_is_tried_again_as_its_activity_is(bench: Bench) -> None:
