@@ -65,7 +65,8 @@ class Capsule:
         topic: where the workflow ran.
         correlation_id: the workflow.
         records: its journal, oldest first.
-        redacted: what was replaced: paths in the payload, `token`, `undecodable bytes`.
+        redacted: what was replaced: paths in the payload, `itinerary.…` in steps, `detail.…` in a record's detail,
+            `token`, `records`, `undecodable bytes`.
         broker: name, version and facts of the broker that it comes from.
         exported_at: when, RFC 3339.
     """
@@ -154,17 +155,16 @@ def adopt(transport: MemoryTransport, capsule: Capsule) -> None:
 
 
 def scrubbed(record: Record) -> Record:
-    """The record without tokens, and without what looks like a secret in its payload; itself, where it has neither.
+    """The record without tokens, and without what looks like a secret in its message or detail; itself, without either.
 
     A body that cannot be decoded is left out: nobody can say what is in it.
     """
     body = record.body
-    if body is None or not _may_hold_secrets(body):
+    clean = _without_secrets(body, set()) if body is not None and _may_hold_secrets(body) else body
+    detail = _clean_detail(record, set())
+    if clean == body and detail is None:
         return record
-    clean = _without_secrets(body, set())
-    if clean == body:
-        return record
-    light = record.without_body()
+    light = record.without_body(detail)
     if clean != REDACTED.encode():
         light.body = clean
     return light
@@ -206,6 +206,10 @@ def _entry(record: Record, redacted: set[str], *, secrets: bool) -> _Entry:
     body = record.body
     if body is not None:
         body = _without_token(body, redacted) if secrets else _without_secrets(body, redacted)
+    if not secrets and (detail := _clean_detail(record, redacted)) is not None:
+        clean = record.without_body(detail)
+        clean.body = record.body
+        record = clean
     entry = _Entry(record.position, record.at, record.encode_meta().decode())
     if body is not None:
         try:
@@ -265,6 +269,47 @@ def _without_secrets(body: bytes, redacted: set[str]) -> bytes:
         message.records = []
         redacted.add("records")
     return message.encode()
+
+
+def _clean_detail(record: Record, redacted: set[str]) -> dict[str, Any] | None:
+    """What a record tells, without what looks like a secret; None: nothing of it does.
+
+    Its own names stay, as ``token_expires_at``: they are the journal's. What operators and handlers named is in the
+    arguments of steps, in a result that could not be merged, and in what was signed of either.
+    """
+    raw = record.detail_bytes
+    if not (b'"arguments"' in raw or b'"result"' in raw or b'"signed"' in raw):
+        return None
+    try:
+        detail = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        redacted.add("detail")
+        return {}
+    if not isinstance(detail, dict):
+        return None
+    found: set[str] = set()
+    for name, value in detail.items():
+        _redact(value, f"detail.{name}", found)
+    if isinstance(result := detail.get("result"), str):
+        detail["result"] = _clean_text(result, "detail.result", found)
+    if isinstance(signed := detail.get("signed"), str) and _holds_secrets(signed):
+        del detail["signed"]
+        found.add("detail.signed")
+    redacted |= found
+    return detail if found else None
+
+
+def _clean_text(text: str, path: str, redacted: set[str]) -> str:
+    """A text that is JSON without what looks like a secret in it; one that is none, or was cut, is left out."""
+    found: set[str] = set()
+    try:
+        value = msgspec.json.decode(text)
+        _redact(value, path, found)
+        clean = msgspec.json.encode(value).decode() if found else text
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        found, clean = {path}, REDACTED
+    redacted |= found
+    return clean
 
 
 def _holds_secrets(record: str) -> bool:

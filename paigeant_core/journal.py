@@ -146,13 +146,21 @@ class Record:
     def detail(self) -> dict[str, Any]:
         """What else is to be said, by kind; decoded when first asked for."""
         if not isinstance(self._detail, dict):
-            raw = bytes(self._detail) if self._detail is not None else b""
+            raw = self.detail_bytes
             try:
                 decoded = msgspec.json.decode(raw) if raw else {}
             except (msgspec.MsgspecError, ValueError, RecursionError):
                 decoded = {}  # it was skimmed so far; the record stands without it
             self._detail = decoded if isinstance(decoded, dict) else {}
         return self._detail
+
+    @property
+    def detail_bytes(self) -> bytes:
+        """The detail as JSON, as it stands on a broker; empty or ``null``: there is none."""
+        detail = self._detail
+        if isinstance(detail, dict):
+            return msgspec.json.encode(detail) if detail else b""
+        return b"" if detail is None else bytes(detail)
 
     @property
     def detail_size(self) -> int:
@@ -208,9 +216,6 @@ class Record:
 
     def encode_meta(self) -> bytes:
         """What goes beside the body on a broker; position is the broker's own."""
-        detail = self._detail
-        if isinstance(detail, dict):
-            detail = msgspec.Raw(msgspec.json.encode(detail)) if detail else None
         in_body = self.body is not None and self.kind != Kind.QUARANTINED
         return msgspec.json.encode(
             _Meta(
@@ -219,7 +224,7 @@ class Record:
                 state=str(self.state),
                 worker=self.worker,
                 at=self.at,
-                detail=detail if detail is not None else msgspec.Raw(b"null"),
+                detail=msgspec.Raw(self.detail_bytes or b"null"),
                 headers=None if in_body else self.headers.to_strings(),
             )
         )

@@ -109,7 +109,9 @@ def test_the_file_is_for_its_user_alone(tmp_path: Path) -> None:
 
 def test_no_token_and_no_secret_is_written(tmp_path: Path) -> None:
     payload: dict[str, object] = {"email": "ann@example.com", "api_key": "s3cr3t-one", "in": {"password": "s3cr3t-two"}}
-    history = kept(tmp_path, [record(1, payload, token=TOKEN), record(2, {"p\u0061ssword": "s3cr3t-three"})])
+    told = record(3)
+    told.detail["steps"] = [{"name": "a", "arguments": {"pin": "s3cr3t-four"}}]
+    history = kept(tmp_path, [record(1, payload, token=TOKEN), record(2, {"p\u0061ssword": "s3cr3t-three"}), told])
     history.close()
     data = everything_in(tmp_path)
     assert b"ann@example.com" in data

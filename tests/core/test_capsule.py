@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from paigeant_core import RetryPolicy, Worker, WorkflowDispatcher
 from paigeant_core import transition as moves
 from paigeant_core.activity import ActivityContext
-from paigeant_core.capsule import REDACTED, Capsule, adopt, export
+from paigeant_core.capsule import REDACTED, Capsule, adopt, export, scrubbed
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import InvalidMessage, WorkflowNotFound
-from paigeant_core.operations import Operations, Retry
+from paigeant_core.journal import Record
+from paigeant_core.operations import Insert, Operations, Replay, Retry
 from paigeant_core.routing import Step
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
@@ -105,6 +106,62 @@ async def test_signed_records_without_secrets_stay_in_the_capsule() -> None:
     message = Capsule.decode(await export(transport, TOPIC, workflow)).records[0].message
     assert message is not None
     assert len(message.records) == 1
+
+
+SECRET_STEP = Step("b", arguments={"api_key": "k-4711", "note": "kept"})
+
+
+async def test_secrets_in_steps_that_an_operator_gave_are_replaced_where_the_journal_tells_of_them() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    ann = Operations(transport, TOPIC, signer=SigningKey.generate("ann"))
+    replayed = await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=TOPIC)
+    await ann.execute(await ann.plan(Replay(itinerary=(SECRET_STEP,)), [replayed], reason="because"))
+    shop = WorkflowDispatcher(transport, signer=SigningKey.generate("shop"))
+    asked = await shop.dispatch_workflow(["a", "b"], {}, topic=TOPIC)
+    hands = Hands(transport, TOPIC, "a")
+    await hands.take_one()
+    await ann.execute(await ann.plan(Insert((SECRET_STEP,)), [asked], reason="because"))
+    await hands.consumer.close()
+    named = ("detail.itinerary.0.arguments.api_key", "itinerary.0.arguments.api_key")
+    for workflow, redacted in (
+        (replayed, named),
+        (asked, ("detail.signed", "detail.steps.0.arguments.api_key")),
+    ):
+        data = await export(transport, TOPIC, workflow)
+        assert b"k-4711" not in data
+        capsule = Capsule.decode(data)
+        assert capsule.redacted == redacted
+        told = capsule.records[-1].detail
+        assert (told["operator"], "signed" in told) == ("ann", False)
+        (step,) = told.get("itinerary") or told["steps"]
+        assert step["arguments"] == {"api_key": REDACTED, "note": "kept"}
+        # The journal itself is as it was, and whoever asks for secrets has them.
+        whole = Capsule.decode(await export(transport, TOPIC, workflow, secrets=True)).records[-1]
+        assert whole.detail == (await transport.history(TOPIC, workflow))[-1].detail
+        assert b"k-4711" in whole.encode_meta()
+
+
+@pytest.mark.parametrize(
+    ("result", "shown"),
+    [
+        ('{"api_key":"k-4711","n":[1]}', '{"api_key":"[redacted]","n":[1]}'),
+        ('[{"p\\u0061ssword":"k-4711"}]', '[{"password":"[redacted]"}]'),
+        ('{"api_key":"k-4711', REDACTED),
+        ("Card(number='k-4711')", REDACTED),
+        ('{"n": 1}', '{"n": 1}'),
+    ],
+    ids=["named", "escaped", "cut", "no JSON", "no secret"],
+)
+def test_secrets_in_a_result_that_could_not_be_merged_are_replaced(result: str, shown: str) -> None:
+    message = new_workflow(["a"], {"x": 1}, topic=TOPIC, at=0.0)
+    detail = {"result": result, "token_expires_at": "2026-01-01T00:00:00.000Z"}
+    record = moves.dead_letter(message, 0.0, reason="result_invalid", detail=detail).record
+    for body in (record.body, None):
+        kept = Record(record.kind, record.headers, state=record.state, detail=record.detail, body=body)
+        clean = scrubbed(kept)
+        assert clean.detail == {**record.detail, "result": shown}
+        assert (clean.kind, clean.state, clean.id, clean.body) == (kept.kind, kept.state, kept.id, body)
+        assert kept.detail["result"] == result
 
 
 async def test_an_opened_capsule_stands_where_the_workflow_stood_and_goes_on() -> None:
