@@ -112,7 +112,10 @@ class PayloadModel:
     def schema(self) -> bytes:
         """Its JSON Schema (2020-12), for those who have no code of the worker; empty: it has none that can be told."""
         try:
-            schema = msgspec.json.encode(self._adapter.json_schema(), order="deterministic")
+            from paigeant_core.lenient_schema import LenientSchema
+
+            found = self._adapter.json_schema(schema_generator=LenientSchema)
+            schema = msgspec.json.encode(found, order="deterministic")
         except Exception as error:  # noqa: BLE001 - not every type has a schema, and types bring code of their own
             logger.warning("%s: its payload model has no JSON Schema (%s)", self.activity, type(error).__name__)
             return b""

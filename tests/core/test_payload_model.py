@@ -57,6 +57,17 @@ class Order(pydantic.BaseModel):
     items: list[Item] = []
     by: Annotated[Cash | Paid, pydantic.Field(discriminator="kind")] | None = None
     urgent: bool = False
+    tags: Annotated[list[str], pydantic.Field(max_length=2)] = []
+    boxes: Annotated[int, pydantic.WrapValidator(lambda value, check: 0 if value == "none" else check(value))] = 1
+    code: Annotated[str, pydantic.StringConstraints(strip_whitespace=True, max_length=2)] = ""
+    stops: Annotated[set[int], pydantic.Field(max_length=1)] = set()
+    stays: Annotated[frozenset[int], pydantic.Field(max_length=1)] = frozenset()
+
+    @pydantic.field_validator("tags", mode="before")
+    @classmethod
+    def split(cls, value: Any) -> Any:
+        """Take a text, too."""
+        return value.split(",") if isinstance(value, str) else value
 
     @pydantic.field_validator("urgent")
     @classmethod
@@ -114,7 +125,17 @@ def test_an_operator_is_told_field_and_rule_and_no_value(payload: dict[str, Any]
 
 @pytest.mark.parametrize(
     "fields",
-    [{"amount": "5"}, {"amount": 5.0}, {"urgent": "off"}, {"urgent": 0}, {"items": [{"sku": "a", "weight": "2"}]}],
+    [
+        {"amount": "5"},
+        {"amount": 5.0},
+        {"urgent": "off"},
+        {"urgent": 0},
+        {"items": [{"sku": "a", "weight": "2"}]},
+        {"tags": "a,b"},
+        {"boxes": "none"},
+        {"code": " ab "},
+        {"stops": [1, 1], "stays": [1, 1]},
+    ],
 )
 def test_what_pydantic_converts_an_operator_may_write(fields: dict[str, Any]) -> None:
     payload = msgspec.json.encode({"amount": 5, **fields})
@@ -123,7 +144,10 @@ def test_what_pydantic_converts_an_operator_may_write(fields: dict[str, Any]) ->
 
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-10, 10) | st.sampled_from([1.5, 5.0, "5", "yes", "abcde", "cash", "paid"]),
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 10)
+    | st.sampled_from([1.5, 5.0, "5", "yes", "abcde", "cash", "paid", "a,b", " ab ", "none"]),
     lambda inner: (
         st.lists(inner, max_size=2)
         | st.dictionaries(st.sampled_from(["sku", "weight", "kind", "card"]), inner, max_size=3)
@@ -133,7 +157,7 @@ values = st.recursive(
 
 
 @settings(max_examples=150)
-@given(st.dictionaries(st.sampled_from(["amount", "items", "by", "urgent"]), values))
+@given(st.dictionaries(st.sampled_from(list(Order.model_fields)), values))
 def test_what_an_operator_is_refused_the_worker_would_refuse(fields: dict[str, Any]) -> None:
     payload = msgspec.json.encode({"amount": 5, **fields})
     try:
@@ -141,6 +165,30 @@ def test_what_an_operator_is_refused_the_worker_would_refuse(fields: dict[str, A
     except NotEligible:
         with pytest.raises(PayloadInvalid):
             MODEL.check(payload)
+
+
+class Changed(pydantic.BaseModel):
+    """What came in an older form is mended first."""
+
+    n: int
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def mend(cls, value: Any) -> Any:
+        """Take what it is called by now."""
+        return {"n": value["count"]} if "count" in value else value
+
+
+Listed = Annotated[list[int], pydantic.BeforeValidator(lambda value: [value], json_schema_input_type=int)]
+
+
+def test_where_a_models_own_code_comes_first_an_operator_is_refused_what_it_says_it_does_not_take() -> None:
+    changed = {"a": PayloadModel("a", Changed).schema()}
+    assert check_against(changed, "a", b'{"count": 1}') == ""
+    listed = {"a": PayloadModel("a", pydantic.create_model("M", n=(Listed, ...))).schema()}
+    assert check_against(listed, "a", b'{"n": 1}') == ""
+    with pytest.raises(NotEligible, match=r"payload\.n must be of type integer"):
+        check_against(listed, "a", b'{"n": "many"}')
 
 
 EVIL = {"pattern": "^(a+)+$"}
