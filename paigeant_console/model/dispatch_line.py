@@ -30,8 +30,17 @@ def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
     A value that is JSON is meant as JSON; any other is text. Quotes as in a shell.
 
     Raises:
-        InvalidMessage: an open quote, or a field without a name.
+        InvalidMessage: an open quote, a field without a name, or an option as a shell's command line has them.
     """
+    words, values = _words(command, typed)
+    if any(word.startswith("--") for word in (*words, *values)):
+        # A step may be called so, but who types it means the option: the workflow would run with --var as an activity.
+        can = {"insert": "the steps", "release": "field=value"}.get(command, "the steps, then field=value")
+        raise InvalidMessage(f"{command}: options are for the shell; here write {can}")
+    return words, values
+
+
+def _words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
     try:
         words = shlex.split(typed)
     except ValueError:
@@ -59,7 +68,7 @@ def parse_pace(command: str, typed: str) -> Pace:
         InvalidMessage: something else stands there.
         ConfigError: a figure that cannot be.
     """
-    words, values = parse_words(command, typed)
+    words, values = _words(command, typed)
     if isinstance(delay := values.get("delay"), str):
         values["delay"] = duration(delay)
     wrong = [word for word in words if word != "ramp"] + [name for name in values if name not in _PACE]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paigeant_console.model.dispatch_line import parse_dispatch
+from paigeant_console.model.dispatch_line import parse_dispatch, parse_pace, parse_words
 from paigeant_core.errors import InvalidMessage
 
 
@@ -22,6 +22,25 @@ def test_words_are_steps_and_pairs_are_fields() -> None:
 def test_what_starts_nothing_is_refused(typed: str, said: str) -> None:
     with pytest.raises(InvalidMessage, match=said):
         parse_dispatch(typed)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["validate charge --var customer_email=ann@example.com", "validate --var=a=1", "--name=x validate", "-- validate"],
+)
+def test_options_of_the_shell_are_refused(typed: str) -> None:
+    with pytest.raises(InvalidMessage, match=r"^dispatch: options are for the shell; here write the steps, then "):
+        parse_dispatch(typed)
+    with pytest.raises(InvalidMessage, match=r"^insert: options are for the shell; here write the steps$"):
+        parse_words("insert", typed)
+    with pytest.raises(InvalidMessage, match=r"^release: options are for the shell; here write field=value$"):
+        parse_words("release", typed)
+    with pytest.raises(InvalidMessage, match=r"^retry: only ramp, rate=N"):
+        parse_pace("retry", typed)
+
+
+def test_dashes_elsewhere_are_no_options() -> None:
+    assert parse_dispatch("a--b -c note=--x") == (["a--b", "-c"], {"note": "--x"})
 
 
 @given(st.text())
