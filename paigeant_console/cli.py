@@ -16,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from paigeant_console import garbage
-from paigeant_console.exit_codes import ExitCode, exit_code
+from paigeant_console.exit_codes import ExitCode, Signalled, exit_code
 
 if TYPE_CHECKING:
     from paigeant_console.commands._call import Call
@@ -75,7 +75,7 @@ def _ended_by_signals() -> Iterator[None]:
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Signalled(128 + number)
 
     previous: dict[int, Any] = {}
     try:

@@ -28,6 +28,10 @@ class ExitCode(IntEnum):
     """SIGTERM."""
 
 
+class Signalled(SystemExit):
+    """A signal ends the process: its own class, to be told from a ``sys.exit()`` in somebody else's code."""
+
+
 def exit_code(error: Exception) -> ExitCode:
     """The code that an error ends a command with.
 

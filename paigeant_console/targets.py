@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from paigeant_console.exit_codes import Signalled
 from paigeant_core.errors import ConfigError
 from paigeant_core.worker import Worker
 
@@ -55,6 +56,8 @@ def _from_file(place: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
+    except Signalled:
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever somebody's module raises becomes a sentence
         del sys.modules[name]
         raise _not_imported(place, error) from None
@@ -73,6 +76,8 @@ def _from_module(place: str) -> ModuleType:
                 f"TARGET {_shown(place)}: there is no module {error.name}; for a file write {error.name}.py"
             ) from None
         raise _not_imported(place, error) from None
+    except Signalled:
+        raise
     except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
         raise _not_imported(place, error) from None
 

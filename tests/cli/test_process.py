@@ -117,6 +117,23 @@ def test_signals_end_what_follows(start: Start, number: signal.Signals, code: in
     assert (out, err) == ("", "")
 
 
+@pytest.mark.parametrize("target", ["slow.py", "slow"])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals_end_the_import_of_a_target(
+    start: Start, tmp_path: Path, number: signal.Signals, code: int, target: str
+) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, time\npathlib.Path('begun').touch()\ntime.sleep(60)\n", encoding="utf-8"
+    )
+    process = start("worker", target, "--url", "memory://x")
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "begun").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(number)
+    assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == code
+
+
 def _handles(pid: int, number: int) -> bool:
     """Whether a process has a handler for a signal, as Linux tells it."""
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
