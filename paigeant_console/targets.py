@@ -9,13 +9,16 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
+import paigeant_core
 from paigeant_console.exit_codes import Signalled
 from paigeant_core.errors import ConfigError
 from paigeant_core.worker import Worker
 
 __all__ = ["load_target"]
+
+_LIBRARY: Final = Path(paigeant_core.__file__).parent
 
 
 def load_target(target: str) -> Worker:
@@ -97,6 +100,8 @@ def _not_imported(place: str, error: BaseException) -> ConfigError:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
     # The first frames are this module's own.
     frames = [frame for frame in frames if frame.filename not in (__file__, importlib.__file__)]
+    # What the library refuses is to be mended where it was called.
+    frames = [frame for frame in frames if _LIBRARY not in Path(frame.filename).parents] or frames
     if isinstance(error, SyntaxError) and error.filename:
         where = f" ({_relative(error.filename)}:{error.lineno})"
     else:

@@ -91,7 +91,11 @@ def test_a_file_called_like_a_module_that_is_loaded() -> None:
         ("t", "import no_such_dependency\n", "No module named 'no_such_dependency'"),
         ("t.py", "raise ValueError('\\x1b[2J')\n", "ValueError"),
         ("t.py", "\xff".encode("latin-1").decode("utf-8", "replace") + "\n", "SyntaxError"),
-        ("t.py", "from paigeant_core import Worker\nWorker('two words')\n", "topic 'two words'"),
+        (
+            "t.py",
+            "from paigeant_core import Worker\nWorker('two words')\n",
+            "topic 'two words': use 1 to 64 letters, digits, '_', '.' or '-' (t.py:2)",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_sentence(target: str, text: str | None, words: str) -> None:
