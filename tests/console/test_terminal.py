@@ -331,22 +331,22 @@ async def test_a_fatal_error_and_a_panic_print_no_details(tmp_path, capsys):
     assert f"[bold]{SECRET}[/]" in logs[-1].read_text()
 
 
-async def test_only_the_first_error_is_told(tmp_path, capsys):
+async def test_only_the_first_error_is_told(tmp_path, capfd):
     app = ConsoleAppBase(log_directory=tmp_path)
     async with app.run_test():
         app.report_crash(KeyError("first"))
         app.report_crash(ValueError("second"))
-    assert "KeyError" in (err := capsys.readouterr().err)
+    assert "KeyError" in (err := capfd.readouterr().err)
     assert "ValueError" not in err
     assert len(list(tmp_path.iterdir())) == 2
 
 
-async def test_a_log_that_cannot_be_written(tmp_path, capsys):
+async def test_a_log_that_cannot_be_written(tmp_path, capfd):
     (tmp_path / "file").write_text("")
     app = ConsoleAppBase(log_directory=tmp_path / "file")
     async with app.run_test():
         app.report_crash(KeyError("x"))
-    assert "(KeyError); details could not be written (" in capsys.readouterr().err
+    assert "(KeyError); details could not be written (" in capfd.readouterr().err
 
 
 @pytest.mark.pty
