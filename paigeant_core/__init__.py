@@ -45,7 +45,9 @@ from paigeant_core.transports import Transport, get_transport
 from paigeant_core.worker import Worker
 
 if TYPE_CHECKING:
-    from paigeant_core.agents import PlannerAgentDeps, create_planner_agent
+    # Under their own names, which exports them: in __all__ they would make a star import need the extra.
+    from paigeant_core.agents import PlannerAgentDeps as PlannerAgentDeps
+    from paigeant_core.agents import create_planner_agent as create_planner_agent
 
 __all__ = [
     "Activity",
@@ -72,7 +74,6 @@ __all__ = [
     "PaigeantError",
     "PaigeantMessage",
     "PayloadInvalid",
-    "PlannerAgentDeps",
     "PublishError",
     "PublishUnknown",
     "Record",
@@ -94,7 +95,6 @@ __all__ = [
     "WorkflowDispatcher",
     "WorkflowNotFound",
     "__version__",
-    "create_planner_agent",
     "get_transport",
 ]
 

@@ -39,3 +39,8 @@ def test_the_command_line_starts_without_textual() -> None:
 def test_the_extras_are_optional(module: str) -> None:
     absent = "".join(f"sys.modules[{name!r}] = None; " for name in EXTRAS)
     run(f"import sys; {absent}import {module} as m; assert m.__file__")
+
+
+def test_all_names_at_once_need_no_extra() -> None:
+    absent = "".join(f"sys.modules[{name!r}] = None; " for name in EXTRAS)
+    run(f"import sys; {absent}exec('from paigeant_core import *'); assert Worker")
