@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from paigeant_core.delegation import is_scope
 from paigeant_core.errors import ConfigError, HandlerError, NonRetryable
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_activity
@@ -205,6 +206,9 @@ class Activity:
             raise ConfigError(f"activity {name}: its handler cannot be called")
         if timeout is not None and not timeout > 0:
             raise ConfigError(f"activity {name}: timeout is {timeout!r}, it must be seconds above 0")
+        if isinstance(scopes, str) or not isinstance(scopes, Collection) or not all(map(is_scope, scopes)):
+            can = "they must be a list of texts without white space, e.g. ['orders:write']"
+            raise ConfigError(f"activity {name}: scopes are {scopes!r:.80}, {can}")
         self.name = check_activity(name)
         self.handler = handler
         self.retry = retry

@@ -90,7 +90,7 @@ def delegation_of(token: Secret, scopes: Sequence[str] | None = None) -> Delegat
     claims = _claims(text)
     told = _scopes(claims)
     if scopes is not None:
-        if isinstance(scopes, str) or not all(_is_scope(item) for item in scopes) or len(scopes) > MAX_SCOPES:
+        if isinstance(scopes, str) or not all(is_scope(item) for item in scopes) or len(scopes) > MAX_SCOPES:
             raise InvalidMessage("obo_scopes must be a list of scopes: texts without white space")
         if told is not None and (more := sorted(set(scopes) - set(told))):
             raise InvalidMessage(f"obo_scopes name more than the token permits: {listed(more)}")
@@ -135,10 +135,11 @@ def _scopes(claims: Mapping[str, Any]) -> tuple[str, ...] | None:
     items = found.split() if isinstance(found, str) else found
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         return None
-    return tuple(dict.fromkeys(item for item in items if _is_scope(item)))[:MAX_SCOPES]
+    return tuple(dict.fromkeys(item for item in items if is_scope(item)))[:MAX_SCOPES]
 
 
-def _is_scope(item: object) -> bool:
+def is_scope(item: object) -> bool:
+    """Whether ``item`` can be a permission of a token: a text without white space."""
     return isinstance(item, str) and 0 < len(item) <= _MAX_TEXT and item.isprintable() and " " not in item
 
 

@@ -7,7 +7,7 @@ steps can never be current at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias
@@ -77,7 +77,8 @@ class Step(str):
         ):
             raise InvalidMessage(f"step {name}: timeout is {ascii(timeout)[:40]}, it must be seconds above 0")
         step.timeout = timeout
-        if isinstance(scopes, str) or not all(isinstance(scope, str) for scope in scopes):
+        listed = isinstance(scopes, Collection) and not isinstance(scopes, str)
+        if not listed or not all(isinstance(scope, str) for scope in scopes):
             raise InvalidMessage(f"step {name}: scopes must be a list of names")
         step.scopes = tuple(scopes)
         return step
@@ -156,9 +157,7 @@ class ActivitySpec:
 
     def to_step(self) -> Step:
         """The same as a :class:`Step`."""
-        return Step(
-            self.name, arguments=self.arguments, retry=self.retry, timeout=self.timeout, scopes=tuple(self.scopes)
-        )
+        return Step(self.name, arguments=self.arguments, retry=self.retry, timeout=self.timeout, scopes=self.scopes)
 
 
 class Executed(str):

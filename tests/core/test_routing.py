@@ -232,6 +232,9 @@ def test_what_a_step_was_given_can_be_changed_without_changing_the_step() -> Non
         {"name": "a", "scopes": "x"},
         {"name": "a", "scopes": [1]},
         {"name": "a", "scopes": None},
+        ActivitySpec(name="a", scopes="x:write"),  # type: ignore[arg-type]
+        ActivitySpec(name="a", scopes=None),  # type: ignore[arg-type]
+        ActivitySpec(name="a", scopes=[1]),  # type: ignore[list-item]
     ],
     ids=repr,
 )

@@ -281,6 +281,14 @@ def test_an_activity_that_cannot_be_is_refused() -> None:
     assert worker.activities == {}
 
 
+@pytest.mark.parametrize("scopes", ["payments:write", None, 1, [1], ["two words"], [""]], ids=repr)
+def test_scopes_that_are_no_list_of_permissions_are_refused(scopes: Any) -> None:
+    worker = Worker()
+    with pytest.raises(ConfigError, match=r"^activity a: scopes are .* must be a list"):
+        step(worker, "a", scopes=scopes)
+    assert worker.activities == {}
+
+
 def test_two_workers_of_one_name_are_told_apart() -> None:
     one, other = Worker(name="w"), Worker(name="w")
     assert one.name != other.name
