@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
@@ -155,16 +156,16 @@ class ActivityContext:
         self._check_forward("finish its workflow")
         self.outcome.finish = True
 
-    def hold(self, reason: str, until: float | None = None, on_deadline: OnDeadline = "dead_letter") -> None:
+    def hold(self, reason: str, until: float | datetime | None = None, on_deadline: OnDeadline = "dead_letter") -> None:
         """Park the workflow after this step, until it is released.
 
         Args:
             reason: why, for people.
-            until: seconds since the Unix epoch (UTC) of the deadline; None: none.
+            until: the deadline: seconds since the Unix epoch, or a datetime with a time zone; None: none.
             on_deadline: what happens then.
 
         Raises:
-            HandlerError: no reason, a deadline that is past or over thirty years off, or an
+            HandlerError: no reason, a deadline that is no time, past or over thirty years off, or an
                 unknown ``on_deadline``.
             NonRetryable: called by a compensator.
         """
@@ -173,6 +174,8 @@ class ActivityContext:
             raise HandlerError("hold: give a reason, it is what the operator sees")
         if on_deadline not in ("dead_letter", "release"):
             raise HandlerError("hold: on_deadline must be 'dead_letter' or 'release'")
+        if until is not None:
+            until = _seconds(until)
         if until is not None and not self._now < until <= self._now + 1e9:
             raise HandlerError("hold: the deadline is past, or no time at all; it is seconds since the Unix epoch")
         # A lone surrogate could not be journalled, and the step not settled.
@@ -204,8 +207,12 @@ class Activity:
     ) -> None:
         if not callable(handler):
             raise ConfigError(f"activity {name}: its handler cannot be called")
-        if timeout is not None and not timeout > 0:
-            raise ConfigError(f"activity {name}: timeout is {timeout!r}, it must be seconds above 0")
+        if not isinstance(retry, RetryPolicy):
+            raise ConfigError(f"activity {name}: retry is {retry!r:.80}; write retry=RetryPolicy(max_attempts=5)")
+        if timeout is not None and (
+            isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0
+        ):
+            raise ConfigError(f"activity {name}: timeout is {timeout!r:.80}, it must be seconds above 0")
         if isinstance(scopes, str) or not isinstance(scopes, Collection) or not all(map(is_scope, scopes)):
             can = "they must be a list of texts without white space, e.g. ['orders:write']"
             raise ConfigError(f"activity {name}: scopes are {scopes!r:.80}, {can}")
@@ -228,3 +235,11 @@ class Activity:
         """Register ``handler`` (a decorator) as what undoes this activity."""
         self.compensator = handler
         return handler
+
+
+def _seconds(until: object) -> float:
+    if isinstance(until, datetime) and until.utcoffset() is not None:
+        return until.timestamp()
+    if isinstance(until, int | float):
+        return until
+    raise HandlerError("hold: until must be seconds since the Unix epoch, or a datetime with a time zone")

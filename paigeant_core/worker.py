@@ -140,11 +140,13 @@ class Worker:
 
         Raises:
             InvalidMessage: the name is outside the rules.
-            ConfigError: the activity is registered already, or pydantic can make nothing of ``payload``.
+            ConfigError: the activity is registered already, or an option cannot be.
         """
+        if not isinstance(name, str):
+            raise ConfigError('an activity has a name: write @worker.activity("name")')
 
         def register(handler: Handler) -> Activity:
-            policy = retry or RetryPolicy()
+            policy = RetryPolicy() if retry is None else retry
             return self.add(Activity(name, handler, retry=policy, timeout=timeout, scopes=scopes, payload=payload))
 
         return register

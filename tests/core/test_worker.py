@@ -274,8 +274,14 @@ def test_an_activity_that_cannot_be_is_refused() -> None:
     worker = Worker()
     with pytest.raises(InvalidMessage):
         step(worker, "no name")
-    with pytest.raises(ConfigError, match="timeout"):
-        step(worker, "a", timeout=0)
+    with pytest.raises(ConfigError, match=r'write @worker\.activity\("name"\)$'):
+        worker.activity(lambda ctx: None)  # type: ignore[arg-type]
+    for timeout in (0, float("nan"), "30", True, [30]):
+        with pytest.raises(ConfigError, match=r"^activity a: timeout is .*, it must be seconds above 0"):
+            step(worker, "a", timeout=timeout)
+    for retry in (5, 0, {}, {"max_attempts": 5}, RetryPolicy):
+        with pytest.raises(ConfigError, match=r"^activity a: retry is .*; write retry=RetryPolicy\(max_attempts=5\)$"):
+            step(worker, "a", retry=retry)
     with pytest.raises(ConfigError, match="cannot be called"):
         worker.activity("a")(None)  # type: ignore[arg-type]
     assert worker.activities == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -154,6 +155,13 @@ async def test_a_hold_without_a_deadline_stays(bench: Bench) -> None:
     assert "until" not in record.detail
 
 
+def test_a_deadline_may_be_a_datetime() -> None:
+    message = new_workflow(["a"], {}, topic="t", at=0.0)
+    context = ActivityContext(message, worker="w", now=1000.0)
+    context.hold("r", until=datetime(1970, 1, 1, 2, tzinfo=timezone(timedelta(hours=1))))
+    assert context.outcome.until == 2600
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -164,6 +172,10 @@ async def test_a_hold_without_a_deadline_stays(bench: Bench) -> None:
         {"reason": "r", "until": float("nan")},
         {"reason": "r", "until": float("inf")},
         {"reason": "r", "until": 1e300},
+        {"reason": "r", "until": "2030-01-01T00:00:00Z"},
+        {"reason": "r", "until": timedelta(hours=1)},
+        {"reason": "r", "until": datetime(2001, 1, 1)},  # noqa: DTZ001 - of no time zone
+        {"reason": "r", "until": datetime(1970, 1, 1, tzinfo=UTC)},
         {"reason": "r", "on_deadline": "explode"},
     ],
     ids=lambda arguments: repr(arguments)[:60],
