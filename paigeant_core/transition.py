@@ -8,7 +8,7 @@ only knows *how* on its broker, so the three cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -26,6 +26,9 @@ from paigeant_core.secret import conceal
 
 MAX_ERROR_TEXT = 2000
 """Characters of an exception's text that are kept."""
+
+MAX_IN_GROUP = 20
+"""Exceptions and groups of them in an exception group that are looked at."""
 
 OnDeadline = Literal["dead_letter", "release"]
 
@@ -139,13 +142,34 @@ class Span:
 
 def error_document(error: BaseException) -> dict[str, str]:
     """``error`` as the journal keeps it: type and text, no traceback, no locals, no token."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - a handler's exception may have any __str__
-        text = "(its text cannot be had)"
+    text = _text(error)
+    if isinstance(error, BaseExceptionGroup):
+        # Its own text only counts them.
+        text = "; ".join([text, *(f"{type(leaf).__name__}: {_text(leaf)}" for leaf in _leaves(error))])
     name = type(error).__name__
     text = text.encode("utf-8", "backslashreplace").decode()
     return {"type": name, "message": conceal(text)[:MAX_ERROR_TEXT]}
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a handler's exception may have any __str__
+        return "(its text cannot be had)"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The first exceptions in it that are no groups; of a group whose groups go deep, those that are found soon."""
+    waiting: list[BaseException] = [group]
+    for _ in range(MAX_IN_GROUP):
+        if not waiting:
+            break
+        error = waiting.pop()
+        if isinstance(error, BaseExceptionGroup):
+            # As Python has it, whatever a subclass makes of the attribute.
+            waiting.extend(reversed(BaseExceptionGroup.exceptions.__get__(error)))
+        else:
+            yield error
 
 
 def dispatch(message: PaigeantMessage, at: float) -> Transition:

@@ -438,6 +438,46 @@ def test_an_error_is_kept_as_type_and_text(error: Exception, document: dict[str,
     assert error_document(error) == document
 
 
+class _BadGroup(ExceptionGroup[Exception]):
+    @property
+    def exceptions(self) -> Any:
+        raise RuntimeError("none")
+
+
+def _nested(depth: int) -> ExceptionGroup[Exception]:
+    group: ExceptionGroup[Exception] = ExceptionGroup("g", [ValueError("deep")])
+    for _ in range(depth):
+        group = ExceptionGroup("g", [group])
+    return group
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ExceptionGroup("of a TaskGroup", [ValueError("no funds"), ExceptionGroup("in it", [KeyError("x")])]),
+            "of a TaskGroup (2 sub-exceptions); ValueError: no funds; KeyError: 'x'",
+        ),
+        (
+            BaseExceptionGroup("g", [_BadText(), SystemExit(3)]),
+            "g (2 sub-exceptions); _BadText: (its text cannot be had); SystemExit: 3",
+        ),
+        (_BadGroup("g", [ValueError("no")]), "g (1 sub-exception); ValueError: no"),
+        (_nested(10), "g (1 sub-exception); ValueError: deep"),
+        (_nested(1_000), "g (1 sub-exception)"),
+    ],
+    ids=["flat and nested", "without text", "without exceptions", "deep", "too deep"],
+)
+def test_a_group_tells_what_is_in_it(error: BaseException, message: str) -> None:
+    assert error_document(error) == {"type": type(error).__name__, "message": message}
+
+
+def test_a_large_group_is_cut() -> None:
+    message = error_document(ExceptionGroup("g", [ValueError("x" * 500) for _ in range(100_000)]))["message"]
+    assert message.startswith("g (100000 sub-exceptions); ValueError: xxx")
+    assert len(message) == MAX_ERROR_TEXT
+
+
 def test_a_span_is_never_shorter_than_nothing() -> None:
     # The machine's clock was set back while the step ran.
     detail = Span(worker="w", started_at=10.0, completed_at=5.0).to_detail(start().headers)
