@@ -5,15 +5,18 @@ A command's own words say what went wrong; what drivers and asyncio log beside i
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
 import sys
+import time
+from collections.abc import Iterator
 from typing import TextIO
 
-from paigeant_console.output import note
+from paigeant_console.output import NOTE_LIMIT, PROGRAM, note
 
-__all__ = ["Redacting", "debugging", "quiet", "to_stderr"]
+__all__ = ["Redacting", "debugging", "kept_while_debugging", "quiet", "to_stderr"]
 
 
 def debugging() -> bool:
@@ -62,17 +65,68 @@ class _Notes(logging.Handler):
         self._url = url
 
     def emit(self, record: logging.LogRecord) -> None:
-        # Here, so that commands which log nothing start without the library.
-        from paigeant_core.secret import redact
+        for line in _lines(record):
+            note(line, url=self._url)
 
-        try:
-            text = record.getMessage()
-        except Exception:  # noqa: BLE001 - a record whose arguments do not fit must not end a worker
-            text = str(record.msg)
+
+def _lines(record: logging.LogRecord) -> list[str]:
+    """A record without the tokens that this process holds; with its traceback for whoever debugs."""
+    # Here, so that commands which log nothing start without the library.
+    from paigeant_core.secret import redact
+
+    try:
+        text = record.getMessage()
         if record.exc_info and debugging():
             text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
-        for line in redact(text).splitlines():
-            note(f"{record.levelname.lower()}: {line}", url=self._url)
+    except Exception:  # noqa: BLE001 - a record whose arguments do not fit must not end a worker
+        text = str(record.msg)
+    return [f"{record.levelname.lower()}: {line}" for line in redact(text).splitlines()]
+
+
+class _InFile(logging.Handler):
+    def __init__(self, file: TextIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from paigeant_console.masking import mask_text
+        from paigeant_console.safe_text import safe
+
+        at = time.strftime("%H:%M:%S", time.gmtime(record.created))
+        # A full disk ends no worker.
+        with contextlib.suppress(OSError, ValueError):
+            for line in _lines(record):
+                self._file.write(f"{at} {safe(mask_text(line), NOTE_LIMIT)}\n")
+            self._file.flush()
+
+
+@contextlib.contextmanager
+def kept_while_debugging(name: str) -> Iterator[None]:
+    """Let the log of a console that has workers in it go to a file, if somebody debugs: the screen takes stderr.
+
+    Args:
+        name: Of the file, in the user's log directory; the one before is overwritten. Said on stderr.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if not debugging():
+        yield
+        return
+    from platformdirs import user_log_path
+
+    path = user_log_path(PROGRAM, appauthor=False) / name
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # For this user alone, and no link that somebody put there is followed.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    note(f"PAIGEANT_DEBUG: the log is kept in {path}")
+    with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        handler = _InFile(file)
+        logging.getLogger().addHandler(handler)
+        try:
+            yield
+        finally:
+            logging.getLogger().removeHandler(handler)
 
 
 def quiet() -> None:

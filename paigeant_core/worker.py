@@ -367,6 +367,9 @@ class Worker:
             error = raised
         except BaseException as raised:  # noqa: BLE001 - SystemExit and its like end the step, not the worker
             error = RuntimeError(f"the handler raised {type(raised).__name__}")
+            error.__cause__ = raised
+        if error is not None:
+            logger.debug("%s: step %s failed", message.correlation_id, activity.name, exc_info=error)
         span = Span(worker=self.name, started_at=started_at, completed_at=clock.now(), deaths=delivery.deaths)
         try:
             transition = decide(activity, message, context, result, error, span, delivery.body)

@@ -54,19 +54,17 @@ def dev(
     from paigeant_console.commands.capsule import read_capsule
     from paigeant_console.config import load_look
     from paigeant_console.dev import run_dev
+    from paigeant_console.logs import kept_while_debugging
     from paigeant_console.targets import load_target
     from paigeant_core.names import check_topic
 
     options = _in_memory(call)
     topic = None if options.topic is None else check_topic(options.topic)
     opened = None if capsule is None else read_capsule(capsule)
-    return run_dev(
-        load_target(target),
-        topic=topic,
-        capsule=opened,
-        read_only=call.read_only_here,
-        look=load_look(theme=theme, ascii=ascii, mouse=mouse),
-    )
+    served = load_target(target)
+    look = load_look(theme=theme, ascii=ascii, mouse=mouse)
+    with kept_while_debugging("dev.log"):
+        return run_dev(served, topic=topic, capsule=opened, read_only=call.read_only_here, look=look)
 
 
 def _in_memory(call: Call) -> Options:

@@ -55,6 +55,22 @@ async def test_a_failing_step_is_retried_with_growing_delays_then_dead_lettered(
     assert parked.message.routing_slip.names() == ("a", "b")
 
 
+@pytest.mark.parametrize("raised", [ValueError("no funds"), SystemExit(3)], ids=repr)
+async def test_where_a_handler_failed_is_logged_for_debugging(
+    bench: Bench, caplog: pytest.LogCaptureFixture, raised: BaseException
+) -> None:
+    async def the_one_to_blame(ctx: ActivityContext) -> None:
+        raise raised
+
+    caplog.set_level("DEBUG", logger="paigeant")
+    workflow = await run_one(bench, the_one_to_blame)
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert record.levelname == "DEBUG"
+    assert record.getMessage() == f"{workflow}: step a failed"
+    assert "in the_one_to_blame" in caplog.text
+    assert "raise raised" in caplog.text
+
+
 async def test_a_step_that_gets_through_later_goes_on(bench: Bench) -> None:
     worker = bench.worker()
 
