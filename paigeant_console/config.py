@@ -201,6 +201,10 @@ def load(flags: Flags = _NO_FLAGS, environ: Mapping[str, str] | None = None) -> 
     check_topic(topic)
     read_only, sources["read_only"] = _read_only(flags, environ, context, file)
     operator = environ.get("PAIGEANT_OPERATOR") or file.operator
+    if operator is not None and not _is_utf8(operator):
+        raise ConfigError(
+            f"PAIGEANT_OPERATOR is {ascii(operator)[:80]}: that is no UTF-8, and the audit could not keep it"
+        )
     sources["operator"] = "environment" if environ.get("PAIGEANT_OPERATOR") else "file" if file.operator else "default"
     return Settings(
         url=url,
@@ -277,6 +281,15 @@ def said_in_environment(environ: Mapping[str, str], name: str) -> bool | None:
     if value in _FALSE:
         return False
     raise ConfigError(f"{name} is {ascii(value)[:40]}; set it to 1 or 0")
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether a text can be written: one from the environment may hold bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_only(flags: Flags, environ: Mapping[str, str], context: Context, file: File) -> tuple[bool, Source]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from paigeant_core.clock import rfc3339
-from paigeant_core.errors import Refused
+from paigeant_core.errors import ConfigError, Refused
 from paigeant_core.operations.plan import Result
 
 if TYPE_CHECKING:
@@ -43,26 +43,45 @@ def checked(action: str, reason: str) -> str:
 
     Raises:
         Refused: there is none, or it is too long.
+        ConfigError: it is no UTF-8.
     """
     if not reason.strip() or len(reason) > MAX_REASON:
         raise Refused(f"{action}: give a reason of 1 to {MAX_REASON} characters, it is kept in the audit")
+    check_text(action, "reason", reason)
     return reason.strip()
+
+
+def check_text(action: str, what: str, text: str) -> None:
+    """Check that the audit can keep a text as it is; one from a command line may hold bytes that are no UTF-8.
+
+    Args:
+        action: what is to be done.
+        what: the text is.
+        text: it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if _kept(text) != text:
+        raise ConfigError(
+            f"{action}: the {what} {ascii(text)[:80]} is no UTF-8, and the audit could not keep it; write it in UTF-8"
+        )
 
 
 def default_operator() -> str:
     """User and host of this process: a claim, not a proof."""
-    return f"{_user()}@{socket.gethostname()}"
+    return _kept(f"{_user()}@{socket.gethostname()}")
 
 
 @cache
 def whereabouts() -> Mapping[str, Any]:
     """Where this process is: host, user, process, and over ssh whose address it is used from."""
-    found: dict[str, Any] = {"host": socket.gethostname(), "user": _user(), "pid": os.getpid()}
+    found: dict[str, Any] = {"host": _kept(socket.gethostname()), "user": _kept(_user()), "pid": os.getpid()}
     if hasattr(os, "getuid"):
         found["uid"] = os.getuid()
     # sshd sets it: client address, client port, server address, server port.
     if client := os.environ.get("SSH_CONNECTION", "").split(" ")[0]:
-        found["ssh"] = client[:100]
+        found["ssh"] = _kept(client[:100])
     return found
 
 
@@ -95,15 +114,16 @@ def entry(
     """
     document: dict[str, Any] = {
         "at": rfc3339(at),
-        "operator": operator,
-        "action": action,
-        "reason": reason,
+        # What was done is done by now: a text that cannot be written as it is must not cost the entry.
+        "operator": _kept(operator),
+        "action": _kept(action),
+        "reason": _kept(reason),
         "operation_id": operation_id,
         "targets": targets,
-        "outcome": outcome,
+        "outcome": _kept(outcome),
         "allowed": allowed,
         "from": whereabouts(),
-        "selection": selection,
+        "selection": _kept(selection),
     }
     if results:
         document["before"] = Counter(result.before for result in results if result.before)
@@ -151,6 +171,11 @@ def number_of(data: bytes) -> int | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1 << 53 else None
+
+
+def _kept(text: str) -> str:
+    """A text as JSON can hold it: what is no UTF-8 as an escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _user() -> str:

@@ -24,7 +24,7 @@ from paigeant_core.limits import BULK_LIMIT
 from paigeant_core.names import new_id
 from paigeant_core.operations.action import Action, next_epoch, onward, said
 from paigeant_core.operations.approval import Approvals
-from paigeant_core.operations.audit import checked, default_operator
+from paigeant_core.operations.audit import check_text, checked, default_operator
 from paigeant_core.operations.erasing import Erasing
 from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import BEFORE, Line, Plan, Report, Result
@@ -133,6 +133,7 @@ class Operations(Erasing, Approvals):
 
         Raises:
             Refused: read-only, no reason, more workflows than the limit, or what the policy would refuse.
+            ConfigError: reason, selection or operator are no UTF-8, so the audit could not keep them.
             WorkflowNotFound: none was named.
         """
         if trial:
@@ -141,6 +142,7 @@ class Operations(Erasing, Approvals):
             targets = len(correlation_ids)
             await self.permit(action.name, action.name, reason=reason, targets=targets, selection=selection)
         reason = checked(action.name, reason)
+        check_text(action.name, "selection", selection)
         ids = list(dict.fromkeys(correlation_ids))
         if not ids:
             raise WorkflowNotFound(f"{action.name}: nothing matched")
@@ -413,6 +415,7 @@ class Operations(Erasing, Approvals):
         """See :meth:`Control.allow`."""
         if self.read_only:
             raise Refused(f"{what}: this is read-only")
+        check_text(what, "operator", self.operator)
         if self.trust is not None:
             self.pen.check(what, self.transport.clock.now())
 

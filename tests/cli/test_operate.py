@@ -39,6 +39,25 @@ def states(cli: Cli) -> dict[str, str]:
     return {found["correlation_id"]: found["state"] for found in cli("list", "--json").documents}
 
 
+@pytest.mark.parametrize(
+    ("what", "selection", "reason", "operator"),
+    [
+        ("the reason", ["w1"], "gr\udcf6sse", "ann"),
+        ("the selection", ["--where", "id:w1 !gr\udcf6sse"], "too large", "ann"),
+        ("PAIGEANT_OPERATOR is", ["w1"], "too large", "gr\udcf6sse"),
+    ],
+)
+def test_nothing_is_done_that_the_audit_could_not_keep(
+    three: Cli, monkeypatch: pytest.MonkeyPatch, what: str, selection: list[str], reason: str, operator: str
+) -> None:
+    # What is no UTF-8 on a command line or in the environment comes as lone surrogates.
+    with monkeypatch.context() as patch:
+        patch.setenv("PAIGEANT_OPERATOR", operator)
+        three("cancel", *selection, "--reason", reason, "--yes").ended(2).said(what, "gr\\udcf6sse", "no UTF-8")
+    assert states(three) == {"w1": "queued", "w2": "queued", "w3": "queued"}
+    assert three("audit", "--json").documents == []
+
+
 def test_results_a_line_each_and_the_summary(three: Cli) -> None:
     done = three("dead-letter", "w1", "w2", "--reason", "broken", "--yes", "--json").ended(0)
     first, second, summary = done.documents
