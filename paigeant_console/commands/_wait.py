@@ -7,7 +7,10 @@ from typing import Final
 
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
-from paigeant_core.journal import ENDED, Record, State
+from paigeant_core.errors import DecodeError
+from paigeant_core.journal import ENDED, Kind, Record, State
+from paigeant_core.message import Headers, decode_headers
+from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import END
 
@@ -40,29 +43,68 @@ async def wait_until_over(transport: Transport, topic: str, correlation_id: str)
     Returns:
         Its last state.
     """
+    waited = _Waited(correlation_id)
     quiet = LOOK_AGAIN_AFTER
-    state = ""
-    epoch = 0
-    told = ""
-
-    def take(records: Sequence[Record]) -> None:
-        nonlocal state, epoch, told
-        for record in records:
-            if record.headers.correlation_id != correlation_id or not record.state:
-                continue
-            if record.headers.epoch >= epoch:
-                state, epoch = record.state, record.headers.epoch
-                if state == State.HELD and told != state:
-                    note(f"{correlation_id} is held: release it, or it waits for its deadline")
-                told = state
-
+    looked = False
     # The journal's end is fixed before the history is read, so nothing can fall between the two.
     async for batch in transport.records(topic, start=END, follow=True):
-        take(batch)
+        waited.take(batch)
         if quiet >= LOOK_AGAIN_AFTER:
             quiet = 0
-            take(await transport.history(topic, correlation_id))
+            waited.take(await transport.history(topic, correlation_id))
+            if not looked:
+                # What was set aside before this began is on record under another ID.
+                waited.take(await transport.parked(topic, Place.QUARANTINE))
+                looked = True
         quiet += not batch
-        if state in OVER:
+        if waited.is_over():
             break
-    return state
+    return waited.state
+
+
+class _Waited:
+    """What is known of a workflow that is waited for.
+
+    Args:
+        correlation_id: Which.
+    """
+
+    def __init__(self, correlation_id: str) -> None:
+        self.state = ""
+        self._correlation_id = correlation_id
+        self._epoch = 0
+        self._message = ""
+        self._told = ""
+        self._aside: dict[str, str] = {}
+        """Under which ID its messages were quarantined, by their own."""
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Learn from records of the journal, whosever they are."""
+        for record in records:
+            if record.kind == Kind.QUARANTINED:
+                headers = _headers_in(record)
+                if headers is not None and headers.correlation_id == self._correlation_id:
+                    self._aside[headers.message_id] = record.headers.correlation_id
+            if record.headers.correlation_id != self._correlation_id or not record.state:
+                continue
+            if record.headers.epoch >= self._epoch:
+                self.state, self._epoch, self._message = record.state, record.headers.epoch, record.id
+                if self.state == State.HELD and self._told != self.state:
+                    note(f"{self._correlation_id} is held: release it, or it waits for its deadline")
+                self._told = self.state
+
+    def is_over(self) -> bool:
+        """Whether nothing but an operator will move it; that its message was quarantined is said."""
+        if self.state not in OVER and (aside := self._aside.get(self._message)) is not None:
+            # The state of a workflow whose message failed verification stays what it was: it waits, and in vain.
+            note(f"the message of {self._correlation_id} was quarantined as {aside}: show {aside} tells why")
+            self.state = State.QUARANTINED
+        return self.state in OVER
+
+
+def _headers_in(record: Record) -> Headers | None:
+    """The headers of a message that was quarantined; None: they cannot be read."""
+    try:
+        return decode_headers(record.body or b"")
+    except DecodeError:
+        return None

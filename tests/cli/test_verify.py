@@ -98,10 +98,12 @@ def test_a_signed_workflow_is_verified_from_the_journal(
         ["2", "valid", "worker", "step"],
     ]
     # What nobody signed is not run, and says so.
-    cli("dispatch", "validate", "--id", "order-2", env={"PAIGEANT_TRUST": ""}).ended(0)
-    followed = cli("dispatch", "validate", "--wait", env=shop).ended(0)
-    assert followed.out
+    waited = cli("dispatch", "validate", "--id", "order-2", "--wait", env={"PAIGEANT_TRUST": ""}).ended(1)
     (parked,) = cli("list", "state:quarantined", "--json").documents
+    aside = parked["correlation_id"]
+    why = f"paigeant-console: the message of order-2 was quarantined as {aside}: show {aside} tells why"
+    assert waited.err.splitlines() == [why, "paigeant-console: order-2 is quarantined"]
+    assert cli("show", "order-2", "--wait").ended(1).err.splitlines() == [why]
     refused = cli("verify", parked["correlation_id"], "--json").ended(1)
     assert refused.document["status"] == "unsigned"
     cli("verify", parked["correlation_id"]).ended(1).said("unsigned")
