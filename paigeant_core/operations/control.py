@@ -326,7 +326,8 @@ class Control(ABC):
             raise Refused(f"{what}: this is read-only")
 
         def named(known: Known) -> list[str]:
-            return [key for key in known if key == operation_id] or [k for k in known if k.startswith(operation_id)]
+            begun = [key for key in known if operation_id and key.startswith(operation_id)]
+            return [operation_id] if operation_id in begun else begun
 
         # What waits or braked says nothing more, so it can lie far behind what others said since.
         known = await self._log.read(

@@ -344,6 +344,20 @@ async def test_read_only_and_unknown_operations_are_refused() -> None:
             await act("abc")
 
 
+async def test_no_name_at_all_is_not_the_beginning_of_the_only_operation(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    operations = Operations(transport, TOPIC)
+    await begun(operations, await dead(transport, provider, 1), Pace(delay=3600))
+    for order in (operations.pause, operations.abort, operations.resume, operations.proposed):
+        with pytest.raises(WorkflowNotFound, match="no operation ''"):
+            await order("")
+    with pytest.raises(WorkflowNotFound, match="no operation ''"):
+        await operations.reject("", reason="x")
+    (status,) = await operations.listed()
+    assert status.state is OperationState.ARMED
+
+
 def _async(check: Callable[[], Any]) -> Callable[[], Any]:
     async def looked() -> Any:
         return check()
