@@ -1,4 +1,7 @@
-"""How the console ends when nobody pressed a key for it: by a signal, or because its terminal is gone."""
+"""How the console ends when nobody pressed a key for it: by a signal, or because its terminal is gone.
+
+And how a command does that follows something: because nobody reads what it writes any more.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import os
 import select
 import signal
+import stat
 import sys
 import termios
 import threading
@@ -13,7 +17,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, TextIO
 
-__all__ = ["leaving_in_order"]
+__all__ = ["drop", "leaving_in_order", "watching_for_its_reader"]
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
@@ -67,7 +71,7 @@ def leaving_in_order(leave_app: Callable[[int], bool], grace_s: float) -> Iterat
         if signal.getsignal(number) is not signal.SIG_IGN:
             previous[number] = signal.signal(number, leave)
     try:
-        with _watching_for_its_end(stdin, gone):
+        with _watching_for_its_end(_terminal(stdin), gone):
             yield
     finally:
         for number, handler in previous.items():
@@ -102,30 +106,51 @@ def drop(stream: TextIO | None) -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _watching_for_its_end(terminal: TextIO | None, gone: Callable[[], None]) -> Iterator[None]:
-    """Call ``gone`` when the terminal is there no more.
+def watching_for_its_reader(stream: TextIO | None, gone: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    """Call `gone`, in another thread, when nobody reads a pipe any more: a write would tell, but may come in hours.
 
-    No signal tells of that under nohup, or in a session that has no terminal of its own, and Textual would read its end
-    over and over, with a whole core.
+    Args:
+        stream: What is written to; where it is no pipe and no socket, nothing is watched.
+        gone: What to do then.
     """
+    watched = _descriptor(stream)
+    mode = os.fstat(watched).st_mode if watched >= 0 else 0
+    return _watching_for_its_end(watched if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) else -1, gone)
+
+
+def _terminal(stream: TextIO | None) -> int:
+    """The descriptor of a stream that is a terminal; -1: it is none."""
+    watched = _descriptor(stream)
+    return watched if watched >= 0 and os.isatty(watched) else -1
+
+
+def _descriptor(stream: TextIO | None) -> int:
     try:
-        watched = -1 if terminal is None else terminal.fileno()
+        return -1 if stream is None else stream.fileno()
     except (ValueError, OSError):
-        watched = -1
-    if watched < 0 or not os.isatty(watched):
+        return -1
+
+
+@contextlib.contextmanager
+def _watching_for_its_end(watched: int, gone: Callable[[], None]) -> Iterator[None]:
+    """Call `gone` when what is at the other end of a descriptor is there no more; -1: nothing is watched.
+
+    No signal tells of that for a terminal under nohup, or in a session that has none of its own, and Textual would read
+    its end over and over, with a whole core.
+    """
+    if watched < 0:
         yield
         return
     ours, theirs = os.pipe()
     poll = select.poll()
-    poll.register(watched, 0)  # which asks for the hang-up alone
+    poll.register(watched, 0)  # which asks for the hang-up alone, or for the error that a pipe without a reader has
     poll.register(ours, select.POLLIN)
 
     def watch() -> None:
         if any(descriptor == watched for descriptor, _ in poll.poll()):
             gone()
 
-    watcher = threading.Thread(target=watch, name="terminal watch", daemon=True)
+    watcher = threading.Thread(target=watch, name="hang-up watch", daemon=True)
     watcher.start()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Running one coroutine as a command: signals end it in order, and a second one at once."""
+"""Running one coroutine as a command: signals end it in order, and a second one at once; or that nobody reads it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,25 @@ from typing import Any, Final
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-def run(main: Coroutine[Any, Any, int], *, on_signal: Callable[[], bool] | None = None) -> int:
+def run(
+    main: Coroutine[Any, Any, int], *, on_signal: Callable[[], bool] | None = None, while_read: bool = False
+) -> int:
     """Run a command's coroutine to its end.
 
     Args:
         main: The command; its result is the exit code.
         on_signal: Called at the first signal; True: the command ends by itself, so nothing is cancelled.
+        while_read: The command may write nothing for hours, and is for nothing but what it writes: it ends with the
+            reader of a pipe.
 
     Returns:
         The exit code; 128 and its number after a signal that cancelled the command.
+
+    Raises:
+        BrokenPipeError: Nobody reads what the command would write.
     """
     caught = 0
+    unread = False
 
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -40,13 +48,29 @@ def run(main: Coroutine[Any, Any, int], *, on_signal: Callable[[], bool] | None 
             if on_signal is None or not on_signal():
                 task.cancel()
 
-        with _handlers(loop, receive):
+        def leave() -> None:
+            nonlocal unread
+            unread = True
+            task.cancel()
+
+        with _handlers(loop, receive), _watching(loop, leave) if while_read else contextlib.nullcontext():
             try:
                 return loop.run_until_complete(task)
             except asyncio.CancelledError:
                 if caught:
                     return 128 + caught
+                if unread:
+                    raise BrokenPipeError from None
                 raise
+
+
+def _watching(loop: asyncio.AbstractEventLoop, leave: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    from paigeant_console.leaving import watching_for_its_reader
+
+    def gone() -> None:
+        loop.call_soon_threadsafe(leave)
+
+    return watching_for_its_reader(sys.stdout, gone)
 
 
 @contextlib.contextmanager

@@ -198,7 +198,7 @@ def show(
             note(no_writes(refusal))
         return code
 
-    return run(main())
+    return run(main(), while_read=wait)
 
 
 def _unread(history: Sequence[Record]) -> bytes:

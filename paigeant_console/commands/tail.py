@@ -64,7 +64,7 @@ def tail(
                 call.out.flush()
         return ExitCode.OK
 
-    return run(main())
+    return run(main(), while_read=not no_follow)
 
 
 def _start(since: str | None, no_follow: bool, now: float) -> str | float:

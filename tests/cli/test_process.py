@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,6 +160,39 @@ def test_a_closed_pipe_is_quiet(environment: dict[str, str]) -> None:
     code = DISPATCHES.format(before="import os; r, w = os.pipe(); os.dup2(w, 1); os.close(r); os.close(w)")
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=40)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+FOLLOWS = """
+import sys
+from paigeant_console.cli import main
+main(["dispatch", "a", "--id", "w", "--url", "memory://x"])
+sys.stdout.flush()
+sys.exit(main([*sys.argv[1:], "--url", "memory://x"]))
+"""
+
+
+@pytest.mark.parametrize("connected", [os.pipe, socket.socketpair])
+@pytest.mark.parametrize("arguments", [["tail", "--since", "start"], ["show", "w", "--wait"]])
+def test_what_follows_ends_when_its_reader_does(
+    environment: dict[str, str], arguments: list[str], connected: Callable[[], tuple[Any, Any]]
+) -> None:
+    # Nothing more comes to be written, so no write can fail.
+    ours, theirs = connected()
+    process = subprocess.Popen(
+        [sys.executable, "-c", FOLLOWS, *arguments], env=environment, stdout=theirs, stderr=subprocess.PIPE, text=True
+    )
+    read, close = (os.read, os.close) if connected is os.pipe else (socket.socket.recv, socket.socket.close)
+    try:
+        close(theirs)
+        assert read(ours, 2) == b"w\n"
+        if arguments[0] == "tail":
+            assert b"dispatched" in read(ours, 4096)
+        close(ours)
+        _, err = process.communicate(timeout=20)
+        assert (process.returncode, err) == (141, "")
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
