@@ -16,7 +16,6 @@ import fcntl
 import hashlib
 import logging
 import os
-import re
 import sqlite3
 import threading
 import time
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
 from paigeant_console.config import PROGRAM, said_in_environment
+from paigeant_console.history_search import narrowed
 from paigeant_core.capsule import scrubbed
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import ConfigError, DecodeError
@@ -33,7 +33,6 @@ from paigeant_core.urls import mask_url
 
 if TYPE_CHECKING:
     from paigeant_console.model.query import Query
-    from paigeant_console.model.query_terms import Node
 
 __all__ = ["MOST_AGE", "MOST_BYTES", "History", "Progress", "history_of", "history_path", "order"]
 
@@ -60,10 +59,6 @@ CREATE TABLE IF NOT EXISTS lapse (one INTEGER PRIMARY KEY CHECK (one = 1), seria
 CREATE TABLE IF NOT EXISTS progress (one INTEGER PRIMARY KEY CHECK (one = 1), position TEXT NOT NULL, at REAL NOT NULL);
 PRAGMA user_version = 1;
 """
-_WRITTEN: Final = frozenset({"id", "name", "topic", "worker", "error", "state"})
-"""Fields whose values stand in a record as they are."""
-_WORD: Final = re.compile("[a-z]{2}")
-_PIECE: Final = frozenset("abcdefghijklmnopqrstuvwxyz0123456789@.-_")
 
 
 class Progress(NamedTuple):
@@ -449,15 +444,7 @@ class History:
         Raises:
             ConfigError: the file cannot be read.
         """
-        where, values = "", []
-        for text in _needed(query.node):
-            # JSON may write any character as an escape: where there is one, nothing can be ruled out.
-            where += (
-                " AND (CAST(r.meta AS TEXT) LIKE ? OR CAST(r.body AS TEXT) LIKE ?"
-                " OR instr(r.body, ?) OR instr(r.meta, ?))"
-            )
-            like = f"%{text.replace('_', '%')}%"
-            values += [like, like, b"\\u", b"\\u"]
+        where, values = narrowed(query)
         yield from self._select(f"{_STANDING}{where} ORDER BY w.serial DESC", tuple(values), silently=False)
 
     def _select(self, statement: str, values: tuple[Any, ...], *, silently: bool = True) -> Iterator[Record]:
@@ -483,18 +470,3 @@ def order(position: str) -> tuple[int, ...]:
 
 def _bytes_of(records: Sequence[Record]) -> int:
     return sum(len(record.body) for record in records if record.body is not None)
-
-
-def _needed(node: Node) -> Iterator[str]:
-    """Texts that stand in the bytes of every record that a query selects, as far as that is plain to see.
-
-    A letter that only folds to one of ASCII, as the long s does, is not looked for.
-    """
-    from paigeant_console.model.query_terms import AllOf, Everywhere, Text
-
-    if isinstance(node, AllOf):
-        for part in node.nodes:
-            yield from _needed(part)
-    elif isinstance(node, Everywhere) or (isinstance(node, Text) and (node.key or node.name in _WRITTEN)):
-        # A number is written in many ways: what is looked for has to have a word in it.
-        yield from (piece for piece in node.pattern.pieces if _WORD.search(piece) and _PIECE.issuperset(piece))

@@ -192,7 +192,7 @@ def test_what_follows_ends_when_its_reader_does(
         assert (process.returncode, err) == (141, "")
     finally:
         process.kill()
-        process.wait()
+        process.communicate()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

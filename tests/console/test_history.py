@@ -21,8 +21,6 @@ from paigeant_console.feed import Feed, Phase, past, reader
 from paigeant_console.feed.gap import Gap, gap_behind
 from paigeant_console.history import MOST_BYTES, History, Progress, history_path
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.query import parse
-from paigeant_console.model.views import RowView
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import ConfigError
@@ -64,17 +62,6 @@ def everything_in(path: Path) -> bytes:
 
 def ids(records: list[Record]) -> list[str]:
     return [item.headers.correlation_id for item in records]
-
-
-def found(history: History, query: str) -> list[str]:
-    fold, wanted = Fold(), parse(query)
-    hits = []
-    for item in history.candidates(wanted):
-        fold.apply((item,))
-        row = fold.rows[item.headers.correlation_id]
-        if wanted.matches(RowView(fold, row, NOW, item.body)):
-            hits.append(row.correlation_id)
-    return hits
 
 
 def test_what_was_seen_is_there_for_the_next_console(tmp_path: Path) -> None:
@@ -192,42 +179,6 @@ def test_a_broken_file_is_begun_anew_and_none_stops_the_console(tmp_path: Path) 
     assert nowhere.standing(10) == []
     assert nowhere.progress() is None
     nowhere.close()
-
-
-@pytest.mark.parametrize(
-    ("query", "expected"),
-    [
-        ("payload.email:ANN", ["wf-00001"]),
-        ("ann@example.com", ["wf-00001"]),
-        ("payload.email:ann OR payload.note:h\u00e9llo", ["wf-00002", "wf-00001"]),
-        ("payload.note:he_llo", []),
-        ("payload.word:back*escaped", ["wf-00003"]),
-        ("payload.word:escaped", ["wf-00003"]),
-        ("payload.amount:1000", ["wf-00003"]),
-        ("!payload.email:ann name:kept", ["wf-00003", "wf-00002"]),
-        ("state:queued step:a", ["wf-00003", "wf-00002", "wf-00001"]),
-        ("id:00002", ["wf-00002"]),
-        ("nothing-like-it", []),
-    ],
-)
-def test_it_is_searched_by_query(tmp_path: Path, query: str, expected: list[str]) -> None:
-    records = [
-        record(1, {"email": "Ann@Example.com"}),
-        record(2, {"note": "h\u00e9llo", "under": "he_llo"}),
-        record(3, {"word": "back\\slash \u0007escaped", "amount": 1e3}),
-    ]
-    history = kept(tmp_path, records)
-    assert found(history, query) == expected
-    history.close()
-
-
-def test_a_word_written_in_escapes_is_found(tmp_path: Path) -> None:
-    plain = record(1, {"word": "needle"})
-    assert plain.body is not None
-    plain.body = plain.body.replace(b"needle", b"n\\u0065edle")
-    history = kept(tmp_path, [plain, record(2)])
-    assert found(history, "payload.word:needle") == ["wf-00001"]
-    history.close()
 
 
 def test_an_older_file_is_read_before_it_is_written(tmp_path: Path) -> None:
