@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal, TypeAlias
-
-import msgspec
+from typing import Final
 
 from paigeant_console.model.looks import STUCK
 from paigeant_console.model.query_terms import (
@@ -39,9 +37,9 @@ from paigeant_console.model.query_terms import (
     narrows,
     needs_payload,
 )
+from paigeant_console.model.query_words import QueryError, Token, Word, tokens
 from paigeant_console.model.time_span import duration, unit
 from paigeant_core.clock import parse_rfc3339
-from paigeant_core.errors import ConfigError
 from paigeant_core.journal import Kind, State
 
 __all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "parse", "saved_names", "use_saved"]
@@ -81,22 +79,6 @@ WORDS: Final[dict[str, Sequence[str]]] = {
     "kind": [str(kind) for kind in Kind],
 }
 """Fields whose values are known, so that one that cannot match is an error and no empty list."""
-
-
-class QueryError(ConfigError):
-    """A query that cannot be read.
-
-    Attributes:
-        position: Where in the text the trouble begins, from 0.
-        hint: What may have been meant; may be empty.
-    """
-
-    code = "query"
-
-    def __init__(self, message: str, position: int, hint: str = "") -> None:
-        super().__init__(f"query: {message} at character {position + 1}{f'; {hint}' if hint else ''}")
-        self.position = position
-        self.hint = hint
 
 
 class Query:
@@ -164,24 +146,6 @@ class Query:
 # -- reading -----------------------------------------------------------------------------------------------------------
 
 
-class _Word(msgspec.Struct, frozen=True):
-    """Characters without a space outside quotes, each with whether it was quoted; from `position` to `end`."""
-
-    text: str
-    quoted: tuple[bool, ...]
-    position: int
-    end: int
-
-    def plain(self, index: int) -> bool:
-        return not self.quoted[index]
-
-    def is_operator(self, *names: str) -> bool:
-        return self.text in names and not any(self.quoted)
-
-
-_Token: TypeAlias = _Word | tuple[Literal["(", ")", "!"], int]
-
-
 def use_saved(queries: Mapping[str, str]) -> None:
     """Let `@NAME` in a query stand for a saved one, from now on.
 
@@ -208,55 +172,13 @@ def parse(text: str) -> Query:
     """
     if len(text) > MAX_LENGTH:
         raise QueryError(f"{len(text)} characters, at most {MAX_LENGTH} can be given", MAX_LENGTH)
-    return Query(_Parser(_tokens(text), len(text), _saved, [0]).parse(), text)
-
-
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char.isspace():
-            at += 1
-        elif char in "()!":
-            tokens.append((char, at))  # type: ignore[arg-type]  # one of the three
-            at += 1
-        else:
-            word = _word(text, at)
-            tokens.append(word)
-            at = word.end
-    return tokens
-
-
-def _word(text: str, start: int) -> _Word:
-    chars: list[str] = []
-    quoted: list[bool] = []
-    at = start
-    while at < len(text) and not text[at].isspace() and text[at] not in "()":
-        if text[at] != '"':
-            chars.append(text[at])
-            quoted.append(False)
-            at += 1
-            continue
-        opened = at
-        at += 1
-        # So that nothing between quotes is still a word of its own: label.x:"" is the empty text.
-        while at < len(text) and text[at] != '"':
-            if text[at] == "\\" and text[at + 1 : at + 2] in ('"', "\\"):
-                at += 1
-            chars.append(text[at])
-            quoted.append(True)
-            at += 1
-        if at >= len(text):
-            raise QueryError("a quote is opened and not closed", opened, 'close it with "')
-        at += 1
-    return _Word("".join(chars), tuple(quoted), start, at)
+    return Query(_Parser(tokens(text), len(text), _saved, [0]).parse(), text)
 
 
 class _Parser:
     """Recursive descent: `or := and (OR and)*`, `and := unary+`, `unary := NOT* (term | '(' or ')')`."""
 
-    def __init__(self, tokens: list[_Token], length: int, saved: Mapping[str, str], terms: list[int]) -> None:
+    def __init__(self, tokens: list[Token], length: int, saved: Mapping[str, str], terms: list[int]) -> None:
         self._tokens = tokens
         self._at = 0
         self._length = length
@@ -272,22 +194,22 @@ class _Parser:
             raise QueryError("a closing parenthesis without an opening one", self._position())
         return node
 
-    def _peek(self) -> _Token | None:
+    def _peek(self) -> Token | None:
         return self._tokens[self._at] if self._at < len(self._tokens) else None
 
     def _position(self) -> int:
         token = self._peek()
         if token is None:
             return self._length
-        return token.position if isinstance(token, _Word) else token[1]
+        return token.position if isinstance(token, Word) else token[1]
 
     def _is_symbol(self, symbol: str) -> bool:
         token = self._peek()
-        return token is not None and not isinstance(token, _Word) and token[0] == symbol
+        return token is not None and not isinstance(token, Word) and token[0] == symbol
 
     def _is_operator(self, *names: str) -> bool:
         token = self._peek()
-        return isinstance(token, _Word) and token.is_operator(*names)
+        return isinstance(token, Word) and token.is_operator(*names)
 
     def _or(self, depth: int) -> Node:
         nodes: list[Node] = []
@@ -336,7 +258,7 @@ class _Parser:
                 raise QueryError("a parenthesis is opened and not closed", position, "close it with )")
             self._at += 1
             return node
-        if not isinstance(token, _Word) or token.is_operator("OR", "AND"):
+        if not isinstance(token, Word) or token.is_operator("OR", "AND"):
             raise QueryError("a term is missing", position, "e.g. state:dead")
         self._at += 1
         if _SAVED_NAME.match(token.text) and not any(token.quoted):
@@ -346,7 +268,7 @@ class _Parser:
             raise QueryError(f"more than {MAX_TERMS} terms", position)
         return _term(token)
 
-    def _expanded(self, word: _Word) -> Node:
+    def _expanded(self, word: Word) -> Node:
         """What was saved under a name; it may name others, but not itself."""
         name = word.text[1:]
         text = self._saved.get(name)
@@ -359,12 +281,12 @@ class _Parser:
             raise QueryError(f"no saved query {word.text!a}", word.position, known)
         others = {key: value for key, value in self._saved.items() if key != name}
         try:
-            return _Parser(_tokens(text[: MAX_LENGTH + 1]), len(text), others, self._terms).parse()
+            return _Parser(tokens(text[: MAX_LENGTH + 1]), len(text), others, self._terms).parse()
         except QueryError as error:
             raise QueryError(f"in the saved {word.text}: {str(error).removeprefix('query: ')}", word.position) from None
 
 
-def _term(word: _Word) -> Node:
+def _term(word: Word) -> Node:
     colon = next((at for at, char in enumerate(word.text) if char == ":" and word.plain(at)), -1)
     if colon < 0:
         return Everywhere(_pattern(word, 0))
@@ -400,14 +322,14 @@ def _nearest_field(name: str) -> str:
     return f"fields are {', '.join(FIELDS)}; to look for a text with a colon, put it in quotes"
 
 
-def _value(word: _Word, colon: int, name: str, example: str) -> str:
+def _value(word: Word, colon: int, name: str, example: str) -> str:
     value = word.text[colon + 1 :]
     if not value and word.end == word.position + colon + 1:
         raise QueryError(f"{name} needs a value", word.position, f"e.g. {name}:{example}")
     return value
 
 
-def _text_term(word: _Word, colon: int, name: str) -> Node:
+def _text_term(word: Word, colon: int, name: str) -> Node:
     known = WORDS.get(name)
     value = _value(word, colon, name, known[0] if known else "text")
     pattern = _field_pattern(word, colon)
@@ -418,7 +340,7 @@ def _text_term(word: _Word, colon: int, name: str) -> Node:
     return Text(name, "", pattern)
 
 
-def _keyed_term(word: _Word, colon: int, name: str, key: str) -> Node:
+def _keyed_term(word: Word, colon: int, name: str, key: str) -> Node:
     _value(word, colon, f"{name}.{ascii(key)[1:-1][:60]}", "*")
     operator, operand, _ = _comparison(word, colon)
     if operator is not None and (than := as_number(operand)) is not None:
@@ -426,7 +348,7 @@ def _keyed_term(word: _Word, colon: int, name: str, key: str) -> Node:
     return Text(name, key, _field_pattern(word, colon))
 
 
-def _number_term(word: _Word, colon: int, name: str) -> Node:
+def _number_term(word: Word, colon: int, name: str) -> Node:
     example = ">10m" if name == "age" else ">=3"
     _value(word, colon, name, example)
     operator, operand, at = _comparison(word, colon)
@@ -440,7 +362,7 @@ def _number_term(word: _Word, colon: int, name: str) -> Node:
     return Number(name, operator or "=", than, width)
 
 
-def _time_term(word: _Word, colon: int, name: str) -> Node:
+def _time_term(word: Word, colon: int, name: str) -> Node:
     _value(word, colon, name, "<10m")
     operator, operand, at = _comparison(word, colon)
     if (span := duration(operand)) is not None:
@@ -455,7 +377,7 @@ def _time_term(word: _Word, colon: int, name: str) -> Node:
         raise QueryError(problem, at, f"e.g. {name}:>2026-01-31 or {name}:<10m") from None
 
 
-def _comparison(word: _Word, colon: int) -> tuple[Operator | None, str, int]:
+def _comparison(word: Word, colon: int) -> tuple[Operator | None, str, int]:
     """The operator behind the colon, what follows it, and where that begins in the query."""
     rest = word.text[colon + 1 :]
     operators: tuple[Operator, ...] = (">=", "<=", ">", "<", "=")
@@ -465,7 +387,7 @@ def _comparison(word: _Word, colon: int) -> tuple[Operator | None, str, int]:
     return None, rest, word.position + colon + 1
 
 
-def _field_pattern(word: _Word, colon: int) -> Pattern:
+def _field_pattern(word: Word, colon: int) -> Pattern:
     operator, _, _ = _comparison(word, colon)
     if operator == "=":
         # name:=onboarding is that name and no longer one.
@@ -473,7 +395,7 @@ def _field_pattern(word: _Word, colon: int) -> Pattern:
     return _pattern(word, colon + 1)
 
 
-def _pattern(word: _Word, start: int) -> Pattern:
+def _pattern(word: Word, start: int) -> Pattern:
     pieces = [""]
     for index in range(start, len(word.text)):
         if word.text[index] == "*" and word.plain(index):
