@@ -342,9 +342,13 @@ def _text_term(word: Word, colon: int, name: str) -> Node:
 
 def _keyed_term(word: Word, colon: int, name: str, key: str) -> Node:
     _value(word, colon, f"{name}.{ascii(key)[1:-1][:60]}", "*")
-    operator, operand, _ = _comparison(word, colon)
+    operator, operand, at = _comparison(word, colon)
     if operator is not None and (than := as_number(operand)) is not None:
         return KeyedNumber(name, key, operator, than)
+    if operator not in (None, "="):
+        # Taken for a text that nothing has, it would select nothing, and all where it is negated.
+        problem = f"{name}.{ascii(key)[1:-1][:60]} needs a number behind {operator}, not {ascii(operand)[:60]}"
+        raise QueryError(problem, at, f'for the text itself put it in quotes: "{operator}..."')
     return Text(name, key, _field_pattern(word, colon))
 
 

@@ -140,6 +140,7 @@ def row() -> RowView:
         "(state:dead (age:>10m OR age:<1m))",
         "state:held OR state:dead step:validate",
         'label."tier":premium',
+        '!label.tier:">2"',
         '"NOT"',
     ],
 )
@@ -247,6 +248,9 @@ def test_a_record_is_matched_as_it_is_told() -> None:
         ("attempt:>", 9, "a number"),
         ("attempt:nan", 8, "a number"),
         ("created:>noon", 9, "2026-01-31"),
+        ("payload.due:<2026-12-01", 13, "payload.due needs a number behind <, not '2026-12-01'"),
+        ("!payload.amount:>1k", 17, "a number behind >, not '1k'"),
+        ("label.size:>=", 13, "a number behind >=, not ''"),
         ('name:"open', 5, "close it"),
         ("(state:dead", 0, "close it with )"),
         ("state:dead)", 10, "without an opening one"),
