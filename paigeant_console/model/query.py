@@ -400,6 +400,9 @@ def _field_pattern(word: Word, colon: int) -> Pattern:
 
 
 def _pattern(word: Word, start: int) -> Pattern:
+    if start >= len(word.text):
+        # Quotes and nothing between: looked for within a text, it would be in each.
+        return Pattern(("",), whole=True)
     pieces = [""]
     for index in range(start, len(word.text)):
         if word.text[index] == "*" and word.plain(index):

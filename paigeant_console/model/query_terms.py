@@ -232,7 +232,7 @@ def needs_payload(node: Node) -> bool:
         return needs_payload(node.node)
     if isinstance(node, Everywhere):
         # One that matches all has nothing to look for.
-        return any(node.pattern.pieces)
+        return node.pattern.whole or any(node.pattern.pieces)
     return isinstance(node, Text | KeyedNumber) and node.name == "payload"
 
 

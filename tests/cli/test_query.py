@@ -27,6 +27,7 @@ PAYLOAD: dict[str, Any] = {
     "vip": True,
     "nothing": None,
     "a.b": "dotted",
+    "blank": "",
     "order": {"lines": [{"sku": "AB-1"}, {"sku": "CD-2"}], "no": 77},
 }
 
@@ -35,7 +36,7 @@ def message(**more: Any):
     names = [ActivitySpec(name="validate"), "process-payment", "notify"]
     options = {
         "name": "Onboarding",
-        "labels": {"tier": "Premium", "size": "12"},
+        "labels": {"tier": "Premium", "size": "12", "empty": ""},
         "correlation_id": "3f2a-order",
         **more,
     }
@@ -142,6 +143,11 @@ def row() -> RowView:
         'label."tier":premium',
         '!label.tier:">2"',
         '"NOT"',
+        'label.empty:""',
+        'payload.blank:""',
+        '""',
+        '!name:""',
+        '""*',
     ],
 )
 def test_it_selects(row: RowView, text: str) -> None:
@@ -160,6 +166,10 @@ def test_it_selects(row: RowView, text: str) -> None:
         "stuck:*",
         "name:on*x",
         'name:"on*"',
+        'name:""',
+        'label.tier:""',
+        'payload.customer_email:""',
+        'payload.none:""',
         "label.tier:gold",
         "label.none:*",
         "label.Tier:premium",
@@ -189,6 +199,16 @@ def test_it_selects(row: RowView, text: str) -> None:
 )
 def test_it_leaves_out(row: RowView, text: str) -> None:
     assert not parse(text).matches(row)
+
+
+def test_empty_quotes_are_no_word_that_is_everywhere() -> None:
+    record = moves.dispatch(new_workflow(["a"], {"x": 1}, topic="shop", name="full", at=BORN), BORN).record
+    fold = Fold()
+    fold.apply([record])
+    (row,) = fold.rows.values()
+    view = RowView(fold, row, NOW, record.body)
+    assert not parse('""').matches(view)
+    assert parse('full !""').matches(view)
 
 
 def test_a_row_that_runs_is_running_and_names_its_worker() -> None:
@@ -240,6 +260,7 @@ def test_a_record_is_matched_as_it_is_told() -> None:
         ("stuck:noworker", 6, "is no_worker meant?"),
         ("kind:advance_", 5, "is advanced meant?"),
         ("state:", 0, "needs a value"),
+        ('state:""', 6, "no state is called ''"),
         ("label:premium", 0, "label.tier:premium"),
         ("payload.:x", 0, "needs a key"),
         ("age:>soon", 5, "a span of time"),
@@ -275,9 +296,16 @@ def test_what_cannot_be_read_is_told_where_and_what_was_meant(text: str, positio
 
 
 def test_the_payload_is_looked_into_only_where_it_is_asked_for() -> None:
-    for text in ("", "state:dead age:>1m", "label.x:1", "*", '""'):
+    for text in ("", "state:dead age:>1m", "label.x:1", "*"):
         assert not parse(text).needs_payload, text
-    for text in ("payload.x:1", "payload.x:>1", "word", "state:dead OR !word", "!(a:b OR c)".replace("a:b", "id:b")):
+    for text in (
+        "payload.x:1",
+        "payload.x:>1",
+        "word",
+        "state:dead OR !word",
+        '""',
+        "!(a:b OR c)".replace("a:b", "id:b"),
+    ):
         assert parse(text).needs_payload, text
 
 
