@@ -189,7 +189,7 @@ def _operate(call: Call, action: Action, order: Order) -> int:
     pace = _pace(order)
     if order.where is not None:
         _ = call.settings  # the saved queries are in there
-        parse(order.where)  # before anything is connected
+        parse(order.where, "workflow")  # before anything is connected
 
     async def main() -> int:
         async with call.broker() as transport:
@@ -346,7 +346,7 @@ async def selected(call: Call, transport: Transport, where: str) -> list[str]:
     from paigeant_console.model.snapshot import read_rows
     from paigeant_core.errors import WorkflowNotFound
 
-    query = parse(where)
+    query = parse(where, "workflow")
     snapshot = await read_rows(transport, call.settings.topic, payloads=query.needs_payload)
     ids = [row.correlation_id for row in snapshot.select(query)]
     if not ids:

@@ -76,7 +76,7 @@ def erase(
     most = count(limit, "--limit")
     if where is not None:
         _ = call.settings  # the saved queries are in there
-        parse(where)
+        parse(where, "workflow")
     here = _Here(history_of(call.settings.url, call.settings.topic), _capsules(call, capsule or ()))
 
     async def main() -> int:

@@ -44,7 +44,7 @@ def history(
 
     most = count(limit, "--limit")
     path = history_path(call.settings.url, call.settings.topic)
-    wanted = parse(" ".join(query or ()))
+    wanted = parse(" ".join(query or ()), "workflow")
     if path is None or not path.exists():
         why = "it is turned off" if path is None else "no console of this user has looked at it"
         note(f"there is no history of topic {call.settings.topic} here: {why}")

@@ -52,7 +52,7 @@ def list_(
     if query:
         from paigeant_console.model.query import parse
 
-        wanted = parse(" ".join(query))
+        wanted = parse(" ".join(query), "workflow")
 
     async def main() -> int:
         async with call.broker() as transport:

@@ -44,7 +44,7 @@ def tail(
         Missed.TRIMMED: "records were missed here: the journal was trimmed before they could be read",
         Missed.ANEW: "the topic was deleted, or its broker lost the journal; from here on it is a new one's",
     }
-    wanted = parse(" ".join(query or ()))
+    wanted = parse(" ".join(query or ()), "record")
 
     async def main() -> int:
         async with call.broker() as transport:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from paigeant_console.actions import ACTIONS, Action
-from paigeant_console.model.query import FIELDS, WORDS, saved_names
+from paigeant_console.model.query import FIELDS, saved_names, words_of
 
 __all__ = ["MOST", "complete_query", "going_on", "matching", "query_words"]
 
@@ -39,8 +39,7 @@ def query_words(text: str) -> list[str]:
         return going_on(begun, [f"@{name}" for name in saved_names()])
     if not colon:
         return going_on(begun, [f"{name}:" if "." not in name else name.removesuffix("X") for name in FIELDS])
-    words = WORDS.get(field, ())
-    return going_on(begun, [f"{field}:{word}" for word in words])
+    return going_on(begun, [f"{field}:{word}" for word in words_of(field)])
 
 
 def complete_query(text: str) -> str | None:

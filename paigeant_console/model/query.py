@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from paigeant_console.model.looks import STUCK
 from paigeant_console.model.query_terms import (
@@ -39,10 +39,23 @@ from paigeant_console.model.query_terms import (
 )
 from paigeant_console.model.query_words import QueryError, Token, Word, tokens
 from paigeant_console.model.time_span import duration, unit
+from paigeant_console.model.trust import statuses
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.journal import Kind, State
 
-__all__ = ["FIELDS", "STUCK_WORDS", "Not", "Query", "QueryError", "View", "parse", "saved_names", "use_saved"]
+__all__ = [
+    "FIELDS",
+    "STUCK_WORDS",
+    "Not",
+    "Query",
+    "QueryError",
+    "Selected",
+    "View",
+    "parse",
+    "saved_names",
+    "use_saved",
+    "words_of",
+]
 
 MAX_LENGTH: Final = 4096
 """Characters of a query."""
@@ -73,12 +86,29 @@ _ALIASES: Final = {
 }
 """The names that `--json` has for them."""
 
-WORDS: Final[dict[str, Sequence[str]]] = {
+_WORDS: Final[dict[str, Sequence[str]]] = {
     "state": [str(state) for state in State],
     "stuck": STUCK_WORDS,
     "kind": [str(kind) for kind in Kind],
 }
-"""Fields whose values are known, so that one that cannot match is an error and no empty list."""
+
+Selected: TypeAlias = Literal["workflow", "record"]
+"""What a query is asked of."""
+
+_ONLY: Final[Mapping[str, tuple[Selected, str]]] = {
+    "kind": ("record", "tail selects by it; state: tells where a workflow stands"),
+    "trust": ("workflow", "list selects by it"),
+}
+"""Fields that one of the two has, and where they are of use."""
+
+
+def words_of(field: str) -> Sequence[str]:
+    """The words that a field can hold, so that one that cannot match is an error and no empty list; none: any text.
+
+    Args:
+        field: Its name in a query.
+    """
+    return statuses() if field == "trust" else _WORDS.get(field, ())
 
 
 class Query:
@@ -161,29 +191,33 @@ def saved_names() -> list[str]:
     return sorted(_saved)
 
 
-def parse(text: str) -> Query:
+def parse(text: str, of: Selected | None = None) -> Query:
     """Read a query.
 
     Args:
         text: The query; an empty one selects everything. `@NAME` is what was saved under that name.
+        of: What it will be asked of; a field that those never have is an error then. None: of either.
 
     Raises:
         QueryError: It cannot be read; the message says where, and what may have been meant.
     """
     if len(text) > MAX_LENGTH:
         raise QueryError(f"{len(text)} characters, at most {MAX_LENGTH} can be given", MAX_LENGTH)
-    return Query(_Parser(tokens(text), len(text), _saved, [0]).parse(), text)
+    return Query(_Parser(tokens(text), len(text), _saved, [0], of).parse(), text)
 
 
 class _Parser:
     """Recursive descent: `or := and (OR and)*`, `and := unary+`, `unary := NOT* (term | '(' or ')')`."""
 
-    def __init__(self, tokens: list[Token], length: int, saved: Mapping[str, str], terms: list[int]) -> None:
+    def __init__(
+        self, tokens: list[Token], length: int, saved: Mapping[str, str], terms: list[int], of: Selected | None
+    ) -> None:
         self._tokens = tokens
         self._at = 0
         self._length = length
         self._saved = saved
         self._terms = terms  # so far, counted by all parsers of one query
+        self._of = of
 
     def parse(self) -> Node:
         if not self._tokens:
@@ -266,7 +300,12 @@ class _Parser:
         self._terms[0] += 1
         if self._terms[0] > MAX_TERMS:
             raise QueryError(f"more than {MAX_TERMS} terms", position)
-        return _term(token)
+        node = _term(token)
+        if isinstance(node, Text) and self._of is not None:
+            has, hint = _ONLY.get(node.name, (self._of, ""))
+            if has != self._of:
+                raise QueryError(f"a {self._of} has no {node.name}", position, hint)
+        return node
 
     def _expanded(self, word: Word) -> Node:
         """What was saved under a name; it may name others, but not itself."""
@@ -281,7 +320,7 @@ class _Parser:
             raise QueryError(f"no saved query {word.text!a}", word.position, known)
         others = {key: value for key, value in self._saved.items() if key != name}
         try:
-            return _Parser(tokens(text[: MAX_LENGTH + 1]), len(text), others, self._terms).parse()
+            return _Parser(tokens(text[: MAX_LENGTH + 1]), len(text), others, self._terms, self._of).parse()
         except QueryError as error:
             raise QueryError(f"in the saved {word.text}: {str(error).removeprefix('query: ')}", word.position) from None
 
@@ -330,10 +369,10 @@ def _value(word: Word, colon: int, name: str, example: str) -> str:
 
 
 def _text_term(word: Word, colon: int, name: str) -> Node:
-    known = WORDS.get(name)
+    known = words_of(name)
     value = _value(word, colon, name, known[0] if known else "text")
     pattern = _field_pattern(word, colon)
-    if known is not None and not any(map(pattern.matches, known)):
+    if known and not any(map(pattern.matches, known)):
         close = _close(value.lower(), known)
         hint = f"is {close} meant?" if close else f"there are {', '.join(known)}"
         raise QueryError(f"no {name} is called {ascii(value)[:60]}", word.position + colon + 1, hint)

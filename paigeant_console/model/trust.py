@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from paigeant_core.security.account import Entry
     from paigeant_core.security.trust import Trust
 
-__all__ = ["UNSIGNED", "UNVERIFIED", "VALID", "Finding", "examine", "last_body"]
+__all__ = ["UNSIGNED", "UNVERIFIED", "VALID", "Finding", "examine", "last_body", "statuses"]
 
 VALID: Final = "valid"
 UNSIGNED: Final = "unsigned"
@@ -68,6 +68,17 @@ class Finding:
                 for entry in self.entries
             ],
         }
+
+
+def statuses() -> list[str]:
+    """All that :attr:`Finding.status` can be."""
+    # Not imported before somebody asks for them.
+    from paigeant_core.errors import InvalidMessage, UnsupportedVersion
+    from paigeant_core.security.refusal import Code
+
+    return list(
+        dict.fromkeys([VALID, UNSIGNED, UNVERIFIED, *map(str, Code), InvalidMessage.code, UnsupportedVersion.code])
+    )
 
 
 def last_body(history: Sequence[Record]) -> tuple[bytes, float] | None:

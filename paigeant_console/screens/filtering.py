@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from paigeant_console.model.completion import complete_query
-from paigeant_console.model.query import Query, QueryError, parse
+from paigeant_console.model.query import Query, QueryError, Selected, parse
 from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_console.screens.shared import Shared
@@ -25,6 +25,8 @@ class FilteringScreen(ConsoleScreen):
 
     example: ClassVar[SafeText] = literal("")
     """Queries to begin with."""
+    selects: ClassVar[Selected] = "workflow"
+    """What the rows are."""
     table: LineTable
 
     def __init__(self, shared: Shared) -> None:
@@ -86,7 +88,7 @@ class FilteringScreen(ConsoleScreen):
             What to say of it.
         """
         try:
-            query = parse(text)
+            query = parse(text, self.selects)
         except QueryError as error:
             return [(safe(str(error).removeprefix("query: "), 200), "error")]
         if text != self._text:

@@ -10,7 +10,7 @@ from textual.widget import Widget
 from paigeant_console.actions import key_of
 from paigeant_console.feed import RING, Phase
 from paigeant_console.model.confirmation import command_line
-from paigeant_console.model.query import Query
+from paigeant_console.model.query import Query, Selected
 from paigeant_console.model.text import count
 from paigeant_console.model.times import at_heading
 from paigeant_console.model.traffic import TrafficList
@@ -68,6 +68,7 @@ class TrafficScreen(FilteringScreen):
     """The tail of the journal."""
 
     view: ClassVar[str] = "traffic"
+    selects: ClassVar[Selected] = "record"
     example: ClassVar[SafeText] = literal("kind:retrying step:charge id:3f2 worker:w1 … or any word")
 
     def __init__(self, shared: Shared) -> None:

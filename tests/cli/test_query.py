@@ -11,11 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.query import Not, Query, QueryError, parse
+from paigeant_console.model.query import Not, Query, QueryError, Selected, parse
 from paigeant_console.model.views import RecordView, RowView
 from paigeant_core import ActivitySpec
 from paigeant_core import transition as moves
 from paigeant_core.dispatcher import new_workflow
+from paigeant_core.security.refusal import Code
 from paigeant_core.transition import Span
 from paigeant_core.transports.types import WorkerInfo, WorkerStatus, holding
 
@@ -259,6 +260,8 @@ def test_a_record_is_matched_as_it_is_told() -> None:
         ("state:xyz", 6, "there are queued, running"),
         ("stuck:noworker", 6, "is no_worker meant?"),
         ("kind:advance_", 5, "is advanced meant?"),
+        ("!trust:frob", 7, "there are valid, unsigned, unverified"),
+        ("trust:revokd", 6, "is revoked meant?"),
         ("state:", 0, "needs a value"),
         ('state:""', 6, "no state is called ''"),
         ("label:premium", 0, "label.tier:premium"),
@@ -293,6 +296,28 @@ def test_what_cannot_be_read_is_told_where_and_what_was_meant(text: str, positio
     assert words in str(caught.value)
     assert f"character {position + 1}" in str(caught.value)
     assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("of", "text", "position", "words"),
+    [
+        ("workflow", "kind:dead_lettered", 0, "a workflow has no kind at character 1; tail selects by it"),
+        ("workflow", "state:dead !kind:advanced", 12, "a workflow has no kind"),
+        ("workflow", "NOT (id:x OR kind:*)", 13, "a workflow has no kind"),
+        ("record", "!trust:valid", 1, "a record has no trust at character 2; list selects by it"),
+    ],
+)
+def test_a_field_that_nothing_there_has_is_refused(of: Selected, text: str, position: int, words: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse(text, of)
+    assert caught.value.position == position
+    assert words in str(caught.value)
+    assert parse(text) == parse(text, "record" if of == "workflow" else "workflow")
+
+
+@pytest.mark.parametrize("status", ["valid", "unverified", "invalid", "version", *map(str, Code)])
+def test_whatever_can_be_found_of_signatures_can_be_asked_for(status: str) -> None:
+    assert parse(f"trust:{status}", "workflow").text
 
 
 def test_the_payload_is_looked_into_only_where_it_is_asked_for() -> None:

@@ -36,6 +36,10 @@ def test_what_cannot_be_is_said_with_its_position() -> None:
         parse("@self")
     with pytest.raises(QueryError, match=f"more than {MAX_TERMS} terms"):
         parse("@many @many")
+    use_saved({"moved": "kind:advanced"})
+    assert parse("@moved", "record") == parse("kind:advanced")
+    with pytest.raises(QueryError, match="in the saved @moved: a workflow has no kind"):
+        parse("!@moved", "workflow")
     use_saved({})
     with pytest.raises(
         QueryError, match=r"no saved query '@stale' .*; none is saved here; for the text write \"@stale\""

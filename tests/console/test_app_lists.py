@@ -103,6 +103,14 @@ async def test_a_filter_that_cannot_be_read_is_not_taken(tmp_path: Path) -> None
         assert len(opened.screen.table.source) == 9
 
 
+async def test_workflows_are_not_filtered_by_what_records_alone_have(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("/")
+        await opened.type("!kind:advanced")
+        await opened.press("enter")
+        assert "a workflow has no kind at character 2" in opened.text()
+
+
 async def test_a_saved_query_is_completed_and_what_is_wrong_with_its_name_is_told_in_full(tmp_path: Path) -> None:
     use_saved({"stale": "state:dead", "mine": "name:order"})
     try:
