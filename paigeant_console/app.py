@@ -40,6 +40,7 @@ from paigeant_console.screens.shared import Shared
 from paigeant_console.screens.traffic import TrafficScreen
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
+from paigeant_console.user_directories import user_directory
 from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.keys import PASSING, bindings_of
 from paigeant_console.widgets.prompt import Prompt
@@ -374,9 +375,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         """
         directory = self._state_directory
         if directory is None:
-            from platformdirs import user_state_path
-
-            directory = user_state_path(PROGRAM, appauthor=False)
+            directory = user_directory("state")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         for number in range(1000):

@@ -31,6 +31,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from paigeant_console.user_directories import NoHome, user_directory
 from paigeant_core.errors import ConfigError
 from paigeant_core.names import check_topic
 from paigeant_core.urls import mask_url, parse_url
@@ -128,8 +129,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Who acts; None: user and host of this process."""
     sources: Mapping[str, Source]
     """Where each of the values came from."""
-    path: Path
-    """Where the file is, or would be."""
+    path: Path | None
+    """Where the file is, or would be; None: this user has no home directory."""
     queries: Mapping[str, str]
     """Saved queries by name."""
     contexts: tuple[str, ...]
@@ -141,8 +142,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return mask_url(self.url)
 
 
-def config_path(environ: Mapping[str, str] | None = None) -> Path:
-    """Where the file is: PAIGEANT_CONFIG, else config.toml in the user's configuration directory.
+def config_path(environ: Mapping[str, str] | None = None) -> Path | None:
+    """Where the file is: PAIGEANT_CONFIG, else config.toml in the user's configuration directory; None: there is none.
 
     Args:
         environ: The environment; by default this process's.
@@ -150,9 +151,10 @@ def config_path(environ: Mapping[str, str] | None = None) -> Path:
     environ = os.environ if environ is None else environ
     if override := environ.get("PAIGEANT_CONFIG"):
         return Path(override)
-    from platformdirs import user_config_path
-
-    return user_config_path(PROGRAM, appauthor=False) / "config.toml"
+    try:
+        return user_directory("config") / "config.toml"
+    except NoHome:
+        return None
 
 
 def load(flags: Flags = _NO_FLAGS, environ: Mapping[str, str] | None = None) -> Settings:
@@ -328,7 +330,9 @@ _CONTEXT_KEYS: Final[Mapping[str, type]] = {"url": str, "topic": str, "read_only
 _TYPE_NAMES: Final[Mapping[type, str]] = {str: "text in quotes", bool: "true or false", dict: "a table"}
 
 
-def _read(path: Path, *, required: bool) -> File:
+def _read(path: Path | None, *, required: bool) -> File:
+    if path is None:
+        return File()
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -377,8 +381,9 @@ def _nearest(key: str, known: Mapping[str, Any], prefix: str = "") -> str:
     return f"known are {', '.join(prefix + name for name in known)}" if known else "there are none"
 
 
-def _context(file: File, name: str, path: Path) -> Context:
+def _context(file: File, name: str, path: Path | None) -> Context:
     try:
         return file.contexts[name]
     except KeyError:
-        raise ConfigError(f"no context {ascii(name)[:80]} in {path}; {_nearest(name, file.contexts)}") from None
+        where = path or "any config.toml, as there is no home directory"
+        raise ConfigError(f"no context {ascii(name)[:80]} in {where}; {_nearest(name, file.contexts)}") from None

@@ -23,8 +23,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple
 
-from paigeant_console.config import PROGRAM, said_in_environment
+from paigeant_console.config import said_in_environment
 from paigeant_console.history_search import narrowed
+from paigeant_console.user_directories import NoHome, user_directory
 from paigeant_core.capsule import scrubbed
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import ConfigError, DecodeError
@@ -71,7 +72,7 @@ class Progress(NamedTuple):
 def history_path(url: str, topic: str, environ: Mapping[str, str] | None = None) -> Path | None:
     """Where the history of a topic is; None: there is to be none.
 
-    The in-memory broker has none, and ``PAIGEANT_HISTORY=0`` turns it off.
+    The in-memory broker has none, nor has a user without a home directory, and ``PAIGEANT_HISTORY=0`` turns it off.
 
     Args:
         url: of the broker.
@@ -84,11 +85,12 @@ def history_path(url: str, topic: str, environ: Mapping[str, str] | None = None)
     environ = os.environ if environ is None else environ
     if url.startswith("memory:") or said_in_environment(environ, "PAIGEANT_HISTORY") is False:
         return None
-    from platformdirs import user_state_path
-
     # A new password is not another broker.
     name = hashlib.sha256(f"{mask_url(url)}\n{topic}".encode()).hexdigest()[:16]
-    return user_state_path(PROGRAM, appauthor=False) / "history" / f"{name}.sqlite3"
+    try:
+        return user_directory("state") / "history" / f"{name}.sqlite3"
+    except NoHome:
+        return None
 
 
 def history_of(url: str, topic: str) -> History | None:

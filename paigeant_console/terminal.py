@@ -58,6 +58,7 @@ from paigeant_console.clipboard import ClipboardTooLarge, clipboard_text  # noqa
 from paigeant_console.leaving import leaving_in_order  # noqa: E402
 from paigeant_console.safe_text import SafeText, literal, safe, safe_block, scrub  # noqa: E402
 from paigeant_console.stylesheet import ParsedOnce  # noqa: E402
+from paigeant_console.user_directories import user_directory  # noqa: E402
 
 __all__ = [
     "KNOBS",
@@ -266,9 +267,7 @@ def write_crash_log(text: str, directory: Path | None = None) -> Path:
         OSError: If it cannot be written.
     """
     if directory is None:
-        from platformdirs import user_log_path
-
-        directory = user_log_path(PROGRAM, appauthor=False)
+        directory = user_directory("log")
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for old in sorted(directory.glob("crash-*.log"))[: -(_CRASH_LOGS_KEPT - 1)]:
         with contextlib.suppress(OSError):

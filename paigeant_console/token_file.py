@@ -33,7 +33,10 @@ def read_token_file(path: str, mistaken: str) -> Secret:
 
     if len(path) > MAX_PATH or redact(path) != path:
         raise ConfigError(mistaken)
-    return read_secret(Path(path).expanduser())
+    try:
+        return read_secret(Path(path).expanduser())
+    except RuntimeError:
+        raise ConfigError(f"{ascii(path)[:200]}: ~ is no home directory; write the whole path") from None
 
 
 def tokens_of_environment() -> Tokens | None:

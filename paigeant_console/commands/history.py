@@ -46,7 +46,8 @@ def history(
     path = history_path(call.settings.url, call.settings.topic)
     wanted = parse(" ".join(query or ()), "workflow")
     if path is None or not path.exists():
-        why = "it is turned off" if path is None else "no console of this user has looked at it"
+        off = "it is turned off, or there is no home directory to keep it in"
+        why = off if path is None else "no console of this user has looked at it"
         note(f"there is no history of topic {call.settings.topic} here: {why}")
         return ExitCode.OK
     fold, now = Fold(), time.time()

@@ -41,10 +41,8 @@ def _document(call: Call) -> dict[str, Any]:
     import sys
     from importlib.metadata import PackageNotFoundError, version
 
-    from platformdirs import user_log_path
-
     from paigeant_console.config import THEMES, load_look
-    from paigeant_console.output import PROGRAM
+    from paigeant_console.user_directories import NoHome, user_directory
     from paigeant_core.__about__ import __version__
     from paigeant_core.limits import SPEC_VERSION
     from paigeant_core.operations import default_operator
@@ -56,6 +54,10 @@ def _document(call: Call) -> dict[str, Any]:
         except PackageNotFoundError:
             packages[name] = None
     settings, look = call.settings, load_look()
+    try:
+        logs = str(user_directory("log"))
+    except NoHome:
+        logs = None
     return {
         "version": __version__,
         "spec_version": SPEC_VERSION,
@@ -63,9 +65,9 @@ def _document(call: Call) -> dict[str, Any]:
         "platform": platform.platform(),
         "packages": packages,
         "paths": {
-            "config": str(settings.path),
-            "config_found": settings.path.is_file(),
-            "logs": str(user_log_path(PROGRAM, appauthor=False)),
+            "config": None if settings.path is None else str(settings.path),
+            "config_found": settings.path is not None and settings.path.is_file(),
+            "logs": logs,
         },
         "config": {
             "url": settings.masked_url,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from paigeant_console.config import Flags, Settings, config_path, load
+from paigeant_console.history import history_path
 from paigeant_console.masking import mask_text
+from paigeant_console.user_directories import user_directory
 from paigeant_core.errors import ConfigError, InvalidMessage
+from tests.cli.conftest import Cli
 
 FILE = """
 context = "staging"
@@ -54,6 +58,29 @@ def test_the_defaults(tmp_path: Path) -> None:
 def test_the_file_is_where_platformdirs_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert config_path({}) == tmp_path / "paigeant-console" / "config.toml"
+
+
+def test_without_a_home_there_is_no_file_and_every_command_goes_on(here: Cli, homeless: None, tmp_path: Path) -> None:
+    found = load(Flags(), {})
+    assert (found.path, found.url, found.contexts) == (None, "memory://", ())
+    with pytest.raises(ConfigError, match=r"no context 'prod' in any config\.toml, as there is no home directory"):
+        load(Flags(context="prod"), {})
+    assert history_path("redis://h/0", "t", {}) is None
+    here("dispatch", "a", "--id", "w1").ended(0)
+    assert here("list", "--json").ended(0).document["correlation_id"] == "w1"
+    here("cancel", "w1", "--reason", "x", "--yes").ended(0)
+    assert here("info", "--json").ended(0).document["paths"] == {"config": None, "config_found": False, "logs": None}
+    assert "config" in here("info").ended(0).out
+    here("history", "--url", "redis://127.0.0.1:1").ended(0).said("there is no home directory to keep it in")
+    here("dispatch", "a", "--token-file", "~/token").ended(2).said("~ is no home directory; write the whole path")
+
+
+@pytest.mark.parametrize("kind", ["config", "state", "log"])
+def test_what_would_be_written_without_a_home_is_told_why_it_is_not(
+    kind: Literal["config", "state", "log"], clean: None, homeless: None
+) -> None:
+    with pytest.raises(OSError, match="there is no home directory; set HOME"):
+        user_directory(kind)
 
 
 def test_each_level_comes_before_the_next(path: Path) -> None:
