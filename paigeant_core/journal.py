@@ -9,6 +9,7 @@ the headers, which are the first line of the body or, without one, part of the m
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -298,3 +299,22 @@ class Record:
             "worker": self.worker or None,
             "detail": detail,
         }
+
+
+def without_late(history: Sequence[Record]) -> list[Record]:
+    """A workflow's records without what came past the fence, where that is eventual.
+
+    A copy of an older epoch that was settled behind the one that took its place is history, and tells nothing of
+    where the workflow stands, of what was done in its run, or of the messages that its steps came with.
+
+    Args:
+        history: of one workflow, oldest first.
+    """
+    epoch, kept = 0, []
+    for record in history:
+        if record.headers.epoch < epoch and (record.state or record.kind == Kind.FAILED):
+            continue
+        if record.state:
+            epoch = record.headers.epoch
+        kept.append(record)
+    return kept

@@ -203,7 +203,9 @@ def show(
 
 def _unread(history: Sequence[Record]) -> bytes:
     """The bytes that were parked last, where nobody could read them."""
-    body = next((record.body for record in reversed(history) if record.state), None)
+    from paigeant_core.journal import without_late
+
+    body = next((record.body for record in reversed(without_late(history)) if record.state), None)
     return body or b""
 
 

@@ -32,6 +32,7 @@ def verify(
     trust = trust_of_environment()
 
     async def main() -> int:
+        from paigeant_console.model.trust import last_body
         from paigeant_core.security.account import VALID, account
 
         topic = call.settings.topic
@@ -39,10 +40,10 @@ def verify(
             whole = await call.operations(transport).resolve(correlation_id)
             history = await transport.history(topic, whole)
             now = transport.clock.now()
-        last = next((record for record in reversed(history) if record.state and record.body is not None), None)
-        if last is None or last.body is None:
+        last = last_body(history)
+        if last is None:
             raise WorkflowNotFound(f"workflow {whole}: the journal of topic {topic} holds no message of it any more")
-        found = account(last.body, trust, now, last.at)
+        found = account(last[0], trust, now, last[1])
         _print(call, whole, found)
         if found.status != VALID and not call.out.as_json:
             note(f"{whole}: {found.status}: {found.reason}")

@@ -55,8 +55,9 @@ class Intake:
 
     def take_newest(self, records: Sequence[Record]) -> None:
         """Show the end of the journal before the rest of it is read."""
-        self.bodies.take(records)
-        self.changes.note(self._head_start.take(records))
+        changed = self._head_start.take(records)
+        self._keep_messages(records)
+        self.changes.note(changed)
 
     def begin(self, ahead: int | None, newest: Sequence[Record], *, all_new: bool) -> None:
         """The journal is read from now on.
@@ -84,7 +85,7 @@ class Intake:
         if far.messages:
             self.bodies.pass_over(len(records))
         else:
-            self.bodies.take(to_fold)
+            self._keep_messages(to_fold)
         if far.traffic:
             self.ring.pass_over(records)
         else:
@@ -94,8 +95,8 @@ class Intake:
         """Fold what other places than the journal tell of workflows that have no row; whether there were any."""
         rows = self.fold.rows
         unknown = [record for record in records if record.headers.correlation_id not in rows]
-        self.bodies.take(unknown)
         changed = self.fold.apply(unknown)
+        self._keep_messages(unknown)
         self.changes.note(changed)
         return bool(changed)
 
@@ -118,6 +119,15 @@ class Intake:
         self.bodies.forget(list(self.fold.rows))
         self.changes.begin_anew()
         self.fold.begin_anew()
+
+    def _keep_messages(self, folded: Sequence[Record]) -> None:
+        """Keep the messages that workflows stand at, of records that were folded: a late copy is nobody's payload."""
+        rows = self.fold.rows
+        self.bodies.take(
+            record
+            for record in folded
+            if (row := rows.get(record.headers.correlation_id)) is not None and record.headers.epoch >= row.epoch
+        )
 
     def _keep(self, light: Sequence[Record]) -> None:
         """Keep what was read for the traffic."""

@@ -9,7 +9,7 @@ import msgspec
 
 from paigeant_console.model.fold import Fold
 from paigeant_core.errors import PaigeantError
-from paigeant_core.journal import Record
+from paigeant_core.journal import Record, without_late
 from paigeant_core.message import PaigeantMessage
 
 
@@ -50,7 +50,7 @@ def workflow_document(
 def executed_documents(history: Sequence[Record], message: PaigeantMessage) -> list[dict[str, Any]]:
     """The executed steps of ``message`` with the times and workers that the journal tells."""
     told: dict[int, Record] = {}
-    for record in history:
+    for record in without_late(history):
         detail = record.detail
         if record.state and "undo" not in detail and isinstance(detail.get("hop"), int) and "step" in detail:
             told[detail["hop"]] = record

@@ -8,7 +8,7 @@ from typing import Final
 
 from paigeant_console.model.documents import readable
 from paigeant_console.model.times import parsed
-from paigeant_core.journal import Kind, Record, State
+from paigeant_core.journal import Kind, Record, State, without_late
 
 __all__ = ["Hop", "Spent", "Try", "hops_of", "last_operation", "number_of", "spent_of"]
 
@@ -76,6 +76,7 @@ def spent_of(record: Record, sent: float | None) -> Spent:
 
 def hops_of(history: Sequence[Record]) -> list[Hop]:
     """What the journal tells of each hop, of the newest run that came to it."""
+    history = without_late(history)
     newest = next((record for record in reversed(history) if record.state and record.body is not None), None)
     message = readable(newest) if newest is not None else None
     hops = [Hop(name) for name in (message.routing_slip.names() if message is not None else ())]
@@ -125,7 +126,7 @@ def number_of(value: object, default: int) -> int:
 
 def last_operation(history: Sequence[Record]) -> str:
     """The ID of the operation that was done to a workflow, or asked for, last; empty: none was."""
-    for record in reversed(history):
+    for record in reversed(without_late(history)):
         found = record.detail.get("operation_id")
         if isinstance(found, str) and found:
             return found

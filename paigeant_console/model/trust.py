@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import PaigeantError
-from paigeant_core.journal import Record
+from paigeant_core.journal import Record, without_late
 from paigeant_core.message import PaigeantMessage
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def statuses() -> list[str]:
 
 def last_body(history: Sequence[Record]) -> tuple[bytes, float] | None:
     """The bytes that a workflow stands at, and when they were journalled; None: the journal has none any more."""
-    for record in reversed(history):
+    for record in reversed(without_late(history)):
         if record.state and record.body is not None:
             return record.body, record.at
     return None

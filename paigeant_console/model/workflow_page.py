@@ -25,7 +25,7 @@ from paigeant_console.model.times import age, countdown, day_and_time, duration,
 from paigeant_console.model.trust import UNSIGNED, VALID, Finding, examine, last_body
 from paigeant_console.model.workflow_list import state_spans
 from paigeant_console.safe_text import SafeText, hex_lines, joined, literal, safe_block, safe_payload
-from paigeant_core.journal import Record, State
+from paigeant_core.journal import Record, State, without_late
 from paigeant_core.message import Headers, PaigeantMessage
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class WorkflowPage:
         policy: Trust | None = None,
     ) -> None:
         self.history = history
+        self._moves = [record for record in without_late(history) if record.state]
         self.correlation_id = correlation_id
         self._fold = fold
         self._ascii = ascii_only
@@ -233,7 +234,7 @@ class WorkflowPage:
     @property
     def _ended(self) -> Record | None:
         """The record that completed it."""
-        last = next((record for record in reversed(self.history) if record.state), None)
+        last = self._moves[-1] if self._moves else None
         return last if last is not None and last.state == State.COMPLETED else None
 
     def stands_at(self) -> str | None:
@@ -448,7 +449,7 @@ class WorkflowPage:
         return None if message is None else message.payload_bytes
 
     def _newest(self) -> Record | None:
-        return next((record for record in reversed(self.history) if record.body is not None and record.state), None)
+        return next((record for record in reversed(self._moves) if record.body is not None), None)
 
     # -- history ------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import msgspec
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import NotEligible
-from paigeant_core.journal import Kind, State
+from paigeant_core.journal import Kind, State, without_late
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.operations.action import Action, next_epoch, onward
 from paigeant_core.operations.standing import LIVE, Standing, message_in
@@ -163,7 +163,7 @@ class Replay(Action):
                 raise NotEligible("it is completed: name the step to replay from with --from-step")
             return standing.message()
         hop = self._hop(standing)
-        for record in reversed(standing.history):
+        for record in reversed(without_late(standing.history)):
             # A parked copy of the hop is as good as the one that was published.
             if record.state and record.headers.hop == hop and record.body is not None:
                 message = message_in(record)
