@@ -26,6 +26,13 @@ from paigeant_core.transports.types import Holding, WorkerStatus
 
 WAITING: Final = frozenset({State.QUEUED, State.RETRYING, State.COMPENSATING})
 """States, by the journal, in which a worker runs the step, or some worker will."""
+_SAYS: Final = {
+    "poison": frozenset({State.DEAD, State.COMPENSATION_FAILED}),
+    "version": frozenset({State.RETRYING}),
+    "token_expired": frozenset({State.HELD}),
+    "lost": WAITING,
+}
+"""Words by which the journal says why a workflow is stuck, and in which states; elsewhere they are somebody's own."""
 MEDIAN_OF: Final = 51
 """Durations of an activity that its median is taken of."""
 
@@ -241,7 +248,7 @@ class Fold:
         row.worker = shared(record.worker, record.worker)
         if row.trouble is not CALM:
             running = row.trouble.running
-            if running is not None and not row.holds(running):
+            if running is not None and not (row.base in WAITING and row.holds(running)):
                 row.trouble.running = None
                 row.trouble.runner = ""
                 self._running.pop(headers.correlation_id, None)
@@ -280,8 +287,8 @@ class Fold:
         error = detail.get("error")
         if isinstance(error, dict):
             trouble.error = _plain_error(error)
-        elif record.kind == Kind.OPERATED or record.state in ENDED:
-            # Somebody acted: what failed before is not what it stands at now.
+        elif record.kind == Kind.OPERATED or record.state in ENDED or (record.kind == Kind.HELD and "step" in detail):
+            # Somebody acted, or the step was done: what failed before is not what it stands at now.
             trouble.error = None
         # Of a dead letter that an operator made, `reason` is the word for that, and `why` what they gave.
         trouble.reason = _text(detail.get("why")) or _text(detail.get("reason"))
@@ -398,7 +405,7 @@ class Fold:
         for correlation_id, (worker, held) in running.items():
             found = self.rows.get(correlation_id)
             # The report and the journal are not read at one moment: believe it only where they agree.
-            if found is None or not found.holds(held) or found.base in ENDED:
+            if found is None or not found.holds(held) or found.base not in WAITING:
                 continue
             if found.running != held or found.runner != worker:
                 trouble = found.own_trouble()
@@ -434,7 +441,7 @@ class Fold:
             return "quarantined"
         if row.lost and row.lost not in self._stopped:
             return "worker_lost"
-        if row.reason in ("poison", "version", "token_expired", "lost") and not row.held_by:
+        if state in _SAYS.get(row.reason, ()) and not row.held_by and (row.error is not None or row.reason == "lost"):
             return row.reason
         if now >= row.queued_since and state in WAITING:
             if row.activity in self.paused:

@@ -84,7 +84,7 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
     """
     say = _Words(fold, row, now, ascii_only)
     stuck = fold.stuck(row, now)
-    if row.state == State.HELD and row.reason == "token_sealed":
+    if row.state == State.HELD and row.reason == "token_sealed" and row.error is not None and not row.held_by:
         return Explanation(say.token_expired(), "warn", _REMEDIES["token_sealed"])
     if row.state == State.HELD and stuck != "token_expired":
         return Explanation(say.held(), "warn", _IN_STATE[State.HELD])
@@ -204,8 +204,6 @@ class _Words:
         if (until := parsed(row.token_until)) is not None:
             # The time of day as all others here, not as the error has it.
             why = joined((literal("its user's token expired at "), self._at(until)))
-        if row.state != State.HELD:
-            return why
         return joined((why, literal("; held at "), self._step(), literal(" since "), self._at(row.at)))
 
     def lost(self) -> SafeText:

@@ -21,6 +21,7 @@ from paigeant_core.journal import Kind, Record, State
 from paigeant_core.message import Headers
 from paigeant_core.pauses import Pause
 from paigeant_core.permission import withheld
+from paigeant_core.transition import Outcome
 from paigeant_core.transports.types import WorkerInfo, WorkerStatus, worker_record
 from tests.console.test_fold import NOW, Story, worker
 
@@ -264,22 +265,65 @@ def test_a_token_that_will_not_last_until_the_next_attempt_is_told_of(lives: int
     assert story.fold()[1].token_until == ""
 
 
-@pytest.mark.parametrize(
-    ("reason", "said"),
-    [
-        ("lost", "the broker lost its message for a; published again from the journal at 09:50 and waiting a moment"),
-        ("token_expired", "token expired"),
-    ],
-)
-def test_reasons_that_the_journal_gives(reason: str, said: str) -> None:
+def test_what_the_broker_lost_says_so() -> None:
     story = Story("a", at=TEN_TO_TEN)
-    record = moves.operated(story.message, TEN_TO_TEN, {"reason": reason}, state=State.QUEUED, body=True)
+    record = moves.operated(story.message, TEN_TO_TEN, {"reason": "lost"}, state=State.QUEUED, body=True)
     record.at = TEN_TO_TEN
     fold = Fold()
     fold.apply([record])
     row = fold.rows[story.message.correlation_id]
-    assert fold.stuck(row, TEN_TO_TEN) == reason
-    assert sentence(fold, row, TEN_TO_TEN) == said
+    assert fold.stuck(row, TEN_TO_TEN) == "lost"
+    assert sentence(fold, row, TEN_TO_TEN) == (
+        "the broker lost its message for a; published again from the journal at 09:50 and waiting a moment"
+    )
+
+
+def test_a_token_that_is_over_for_a_reason_nobody_gave_says_that_much() -> None:
+    story = Story("charge", at=TEN_TO_TEN)
+    story.add(withheld(story.message, TokenExpired(""), story.span()))
+    assert sentence(*story.fold(), TEN_TO_TEN + 60) == "token expired; held at charge since 09:50"
+
+
+@pytest.mark.parametrize("word", ["lost", "version", "poison", "token_expired", "token_sealed"])
+def test_a_hold_for_a_reason_that_is_a_word_of_ours_is_a_hold_all_the_same(word: str) -> None:
+    story = Story("a", "b", at=TEN_TO_TEN)
+    story.fails()
+    story.done(outcome=Outcome(hold=word))
+    fold, row = story.fold()
+    assert (row.state, fold.stuck(row, story.at), row.error) == (State.HELD, None, None)
+    assert sentence(fold, row, story.at) == f"held by its handler on w-1 since 09:50: {word}"
+    assert one_line(short(row, None, 80)) == word.replace("_", " ")
+
+
+def test_a_step_that_died_with_its_workers_and_is_undone_now_is_not_stuck() -> None:
+    story = Story("a", "b")
+    story.done()
+    story.message.routing_slip.on_failure = "compensate"
+    story.dies("poison")
+    fold, row = story.fold()
+    assert (row.state, fold.stuck(row, NOW)) == (State.COMPENSATING, None)
+    failed = moves.failed(story.message, RuntimeError("5 workers died"), "poison", story.span())
+    story.add(failed)
+    fold, row = story.fold()
+    assert (row.state, fold.stuck(row, NOW)) == (State.COMPENSATION_FAILED, "poison")
+
+
+@pytest.mark.parametrize("reported", [True, False])
+def test_who_ran_what_is_parked_by_now_is_not_lost_with_it(reported: bool) -> None:
+    story = Story("charge", at=TEN_TO_TEN)
+    fold, row = story.fold()
+    ran = worker("charge", running=story.message)
+    fold.observe([ran], TEN_TO_TEN)
+    # Its report lives on for a while; another one has taken the step over and parked it as it was.
+    story.add(moves.dead_letter(story.message, story.at, reason="poison", error=RuntimeError("5 died"), worker="w-2"))
+    fold.apply(story.journal[-1:])
+    assert (row.running, row.runner) == (None, "")
+    if reported:
+        fold.observe([ran], TEN_TO_TEN + 1)
+        assert (row.running, row.runner) == (None, "")
+    fold.observe([], TEN_TO_TEN + 2)
+    assert (row.state, row.lost, fold.stuck(row, TEN_TO_TEN + 60)) == (State.DEAD, "", "poison")
+    assert sentence(fold, row, TEN_TO_TEN + 60) == "5 died (charge; w-2 parked it at 09:50)"
 
 
 def set_aside(story: Story, body: bytes) -> Record:
