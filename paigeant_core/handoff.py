@@ -7,9 +7,11 @@ step sees the request when it settles, and what the step gave is kept.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from paigeant_core import transition as moves
+from paigeant_core.clock import rfc3339
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import PARKED, Kind, Record, State
 from paigeant_core.limits import MAX_STEPS
@@ -20,6 +22,9 @@ from paigeant_core.transition import Place, Transition
 
 GO_ON = "go on"
 """What takes a request back."""
+
+HOLD_KEPT = ("reason", "until", "on_deadline", "error", "token_expires_at")
+"""What is kept of a hold, beside whose it is, for whoever brings the workflow back to it."""
 
 _DONE = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD})
 """Kinds by which a step was done, and is not tried again."""
@@ -83,11 +88,28 @@ def stood(record: Record) -> dict[str, Any]:
     headers, detail = record.headers, record.detail
     said: dict[str, Any] = {"state": str(record.state), "hop": headers.hop, "attempt": headers.attempt}
     if record.state == State.HELD:
-        said["hold"] = {key: detail[key] for key in ("reason", "until", "on_deadline") if key in detail}
+        said["hold"] = {key: detail[key] for key in HOLD_KEPT if key in detail}
+        if holder := holder_of(record):
+            said["hold"]["held"] = dict(holder)
     elif record.state in (State.DEAD, State.COMPENSATION_FAILED):
         # Whoever brings it back among the dead letters can still be followed by a restore.
         said |= {key: detail[key] for key in ("error", "before") if key in detail}
     return said
+
+
+def holder_of(record: Record) -> Mapping[str, Any]:
+    """Who holds a workflow, by its ``held`` record: ``operator`` or ``worker``, and ``since``; empty: it does not tell.
+
+    Whoever skips a step of what is held, or brings it back to where it was held, did not hold it.
+    """
+    detail = record.detail
+    held = detail.get("held")
+    if isinstance(held, dict):
+        return held
+    if detail.get("action", "hold") != "hold":
+        return {}  # of a version that did not say
+    by = {"operator": detail.get("operator", ""), "worker": record.worker}
+    return {**{key: value for key, value in by.items() if value}, "since": rfc3339(record.at)}
 
 
 def _said(record: Record, asked: Record) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from paigeant_console.model.row import CALM, Row, Undoing, trust_of
+from paigeant_console.model.row import CALM, Row, trust_of
+from paigeant_console.model.told import UNDOING, settle, tell, tell_undoing
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import DecodeError, PaigeantError
-from paigeant_core.journal import ENDED, MAX_TIME, Kind, Record, State, StepTold
+from paigeant_core.journal import Kind, Record, State, StepTold
 from paigeant_core.limits import NO_WORKER_AFTER, SLOW_AT_LEAST, SLOW_FACTOR
 from paigeant_core.message import decode_headers
 from paigeant_core.pauses import Pause
@@ -37,14 +38,9 @@ MEDIAN_OF: Final = 51
 """Durations of an activity that its median is taken of."""
 
 # Looked up once, not with every record: a member of an enumeration is found by its class's __getattr__.
-_ADVANCED, _FINISHED, _DISPATCHED, _RETRYING = Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED, Kind.RETRYING
-_QUARANTINED, _WORKER = Kind.QUARANTINED, Kind.WORKER
+_RETRYING, _QUARANTINED, _WORKER = Kind.RETRYING, Kind.QUARANTINED, Kind.WORKER
 _QUIET: Final = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED})
 """What goes as it should, and needs no words."""
-_WITH_TOKEN: Final = frozenset({Kind.RETRYING, Kind.HELD})
-"""What tells until when a token is good."""
-_UNDOING: Final = frozenset({Kind.COMPENSATING, Kind.COMPENSATED})
-"""What tells why a workflow is undone."""
 SHORT_SLIP: Final = 4096
 MOST_SHAPES: Final = 2000
 """Routing slips whose names are kept, and the bytes that one of them may have."""
@@ -176,8 +172,8 @@ class Fold:
         if not row.names and record.body is not None and record.kind != _QUARANTINED:
             row.names = self._names(row, record)
             row.revision += 1
-        if record.kind in _UNDOING and record.headers.run == row.run and row.unwound:
-            self._tell_undoing(row, record)
+        if record.kind in UNDOING and record.headers.run == row.run and row.unwound:
+            tell_undoing(row, record)
             row.revision += 1
 
     def _told(self, record: Record) -> set[str]:
@@ -252,9 +248,9 @@ class Fold:
                 row.trouble.running = None
                 row.trouble.runner = ""
                 self._running.pop(headers.correlation_id, None)
-            self._settle(row, kind)
+            settle(row, kind)
         if kind not in _QUIET:
-            self._explain(row, record)
+            tell(row, record)
             if is_marker(record):
                 row.name = row.labels = ""
                 row.own_trouble().erased_at = record.at
@@ -264,58 +260,6 @@ class Fold:
             row.names = self._names(row, record)
         row.revision += 1
         return True
-
-    @staticmethod
-    def _settle(row: Row, kind: str) -> None:
-        """The workflow moved: what was to be said of where it stood does not hold any more."""
-        trouble = row.trouble
-        trouble.lost = trouble.quarantined = ""
-        trouble.back_at = 0.0
-        if kind in (_ADVANCED, _FINISHED):
-            row.calm()
-            return
-        if kind == _DISPATCHED:
-            trouble.reason = trouble.due_at = ""
-        if kind != _RETRYING:
-            trouble.most = None
-            trouble.token_until = ""
-        if not row.unwound:
-            trouble.undoing = None
-
-    def _explain(self, row: Row, record: Record) -> None:
-        detail, trouble = record.detail, row.own_trouble()
-        error = detail.get("error")
-        if isinstance(error, dict):
-            trouble.error = _plain_error(error)
-        elif record.kind == Kind.OPERATED or record.state in ENDED or (record.kind == Kind.HELD and "step" in detail):
-            # Somebody acted, or the step was done: what failed before is not what it stands at now.
-            trouble.error = None
-        # Of a dead letter that an operator made, `reason` is the word for that, and `why` what they gave.
-        trouble.reason = _text(detail.get("why")) or _text(detail.get("reason"))
-        due_at, delay = detail.get("due_at") or detail.get("until"), detail.get("delay_s")
-        if due_at is None and isinstance(delay, int | float) and 0 <= delay < MAX_TIME - record.at:
-            due_at = rfc3339(record.at + delay)
-        trouble.due_at = due_at if isinstance(due_at, str) else ""
-        trouble.on_deadline = str(detail.get("on_deadline", ""))
-        most = detail.get("max_attempts")
-        trouble.most = most if isinstance(most, int) and record.kind == _RETRYING else None
-        until = detail.get("token_expires_at")
-        trouble.token_until = until if isinstance(until, str) and record.kind in _WITH_TOKEN else ""
-        trouble.held_by = _text(detail.get("operator"))
-        if record.kind in _UNDOING:
-            self._tell_undoing(row, record)
-
-    @staticmethod
-    def _tell_undoing(row: Row, record: Record) -> None:
-        """Why it is undone: the record with which that began tells, and those of what was undone do not."""
-        detail, trouble = record.detail, row.own_trouble()
-        if trouble.undoing is None and "undo" not in detail and detail.get("action", "compensate") == "compensate":
-            error = detail.get("error")
-            trouble.undoing = Undoing(
-                error=_plain_error(error) if isinstance(error, dict) else None,
-                operator=_text(detail.get("operator")),
-                reason=_text(detail.get("reason")),
-            )
 
     def _names(self, row: Row, record: Record) -> tuple[str, ...]:
         body = record.body or b""
@@ -482,11 +426,3 @@ class Fold:
             "trust": trust_of(row),
             **erased,
         }
-
-
-def _plain_error(error: Mapping[str, Any]) -> dict[str, str]:
-    return {"type": str(error.get("type", "")), "message": str(error.get("message", ""))}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""

@@ -39,6 +39,8 @@ class Trouble:
         "erased_at",
         "error",
         "held_by",
+        "held_on",
+        "held_since",
         "lost",
         "lost_at",
         "most",
@@ -61,6 +63,9 @@ class Trouble:
         self.running: Holding | None = None
         self.runner = ""
         self.held_by = ""
+        self.held_on = ""
+        """The worker whose handler held it; of an operator's hold the one that handed the step on."""
+        self.held_since = 0.0
         self.on_deadline = ""
         self.most: int | None = None
         self.lost = ""
@@ -194,6 +199,16 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def held_by(self) -> str:
         """Which operator put it there."""
         return self.trouble.held_by
+
+    @property
+    def held_on(self) -> str:
+        """The worker that wrote down that it is held, if one did."""
+        return self.trouble.held_on
+
+    @property
+    def held_since(self) -> float:
+        """Since when it is held, seconds since the Unix epoch, whatever was done to it meanwhile."""
+        return self.trouble.held_since
 
     @property
     def on_deadline(self) -> str:

@@ -204,7 +204,7 @@ class _Words:
         if (until := parsed(row.token_until)) is not None:
             # The time of day as all others here, not as the error has it.
             why = joined((literal("its user's token expired at "), self._at(until)))
-        return joined((why, literal("; held at "), self._step(), literal(" since "), self._at(row.at)))
+        return joined((why, literal("; held at "), self._step(), literal(" since "), self._at(row.held_since)))
 
     def lost(self) -> SafeText:
         """The broker lost it."""
@@ -230,7 +230,7 @@ class _Words:
     def held(self) -> SafeText:
         """Somebody or something parked it."""
         row = self._row
-        by = row.held_by or (f"its handler on {row.worker}" if row.worker else "")
+        by = row.held_by or (f"its handler on {row.held_on}" if row.held_on else "")
         parts = [literal("held")]
         if by:
             parts += [literal(" by "), self._name(by)]
@@ -239,7 +239,7 @@ class _Words:
             then = {"release": ", then it goes on", "dead_letter": ", then it is dead-lettered"}
             parts += [literal(" until "), self._at(until), literal(then.get(row.on_deadline, ""))]
         else:
-            parts += [literal(" since "), self._at(row.at)]
+            parts += [literal(" since "), self._at(row.held_since)]
         if row.reason:
             parts += [_COLON, self._text(row.reason)]
         return joined(parts)

@@ -130,8 +130,8 @@ def back_to(before: Mapping[str, Any], message: PaigeantMessage, at: float, deta
         known: Mapping[str, Any] = hold if isinstance(hold, dict) else {}
         until = max(0.0, parse_rfc3339(known["until"]) - at) if "until" in known else None
         on_deadline: OnDeadline = "release" if known.get("on_deadline") == "release" else "dead_letter"
-        reason = known.get("reason", detail["reason"])
-        held = moves.hold(message, at, {**said(detail), "reason": reason}, "", until, on_deadline)
+        about = {**said(detail), **{key: known[key] for key in _OF_A_HOLD if key in known}}
+        held = moves.hold(message, at, about, "", until, on_deadline)
         return noted(held, message, at, detail)
     if state in (State.DEAD, State.COMPENSATION_FAILED):
         detail["before"] = before.get("before", {})
@@ -141,6 +141,7 @@ def back_to(before: Mapping[str, Any], message: PaigeantMessage, at: float, deta
     return onward(message, at, detail)
 
 
+_OF_A_HOLD = ("reason", "held", "error", "token_expires_at")
 _REPEATED = ("action", "operator", "operation_id", "reason", "before", "changed")
 
 
