@@ -14,6 +14,7 @@ from paigeant_console.actions import key_of
 from paigeant_console.model.looks import ARROW, DONE, look
 from paigeant_console.model.text import EMPTY, Span, brief_id, plural, shown, width_of
 from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_core.handoff import GO_ON
 from paigeant_core.operations import Action, Insert, Line, OperationStatus, Pace, Plan, Release, Replay, Report, Undo
 from paigeant_core.routing import Step
 from paigeant_core.urls import has_password
@@ -332,14 +333,16 @@ def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
         if step:
             spans.append((joined((literal(" at "), step, tries)), ""))
         if line.eligible:
-            spans += [(ARROW[ascii_only], "dim"), _becomes(action, step)]
+            spans += [(ARROW[ascii_only], "dim"), _becomes(action, line, step)]
     if line.why:
         spans.append((literal("  "), ""))
         spans.append((shown(line.why, 300, ascii_only=ascii_only), "warn" if line.eligible else "error"))
     return spans
 
 
-def _becomes(action: Action, step: SafeText) -> Span:
+def _becomes(action: Action, line: Line, step: SafeText) -> Span:
+    if (standing := line.standing) is not None and standing.wish and action.asks(standing) == GO_ON:
+        return literal("goes on running" if standing.beside is not None else "goes on as it is"), ""
     if action.name in _BECOMES:
         return _BECOMES[action.name], ""
     if isinstance(action, Replay) and action.from_step is not None:

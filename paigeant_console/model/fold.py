@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, Final
 
 from paigeant_console.model.row import CALM, Row, trust_of
-from paigeant_console.model.told import UNDOING, settle, tell, tell_undoing
+from paigeant_console.model.told import UNDOING, ask, settle, tell, tell_undoing
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker
 from paigeant_core.errors import DecodeError, PaigeantError
@@ -38,7 +38,8 @@ MEDIAN_OF: Final = 51
 """Durations of an activity that its median is taken of."""
 
 # Looked up once, not with every record: a member of an enumeration is found by its class's __getattr__.
-_RETRYING, _QUARANTINED, _WORKER = Kind.RETRYING, Kind.QUARANTINED, Kind.WORKER
+_RETRYING, _QUARANTINED = Kind.RETRYING, Kind.QUARANTINED
+_OPERATED, _WORKER = Kind.OPERATED, Kind.WORKER
 _QUIET: Final = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.DISPATCHED})
 """What goes as it should, and needs no words."""
 SHORT_SLIP: Final = 4096
@@ -109,10 +110,15 @@ class Fold:
             self.records += 1
             if record.kind == _WORKER:
                 changed |= self._told(record)
-            elif record.state and self._apply(record):
-                changed.add(record.headers.correlation_id)
-                if record.kind == _QUARANTINED:
-                    changed |= self._set_aside(record)
+            elif record.state:
+                if self._apply(record):
+                    changed.add(record.headers.correlation_id)
+                    if record.kind == _QUARANTINED:
+                        changed |= self._set_aside(record)
+            elif record.kind == _OPERATED:
+                row = self.rows.get(record.headers.correlation_id)
+                if row is not None and ask(row, record):
+                    changed.add(row.correlation_id)
         return changed
 
     def learn(self, records: Iterable[Record]) -> None:

@@ -12,13 +12,14 @@ from operator import attrgetter
 from typing import Final
 
 from paigeant_console.model.fold import Fold
-from paigeant_core.journal import Record
+from paigeant_core.journal import Kind, Record
 
 __all__ = ["NEWEST", "HeadStart"]
 
 NEWEST: Final = 500
 """Records that are read first: more than fit on a screen."""
 
+_OPERATED: Final = Kind.OPERATED
 _position, _workflow = attrgetter("position"), attrgetter("headers.correlation_id")
 
 
@@ -62,6 +63,9 @@ class HeadStart:
                 left.append(record)
             elif record.position in folded:
                 folded.discard(record.position)
+                if record.kind == _OPERATED and not record.state and record.headers.correlation_id not in ahead:
+                    # When it was folded, nobody knew yet of the step that it asks something of.
+                    left.append(record)
             elif record.state:
                 self._fold.before(record)
             else:

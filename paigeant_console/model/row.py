@@ -30,10 +30,25 @@ class Undoing(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What is to be done to a workflow when the step that it stands at is handed on.
+
+    Attributes:
+        wish: what, in the journal's word: ``hold``, ``cancel``, ``compensate`` or ``insert``.
+        operator: who asked for it.
+        at: when, seconds since the Unix epoch.
+    """
+
+    wish: str
+    operator: str
+    at: float
+
+
 class Trouble:
     """What is to be said of a workflow that does not just move on: few do, so only they have one."""
 
     __slots__ = (
+        "asked",
         "back_at",
         "due_at",
         "erased_at",
@@ -54,6 +69,7 @@ class Trouble:
     )
 
     def __init__(self) -> None:
+        self.asked: Asked | None = None
         self.back_at = 0.0
         """When a worker that stopped handed it back unfinished; 0: none did."""
         self.error: dict[str, str] | None = None
@@ -194,6 +210,11 @@ class Row(msgspec.Struct, gc=False, eq=False):
     def runner(self) -> str:
         """Which worker says so."""
         return self.trouble.runner
+
+    @property
+    def asked(self) -> Asked | None:
+        """What is still to come, when its step is handed on; None: nothing."""
+        return self.trouble.asked
 
     @property
     def held_by(self) -> str:

@@ -7,17 +7,17 @@ living workers report, and of what the journal tells of workers that do not live
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from paigeant_console.actions import by_id, key_of, keys_of
 from paigeant_console.model.fold import Fold, Sign
 from paigeant_console.model.looks import STUCK, look
-from paigeant_console.model.row import Row
+from paigeant_console.model.row import Asked, Row
 from paigeant_console.model.slip_track import failed_hop
 from paigeant_console.model.text import EMPTY, shown
 from paigeant_console.model.times import countdown, day_and_time, parsed, spoken
-from paigeant_console.model.workflow_list import one_line, why
+from paigeant_console.model.workflow_list import cause, one_line
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_core.journal import State
 
@@ -70,6 +70,8 @@ _AGAIN: Final = _remedy("retry", "runs the step again")
 _MENDED: Final = _remedy("replay", "replays with a mended payload")
 _PARK: Final = _remedy("dead-letter", "parks it among the dead letters")
 _WORKER: Final = _remedy("", "start a worker for it")
+_BACK_HOLD: Final = _remedy("release", "takes the hold back")
+_BACK: Final = _remedy("undo", "takes that back", "undo OPERATION")
 _SKIP: Final = _remedy("skip", "skips this step")
 
 
@@ -83,6 +85,17 @@ def explain(fold: Fold, row: Row, now: float, *, ascii_only: bool = False) -> Ex
         ascii_only: write ASCII only.
     """
     say = _Words(fold, row, now, ascii_only)
+    found = _found(say, fold, row, now)
+    if row.asked is None:
+        return found
+    back = _BACK_HOLD if row.asked.wish == "hold" else _BACK
+    if found is None:
+        return Explanation(say.asked(row.asked), "warn", (back,))
+    sentence = joined((found.sentence, literal("; "), say.asked(row.asked)))
+    return replace(found, sentence=sentence, remedies=(*found.remedies, back))
+
+
+def _found(say: _Words, fold: Fold, row: Row, now: float) -> Explanation | None:
     stuck = fold.stuck(row, now)
     if row.state == State.HELD and row.reason == "token_sealed" and row.error is not None and not row.held_by:
         return Explanation(say.token_expired(), "warn", _REMEDIES["token_sealed"])
@@ -244,10 +257,17 @@ class _Words:
             parts += [_COLON, self._text(row.reason)]
         return joined(parts)
 
+    def asked(self, asked: Asked) -> SafeText:
+        """Somebody asked for something that is done when the step is handed on."""
+        what = literal(_ASKED[asked.wish]) if asked.wish in _ASKED else self._name(asked.wish)
+        who = self._name(asked.operator) if asked.operator else literal("somebody")
+        when = [literal(" at "), self._at(asked.at), literal(": done when "), self._step(), literal(" is handed on")]
+        return joined([who, literal(" asked to "), what, *when])
+
     def reason(self) -> SafeText:
         """What the journal says of one that is parked or ended."""
         row = self._row
-        spans = why(row, None, 4000, ascii_only=self._ascii)
+        spans = cause(row, None, 4000, ascii_only=self._ascii)
         if not spans:
             return EMPTY
         said = one_line(spans)
@@ -262,16 +282,16 @@ class _Words:
 
     def undone(self) -> SafeText:
         """Why it is being undone, or was; and where that failed, what it failed at."""
-        row, cause = self._row, self._row.undone_for
-        assert cause is not None
+        row, begun = self._row, self._row.undone_for
+        assert begun is not None
         parts = [literal("undone" if row.state == State.COMPENSATED else "being undone")]
         number = failed_hop(row)
-        if cause.operator:
-            parts += [literal(" by "), self._name(cause.operator)]
-            parts += [_COLON, self._text(cause.reason)] if cause.reason else []
+        if begun.operator:
+            parts += [literal(" by "), self._name(begun.operator)]
+            parts += [_COLON, self._text(begun.reason)] if begun.reason else []
         elif number is not None:
             name = row.names[number - 1] if number <= len(row.names) else f"hop {number}"
-            parts += [literal(" because "), self._name(name), literal(" failed: "), self._wrong(cause.error)]
+            parts += [literal(" because "), self._name(name), literal(" failed: "), self._wrong(begun.error)]
         if row.state != State.COMPENSATION_FAILED:
             return joined(parts) if len(parts) > 1 else EMPTY
         return joined((literal("undoing "), self._step(), literal(" failed: "), self._error(), literal("; "), *parts))
@@ -350,6 +370,12 @@ _SENTENCES: Final[dict[str, Callable[[_Words], SafeText]]] = {
 _UNDOING: Final = frozenset({State.COMPENSATING, State.COMPENSATED, State.COMPENSATION_FAILED})
 _DEEDS: Final[dict[str, str]] = {State.DEAD: "parked by ", State.CANCELLED: "cancelled by "}
 """What an operator did to those that are so."""
+_ASKED: Final = {
+    "hold": "hold it",
+    "cancel": "cancel it",
+    "compensate": "compensate it",
+    "insert": "insert steps",
+}
 _NEEDS_WORKER: Final = frozenset({"worker_lost", "lost"})
 _REMEDIES: Final[dict[str, tuple[Remedy, ...]]] = {
     # By why it is stuck.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from paigeant_console.model.row import Row, Trouble, Undoing
+from paigeant_console.model.row import Asked, Row, Trouble, Undoing
 from paigeant_console.model.times import parsed
 from paigeant_core.clock import rfc3339
-from paigeant_core.handoff import holder_of
+from paigeant_core.handoff import GO_ON, holder_of, wish_of
 from paigeant_core.journal import ENDED, MAX_TIME, Kind, Record, State
 
-__all__ = ["UNDOING", "settle", "tell", "tell_undoing"]
+__all__ = ["UNDOING", "ask", "settle", "tell", "tell_undoing"]
 
 UNDOING: Final = frozenset({Kind.COMPENSATING, Kind.COMPENSATED})
 """What tells why a workflow is undone."""
@@ -27,6 +27,7 @@ def settle(row: Row, kind: str) -> None:
     """The workflow moved: what was to be said of where it stood does not hold any more."""
     trouble = row.trouble
     trouble.lost = trouble.quarantined = ""
+    trouble.asked = None
     trouble.back_at = 0.0
     if kind in (_ADVANCED, _FINISHED):
         row.calm()
@@ -38,6 +39,19 @@ def settle(row: Row, kind: str) -> None:
         trouble.token_until = ""
     if not row.unwound:
         trouble.undoing = None
+
+
+def ask(row: Row, record: Record) -> bool:
+    """Keep what a record asks of the step at which the workflow stands; return whether anything is another now."""
+    wish = wish_of(record)
+    if not wish or record.headers.message_id != row.token:
+        return False
+    asked = None if wish == GO_ON else Asked(wish, _text(record.detail.get("operator")), record.at)
+    if asked == row.asked:
+        return False
+    row.own_trouble().asked = asked
+    row.revision += 1
+    return True
 
 
 def tell(row: Row, record: Record) -> None:

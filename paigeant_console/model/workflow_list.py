@@ -26,7 +26,7 @@ from paigeant_console.model.views import RowView
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.journal import State
 
-__all__ = ["ORDERS", "Cells", "Order", "Rows", "WorkflowList", "why"]
+__all__ = ["ORDERS", "Cells", "Order", "Rows", "WorkflowList", "cause", "why"]
 
 Order: TypeAlias = Literal["created", "updated", "state", "name", "activity", "attempts"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
@@ -383,6 +383,17 @@ def state_spans(row: Row, stuck: str | None, ascii_only: bool) -> Sequence[Span]
 
 
 def why(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) -> Sequence[Span]:
+    """Why a workflow stands where it stands, and what is still to come; nothing where there is nothing to say."""
+    spans = cause(row, stuck, limit, ascii_only=ascii_only)
+    if (asked := row.asked) is None:
+        return spans
+    wish = (shown(asked.wish, limit, ascii_only=ascii_only), "warn")
+    who = (shown(asked.operator or "somebody", limit, ascii_only=ascii_only), "")
+    to_come: list[Span] = [wish, (literal(" asked for by "), "dim"), who]
+    return [*spans, (literal("; "), "dim"), *to_come] if spans else to_come
+
+
+def cause(row: Row, stuck: str | None, limit: int, *, ascii_only: bool = False) -> Sequence[Span]:
     """Why a workflow stands where it stands, in one line; nothing where there is nothing to say."""
     if stuck is not None and stuck != "backoff" and stuck in STUCK:
         return [(STUCK[stuck], "warn")]

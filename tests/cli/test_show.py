@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from paigeant_core import transition as moves
-from paigeant_core.operations import Cancel, OperationStatus, Pace
+from paigeant_core.operations import Cancel, Operations, OperationStatus, Pace, Undo
 from paigeant_core.operations.log import opening, to_document
 from paigeant_core.transition import Span
 from tests.cli.conftest import Cli
@@ -131,3 +131,20 @@ def test_nothing_is_said_of_one_that_is_done(shown: Cli) -> None:
     out = shown("show", told.DONE).ended(0).out
     assert "stuck" not in out
     assert "to do" not in out
+
+
+def test_what_is_asked_of_a_running_step_is_told_until_it_is_taken_back(shown: Cli) -> None:
+    story = Story()
+    story.start("w", ("slow", "next"))
+    story.runs("w1", "w", activities=["slow", "next"])
+    operations = Operations(story.transport(), story.topic, operator="ann")
+    before = shown("show", "w", "--json").ended(0).document
+    report = story._do(operations.execute(story._do(operations.plan(Cancel(), ["w"], reason="a mistake"))))
+    assert report.count("done") == 1
+    assert shown("show", "w", "--json").ended(0).document.keys() == before.keys(), "they are the contract's"
+    out = shown("show", "w").ended(0).out
+    assert fact(out, "why") == "ann asked to cancel it at 10:00: done when slow is handed on"
+    assert fact(out, "to do") == "`undo OPERATION` takes that back"
+    undo = story._do(operations.plan(Undo(report.operation_id), ["w"], reason="not that one"))
+    assert story._do(operations.execute(undo)).count("done") == 1
+    assert "to do" not in shown("show", "w").ended(0).out

@@ -62,6 +62,13 @@ class Story:
         record = moves.operated(following, self.at, detail, state=State.QUEUED, body=True)
         self.add(Transition(place=moves.Place.WORK, record=record))
 
+    def asked(self, wish: str = "hold") -> None:
+        detail = {"action": wish, "operator": "ann", "reason": "an audit"}
+        asked = request(self.message.headers, self.at, wish, detail)
+        asked.position = str(len(self.journal) + 1)
+        self.journal.append(asked)
+        self.at += 1
+
     def fold(self) -> tuple[Fold, Row]:
         fold = Fold()
         fold.apply(self.journal)

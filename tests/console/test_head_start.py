@@ -13,7 +13,7 @@ from paigeant_core import transition as moves
 from paigeant_core.journal import Record
 from tests.console.test_fold import NOW, Story
 
-MOVES = ("done", "fails", "dies", "operated")
+MOVES = ("done", "fails", "dies", "operated", "asked")
 
 
 def journal(moves: list[tuple[int, str]]) -> list[Record]:
@@ -37,7 +37,7 @@ def journal(moves: list[tuple[int, str]]) -> list[Record]:
 
 def shown(fold: Fold) -> dict[str, Any]:
     return {
-        key: (fold.document(row, NOW), row.names, row.token, row.due_at, row.reason, row.worker, row.error)
+        key: (fold.document(row, NOW), row.names, row.token, row.due_at, row.reason, row.worker, row.error, row.asked)
         for key, row in fold.rows.items()
     }
 
@@ -100,3 +100,15 @@ def test_what_was_trimmed_before_it_was_read_keeps_nothing_back() -> None:
     start.end()
     later = journal([(0, "done"), (1, "done"), (0, "done"), (1, "done")])[-1:]
     assert list(start.rest(later)) == later
+
+
+def test_what_is_asked_of_a_step_that_the_head_start_does_not_reach_is_known_behind_it() -> None:
+    story = Story("a", "b")
+    story.asked("cancel")
+    fold = Fold()
+    start = HeadStart(fold)
+    start.take(story.journal[-1:])
+    fold.apply(start.rest(story.journal))
+    asked = fold.rows[story.message.correlation_id].asked
+    assert asked is not None
+    assert asked.wish == "cancel"
