@@ -36,7 +36,8 @@ class Deed:
         failed: how many moved meanwhile, or could not be done.
         said: why it stands still, or ended early; not yet safe to show.
         report: what came of it; None: it is not over, or came to nothing.
-        error: why it came to nothing, for people; empty: it did not.
+        error: why it came to nothing, or was cut off, for people; empty: it did not.
+        on_record: whether it is on record as under way, so that any console can go on with it.
         over: whether it is over.
         told: called once with the deed when it is, by whoever looks; see :meth:`Deeds.take_ended`.
     """
@@ -50,6 +51,7 @@ class Deed:
     said: str = ""
     report: Report | None = None
     error: str = ""
+    on_record: bool = False
     over: bool = False
     told: Callable[[Deed], object] | None = None
 
@@ -121,8 +123,8 @@ class Deeds:
             pace: how fast, and when it stops by itself.
             told: see :class:`Deed`.
         """
-        deed = Deed(plan.operation_id, plan.action.name, len(plan.lines), told=told)
         long = bool(pace) or len(plan.lines) > AT_ONCE
+        deed = Deed(plan.operation_id, plan.action.name, len(plan.lines), on_record=long, told=told)
 
         async def carry_out(operations: Operations) -> Report:
             if not long:
@@ -141,7 +143,8 @@ class Deeds:
             if running is None:
                 return None
             status = running.status
-            deed = Deed(status.operation_id, str(status.action.get("name", "")), len(status.targets), told=told)
+            name = str(status.action.get("name", ""))
+            deed = Deed(status.operation_id, name, len(status.targets), on_record=True, told=told)
 
             async def carry_out(_: Operations) -> Report:
                 return await self._go(deed, running)

@@ -49,6 +49,11 @@ class Done(Protocol):
         ...
 
     @property
+    def done(self) -> int:
+        """How many were done."""
+        ...
+
+    @property
     def failed(self) -> int:
         """How many could not be done."""
         ...
@@ -60,7 +65,12 @@ class Done(Protocol):
 
     @property
     def error(self) -> str:
-        """Why it came to nothing."""
+        """Why it came to nothing, or was cut off."""
+        ...
+
+    @property
+    def on_record(self) -> bool:
+        """Whether any console can go on with it."""
         ...
 
     @property
@@ -74,10 +84,13 @@ def deed_spans(deed: Done, at: SafeText, then: SafeText = EMPTY, *, ascii_only: 
     if deed.report is not None:
         return report_spans(deed.report, deed.action, at, then, said=deed.said, ascii_only=ascii_only)
     name = shown(deed.action, 20, ascii_only=ascii_only)
-    return (joined((at, literal(" "), name, literal(": "))), "dim"), (
-        shown(deed.error, 400, ascii_only=ascii_only),
-        "error",
-    )
+    spans: list[Span] = [(joined((at, literal(" "), name, literal(": "))), "dim")]
+    if deed.so_far:
+        # What was done comes first: the reason may be longer than the line, and sounds as if nothing had been.
+        way = f"; {key_of('operation.pause')} in view {key_of('view.audit')} goes on" if deed.on_record else ""
+        came = f"stopped at {deed.so_far:,}" if deed.so_far < deed.total else f"done for {deed.done:,}"
+        spans.append((literal(f"{came} of {deed.total:,}{way}: "), "warn"))
+    return [*spans, (shown(deed.error, 400, ascii_only=ascii_only), "error")]
 
 
 def progress_spans(deeds: Sequence[Done], *, ascii_only: bool = False) -> Sequence[Span]:

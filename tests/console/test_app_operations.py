@@ -8,8 +8,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from paigeant_console.screens.audit import AuditScreen
-from paigeant_core.operations import DeadLetter, Operations, OperationState, Pace, Retry
+from paigeant_core.errors import ConnectError
+from paigeant_core.operations import DeadLetter, Hold, Operations, OperationState, Pace, Retry
 from tests.console import story as told
 from tests.console.appkit import PATIENCE, Console, ask_for, console
 from tests.console.story import Story, sample_story
@@ -275,3 +278,39 @@ async def test_what_was_confirmed_is_done_to_its_end_whoever_stops_waiting_for_i
         goes_on.set()
         await opened.press("5")
         await opened.shows("the provider is down")
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"),
+    [
+        (Pace(rate=1000), "hold: stopped at 5 of 8; P in view 5 goes on: no broker answers"),
+        (None, "hold: done for 5 of 8: no broker answers"),
+    ],
+)
+async def test_what_is_cut_off_half_way_says_first_how_far_it_came(
+    tmp_path: Path, pace: Pace | None, said: str
+) -> None:
+    async with console(many(8), tmp_path, size=(80, 24)) as opened:
+        feed = opened.app.feed
+        operations: Any = feed._operations
+        ids = [f"order-{number:03}" for number in range(8)]
+        plan = await asyncio.wrap_future(feed.ask(lambda ask: ask.plan(Hold(), ids, reason="an audit")))
+        transport, done = operations.transport, 0
+        methods = {name: getattr(transport, name) for name in ("operate", "history", "append_audit")}
+
+        def cut(name: str) -> Any:
+            async def call(*given: Any, **options: Any) -> Any:
+                nonlocal done
+                if done == 5:
+                    raise ConnectError("no broker answers at memory://story; look whether it runs")
+                done += name == "operate"
+                return await methods[name](*given, **options)
+
+            return call
+
+        for name in methods:
+            setattr(transport, name, cut(name))
+        feed.deeds.begin(plan, pace)
+        await opened.until(lambda: not feed.deeds.current, "it is over")
+        await opened.again()
+        assert any(said in line for line in opened.lines()), opened.text()
