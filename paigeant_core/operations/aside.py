@@ -235,11 +235,15 @@ class Undo(Action):
         """See :meth:`Action.check`."""
         if self.asks(standing):
             return f"takes back what {standing.asker}"
-        detail = standing.record.detail
-        if detail.get("operation_id") != self.operation_id:
+        done = [record.detail for record in standing.history if record.detail.get("operation_id") == self.operation_id]
+        action = next((detail["action"] for detail in done if "action" in detail), None)
+        if action is None:
+            raise NotEligible(f"that operation did nothing to it, as far as the journal tells: it is {standing.state}")
+        # First of all: whatever happened since, it could not have been undone before that either.
+        if action not in (Hold.name, Cancel.name, DeadLetter.name):
+            raise NotEligible(f"{str(action)[:40]} cannot be undone: only hold, cancel and dead-letter can")
+        if standing.record.detail.get("operation_id") != self.operation_id:
             raise NotEligible(f"something else happened to it since: it is {standing.state}")
-        if detail.get("action") not in (Hold.name, Cancel.name, DeadLetter.name):
-            raise NotEligible(f"{detail.get('action')} cannot be undone")
         standing.message()
         return ""
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -314,3 +315,26 @@ async def test_a_replay_with_another_itinerary() -> None:
     assert message is not None
     assert (message.routing_slip.names(), message.headers.run) == (("b", "a"), 4)
     await bench.check()
+
+
+@pytest.mark.parametrize(
+    ("verb", "then", "why"),
+    [
+        (Retry(), "done", "retry cannot be undone: only hold, cancel and dead-letter can"),
+        (Insert((Step("b"),)), "done", "insert cannot be undone: only hold, cancel and dead-letter can"),
+        (Retry(), "", "retry cannot be undone: only hold, cancel and dead-letter can"),
+        (DeadLetter(), "retried", "something else happened to it since: it is queued"),
+    ],
+)
+async def test_undo_says_first_that_a_verb_cannot_be_undone_at_all(verb: Action, then: str, why: str) -> None:
+    bench = await _bench("a", "a")
+    await bench.operate(partial(_given, verb))
+    undo = Undo(bench.last_operation)
+    if then == "retried":
+        await bench.operate(lambda _: Retry())
+    elif then:
+        await bench.step(then, False)
+    for action, said in ((undo, why), (Undo("another"), "that operation did nothing to it, as far as the journal")):
+        (line,) = (await bench.operations.plan(action, [bench.workflow], reason="a mistake")).lines
+        assert not line.eligible
+        assert line.why.startswith(said)
