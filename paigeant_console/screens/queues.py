@@ -29,7 +29,7 @@ from paigeant_core.transports.types import QueueStatus
 __all__ = ["QueuesScreen"]
 
 _QUEUES: Final = (
-    Column(literal("QUEUE"), 30, min_width=22, priority=5),
+    Column(literal("QUEUE"), 30, min_width=18, priority=11),  # figures without their name tell nothing
     Column(literal("READY"), 6, align="right", priority=9),
     Column(literal("RUNNING"), 7, align="right", priority=8),
     Column(literal("DELAYED"), 7, align="right", priority=6),

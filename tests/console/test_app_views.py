@@ -15,6 +15,7 @@ from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_core.errors import ConnectError
 from paigeant_core.journal import Record
+from paigeant_core.operations import Operations
 from tests.console import story as told
 from tests.console.appkit import ask_for, console, copied, writes
 from tests.console.story import Story, sample_story
@@ -227,6 +228,21 @@ async def test_queues_and_workers(tmp_path: Path) -> None:
         assert opened.screen.crew.has_focus
         await opened.press("1")
         assert not opened.app.feed.rounds.wants_queues
+
+
+@pytest.mark.parametrize("width", [60, 64, 72])
+async def test_a_narrow_pane_keeps_the_names_of_queues(tmp_path: Path, width: int) -> None:
+    story = Story()
+    story.start("waits", ("inspect",))
+    async with console(story, tmp_path, size=(width, 24)) as opened:
+        await opened.press("3")
+        await opened.shows("no worker")
+        transport = story.transport()
+        await Operations(transport, story.topic, operator="bo@desk").pause_activity("inspect", reason="it is down")
+        opened.app.feed.rounds.watch_queues(True)
+        await opened.shows("no worker, paused")
+        assert any("QUEUE" in line for line in opened.lines())
+        assert any("inspect" in line and "no worker, paused" in line for line in opened.lines())
 
 
 async def test_dead_letters_say_why(tmp_path: Path) -> None:
