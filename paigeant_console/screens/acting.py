@@ -233,13 +233,18 @@ class ActingScreen(ConsoleScreen):
             self.say((literal("undo: no operator has done anything to it"), "warn"))
 
     def _paced(self, action: Action) -> None:
-        """Act as fast as stood behind the command; see :func:`parse_pace`."""
+        """Act as fast as stood behind the command."""
+        pace = self._pace(action.name)
+        if pace is not None:
+            self.act(action, self.targets(), pace)
+
+    def _pace(self, command: str) -> Pace | None:
+        """What stood behind a command, see :func:`parse_pace`; None where it cannot be read, which is said then."""
         try:
-            pace = parse_pace(action.name, self._typed)
+            return parse_pace(command, self._typed)
         except PaigeantError as error:
             self.say((safe(str(error), 300), "warn"))
-        else:
-            self.act(action, self.targets(), pace)
+            return None
 
     def do_insert(self) -> None:
         """Insert the steps that stood behind the command."""
@@ -278,11 +283,13 @@ class ActingScreen(ConsoleScreen):
 
     def do_replay(self) -> None:
         """Replay: of one workflow from a step that is chosen, of several where each stands."""
-        ids = self.targets()
+        ids, pace = self.targets(), self._pace("replay")
+        if pace is None:
+            return
         if len(ids) == 1:
-            self.ask(self._safely(self._offer(ids[0]), "replay: nothing was done"))
+            self.ask(self._safely(self._offer(ids[0], pace), "replay: nothing was done"))
         else:
-            self._paced(Replay())
+            self.act(Replay(), ids, pace)
 
     async def _safely(self, flow: Coroutine[Any, Any, None], what: str) -> None:
         """Run what may fail, and say then what went wrong with the broker or the workflow.
@@ -300,7 +307,7 @@ class ActingScreen(ConsoleScreen):
             if self.built and not self.replay_form.asking:
                 self.focus_view()
 
-    async def _offer(self, correlation_id: str) -> None:
+    async def _offer(self, correlation_id: str, pace: Pace) -> None:
         """Open the form for a replay."""
         history = await asyncio.wrap_future(self.feed.history(correlation_id))
         with self.feed.lock:
@@ -319,7 +326,8 @@ class ActingScreen(ConsoleScreen):
             else:
                 changed = payload_changes(choice.before, choice.payload) if choice.before and choice.payload else None
                 edits = [change for change in changed or () if change[1] != "dim"]
-                self.act(Replay(from_step=choice.from_step, payload=choice.payload), [correlation_id], changes=edits)
+                replay = Replay(from_step=choice.from_step, payload=choice.payload)
+                self.act(replay, [correlation_id], pace, changes=edits)
 
         self.replay_form.ask(source, min(hop, source.reached), chosen)
 

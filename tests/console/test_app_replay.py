@@ -30,6 +30,23 @@ async def open_dead(opened: Console) -> None:
     await opened.until(lambda: bool(opened.screen.page.names()), "the history")
 
 
+async def test_a_pace_behind_the_command_goes_through_the_form(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
+        opened.screen.table.move_to_key(told.DEAD)
+        await opened.press(":")
+        await opened.type("replay delay=300")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+        await ask_for(opened, "enter", "at night")
+        assert "--delay 300s" in opened.screen.confirm_bar.confirmation.command
+        await opened.press("n")
+        await opened.press(":")
+        await opened.type("replay nonsense")
+        await opened.press("enter")
+        assert "replay: only ramp, rate=N (a second)" in opened.text()
+        assert not opened.screen.replay_form.asking
+
+
 async def test_replay_with_an_edited_payload(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:
