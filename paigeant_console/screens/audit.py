@@ -210,6 +210,8 @@ class AuditScreen(OperationsScreen):
     def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
         """Show all there is to know of the operation, or of the entry."""
         event.stop()
+        if self.app.screen is not self:
+            return  # of two in one burst the first has opened it
         audit = list(self._audit.values())
         if event.table is self.runs:
             self.app.push_screen(EntryScreen(self.shared, event.key, None, self._known, audit))

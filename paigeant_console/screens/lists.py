@@ -174,6 +174,8 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
     def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
         """Open the workflow."""
         event.stop()
+        if self.app.screen is not self:
+            return  # of two in one burst the first has opened it
         if is_head(event.key):
             self.rows.toggle(event.key)
             self._show()

@@ -103,6 +103,8 @@ class OlderScreen(ConsoleScreen):
     def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
         """Open the workflow as it was."""
         event.stop()
+        if self.app.screen is not self:
+            return  # of two in one burst the first has opened it
         self.app.push_screen(PastWorkflowScreen(self.shared, event.key, "workflows", self._found.fold))
 
     def command(self) -> str:

@@ -166,6 +166,8 @@ class TrafficScreen(FilteringScreen):
     def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
         """Open the workflow of the record."""
         event.stop()
+        if self.app.screen is not self:
+            return  # of two in one burst the first has opened it
         ids = self.targets()
         if ids:
             self.shared.open_workflow(ids[0])

@@ -29,7 +29,7 @@ from paigeant_console.widgets.payload_view import TextView
 from paigeant_console.widgets.prompt import Prompt
 from paigeant_console.widgets.replay_form import ReplayForm, _ReplayBar
 from tests.console import story as told
-from tests.console.appkit import Console, console
+from tests.console.appkit import Console, ask_for, console
 from tests.console.story import Story, sample_story
 
 VIEWS = {
@@ -295,3 +295,21 @@ async def test_a_pasted_text_is_one_line_and_harmless(tmp_path: Path) -> None:
         assert opened.screen.prompt.value == "be\x1b[2Jcause"
         assert "be␛[2Jcause" in opened.text()
         await opened.press("escape")
+
+
+@pytest.mark.parametrize("view", ["1", "2", "5"])
+async def test_two_enters_in_one_burst_open_one_page(tmp_path: Path, view: str) -> None:
+    story = sample_story()
+    async with console(story, tmp_path) as opened:
+        if view == "5":
+            await ask_for(opened, "h", "look at it first")
+            await opened.press("y")
+            await opened.shows("hold: 1 done")
+        await opened.press(view)
+        await opened.until(lambda: len(opened.screen.table.source), "rows")
+        await opened.press("j")
+        for _ in range(2):
+            opened.app.post_message(events.Key("enter", "\r"))
+        await opened.pilot.pause()
+        await opened.pilot.pause()
+        assert len(opened.app.screen_stack) == 2
