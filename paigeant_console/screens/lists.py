@@ -63,6 +63,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         self.table = WorkflowTable(rows, dead=self.dead, empty=self.sentence(), ascii_only=shared.ascii_only)
         self._subscription: Subscription | None = None
         self._next_slice: Timer | None = None
+        self._typing_filter = self._comes_home = False
 
     def body(self) -> Iterable[Widget]:
         """The filter and the table."""
@@ -103,7 +104,6 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
     def _show(self) -> None:
         self.table.set_empty(self.sentence())
         self.table.sync()
-        self.table.return_to(self.table.home_key)
         query = self.rows.query
         text = safe(query.text, 200) if query is not None else None
         self.filter_line.show(text, self.rows.matched, self.total(), self.progress())
@@ -260,8 +260,24 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         """See :meth:`FilteringScreen.apply_query`; the cursor comes back to the row that it was on."""
         if self.table.home_key is None and not self.table.on_top:
             self.table.home_key = self.table.cursor_key
+        self._comes_home = True
         self.rows.set_query(query)
         self._go_on()
+
+    def do_filter(self) -> None:
+        """See :meth:`FilteringScreen.do_filter`."""
+        self._typing_filter = True
+        super().do_filter()
+
+    def _filtered(self, typed: str | None) -> None:
+        """A filter that stands is looked at: what it hid is no place to come back to with no key pressed."""
+        self._typing_filter = False
+        super()._filtered(typed)
+        self._forget_home()
+
+    def _forget_home(self) -> None:
+        if not self._typing_filter and not self._comes_home:
+            self.table.home_key = None
 
     def found(self) -> Line:
         """See :meth:`FilteringScreen.found`."""
@@ -279,6 +295,11 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
             self._go_on()
             return
         self._show()
+        if self._comes_home:
+            # Only by what was typed: a row that comes into the list later may not take the cursor.
+            self._comes_home = False
+            self.table.return_to(self.table.home_key)
+            self._forget_home()
         if self.prompt.asking and self.prompt.value == self._text:
             # Else it asks for something else, or what was typed since cannot be read.
             self.prompt.note(self.found())

@@ -88,6 +88,31 @@ async def test_the_filter_counts_while_it_is_typed_and_keeps_the_row(tmp_path: P
         assert len(table.source) == 9
 
 
+async def test_a_row_that_a_filter_hid_takes_no_cursor_when_it_comes_into_the_list(
+    tmp_path: Path,
+) -> None:
+    story = Story()
+    for number in range(6):
+        story.start(f"w{number}", ("charge",))
+    for number in (0, 1, 3, 4):
+        story.fails(f"w{number}", ValueError("declined"))
+    async with console(story, tmp_path) as opened:
+        table = opened.screen.table
+        table.move_to_key("w2")
+        await opened.press("/")
+        await opened.type("state:dead")
+        await opened.press("enter")
+        await opened.settled()
+        looked_at = table.cursor_key
+        assert looked_at in ("w0", "w1", "w3", "w4")
+        story.fails("w2", ValueError("declined"))
+        await opened.settled()
+        assert table.source.index_of("w2") is not None
+        assert table.cursor_key == looked_at, "no key was pressed"
+        await opened.press("d")
+        assert f"dead-letter {looked_at} because:" in opened.text()
+
+
 async def test_a_filter_that_cannot_be_read_is_not_taken(tmp_path: Path) -> None:
     async with console(sample_story(), tmp_path) as opened:
         await opened.press("/")
