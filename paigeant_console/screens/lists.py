@@ -161,9 +161,12 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         return sum(self.rows.size(key) for key in self.table.marks)
 
     def acted(self, report: Report) -> None:
-        """See :meth:`ActingScreen.acted`: what was done needs no mark any more, what failed keeps it."""
-        if all(result.outcome == "done" for result in report.results):
-            self.table.clear_marks()
+        """See :meth:`ActingScreen.acted`: what was done needs no mark any more.
+
+        What failed keeps it, and so does what was marked meanwhile for the next act.
+        """
+        done = {result.correlation_id for result in report.results if result.outcome == "done"}
+        self.table.unmark([key for key in self.table.marks if done.issuperset(self.rows.members(key))])
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""
@@ -199,7 +202,11 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
 
     def do_unmark(self) -> None:
         """Unmark all."""
-        self.table.clear_marks()
+        self.table.unmark()
+
+    def _unmark_groups(self) -> None:
+        """Unmark heads: their groups will be of other workflows than those that were looked at."""
+        self.table.unmark([key for key in self.table.marks if is_head(key)])
 
     def do_order_backwards(self) -> None:
         """Turn the order round."""

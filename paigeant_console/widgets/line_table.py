@@ -309,9 +309,9 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
             self.post_message(self.FollowChanged(self))
             self.sync()
 
-    def clear_marks(self) -> None:
-        """Unmark all rows."""
-        self._marked(self._view.clear_marks())
+    def unmark(self, keys: Iterable[str] | None = None) -> None:
+        """Unmark rows, or all of them."""
+        self._marked(self._view.unmark(keys))
 
     def _move_by(self, rows: int) -> None:
         self._view.locate()

@@ -172,12 +172,16 @@ class RowView:
         """
         self._marks.update(dict.fromkeys(keys))
 
-    def clear_marks(self) -> bool:
-        """Unmark all rows.
+    def unmark(self, keys: Iterable[str] | None = None) -> bool:
+        """Unmark rows.
+
+        Args:
+            keys: Which; all by default.
 
         Returns:
-            Whether there were any.
+            Whether any of them was marked.
         """
-        had = bool(self._marks)
-        self._marks.clear()
-        return had
+        gone = [key for key in (self._marks if keys is None else keys) if key in self._marks]
+        for key in gone:
+            del self._marks[key]
+        return bool(gone)

@@ -208,6 +208,43 @@ async def test_what_an_operation_came_to_is_told_on_the_screen_that_is_on_top(tm
         await opened.shows("mended")
 
 
+async def test_the_end_of_an_operation_leaves_the_marks_made_for_the_next_act(tmp_path: Path) -> None:
+    story = many(4)
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        table = opened.screen.table
+        for key in ("order-000", "order-001"):
+            table.move_to_key(key)
+            await opened.press(" ")
+        await ask_for(opened, "h", "look at these")
+        begin, plans = opened.app.feed.deeds.begin, []
+        opened.app.feed.deeds.begin = lambda *given, **more: plans.append((given, more))
+        await opened.press("y")
+        await opened.until(lambda: plans, "it is begun")
+        # While it goes on, the next act is made ready; and what fails keeps its mark.
+        table.move_to_key("order-003")
+        await opened.press(" ")
+        story.done("order-001")
+        (given, more), *_ = plans
+        begin(*given, **more)
+        await opened.shows("hold: 1 done, 1 failed")
+        assert table.marks == ("order-001", "order-003")
+
+
+async def test_a_group_is_unmarked_when_all_of_it_was_done(tmp_path: Path) -> None:
+    story = many(3)
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        for _ in range(2):
+            await opened.press("b")
+        await opened.press("g", " ")
+        assert len(opened.screen.targets()) == 3
+        await ask_for(opened, "h", "look at these")
+        await opened.press("y")
+        await opened.shows("hold: 3 done")
+        await opened.settled()
+        assert "3 workflows  charge" in opened.text(), "they stand where they stood"
+        assert opened.screen.table.marks == ()
+
+
 async def test_an_armed_operation_can_be_called_off(tmp_path: Path) -> None:
     story = many(12)
     async with console(story, tmp_path, size=(140, 30)) as opened:

@@ -315,7 +315,7 @@ async def test_marks():
         app.table.sync()
         await settle(pilot)
         assert marked(app) == ["r000", "r002", "r004"]
-        app.table.clear_marks()
+        app.table.unmark()
         await settle(pilot)
         assert marked(app) == []
         assert not any("*" in line for line in app.lines())
