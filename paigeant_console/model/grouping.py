@@ -152,22 +152,36 @@ class Groups:
         faces[face] += 1
         self._group[key] = group, face
 
+    def head(self, group: str) -> str:
+        """The key of the head of a group: the same group of another grouping has another one."""
+        return f"{_HEAD}{self.grouping} {group}"
+
+    def _led(self, head: str) -> str | None:
+        """The group that a head leads; None: it is of another grouping."""
+        start = self.head("")
+        return head[len(start) :] if head.startswith(start) else None
+
+    def _of(self, head: str) -> Mapping[str, Rank]:
+        """The rows of the group that a head leads."""
+        group = self._led(head)
+        return {} if group is None else self._members.get(group, {})
+
     def toggle(self, head: str) -> dict[str, Rank | None]:
         """Close a group, or open it; see :meth:`update` for what is returned."""
-        group = head[1:]
-        if group not in self._members:
+        group = self._led(head)
+        if group is None or group not in self._members:
             return {}  # Enter was pressed on it before something else was grouped by
         self._closed ^= {group}
         return self._seen(group)
 
     def members(self, head: str) -> list[str]:
         """The rows of the group that a head is the head of, the first first."""
-        members = self._members.get(head[1:], {})
+        members = self._of(head)
         return sorted(members, key=lambda key: members[key], reverse=True)
 
     def size(self, head: str) -> int:
         """How many rows are in the group of a head."""
-        return len(self._members.get(head[1:], ()))
+        return len(self._of(head))
 
     def line(self, head: str, now: float, *, ascii_only: bool) -> tuple[Span, ...]:
         """What stands in the line of a head: how many, in which states, at which step, since when, and what they share.
@@ -177,7 +191,10 @@ class Groups:
             now: seconds since the Unix epoch.
             ascii_only: write ASCII only.
         """
-        group = head[1:]
+        group = self._led(head)
+        if group is None:
+            # Rows are grouped by something else before those of the old heads are gone.
+            return ((literal("..." if ascii_only else "…"), "dim"),)
         mark = literal(("+ " if ascii_only else "▸ ") if group in self._closed else ("- " if ascii_only else "▾ "))
         states: Counter[str] = Counter()
         steps, minutes = set(), set()
@@ -212,10 +229,9 @@ class Groups:
             # A cause of one has no place of its own: they stand below the others as if there were no groups.
             place = _SINGLE if group else _NONE
         hidden = several and group in self._closed
-        head: dict[str, Rank | None] = {_HEAD + group: (place, 1, _HEAD + group) if several else None}
-        return head | {
-            key: None if hidden else (place, 0, *members[key]) for key in (members if keys is None else keys)
-        }
+        head = self.head(group)
+        led: dict[str, Rank | None] = {head: (place, 1, head) if several else None}
+        return led | {key: None if hidden else (place, 0, *members[key]) for key in (members if keys is None else keys)}
 
     def _order(self, group: str) -> tuple[object, ...]:
         """States by urgency, activities by name, causes by how many they are; what has none last."""

@@ -90,6 +90,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         """See :meth:`ConsoleScreen.look`."""
         self._take_up()
         self._show()
+        self.stand()  # a group that is marked may have become another number
 
     def _take_up(self) -> None:
         if self._subscription is None:
@@ -234,6 +235,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         self._group_by(GROUPINGS[(GROUPINGS.index(self.rows.grouping) + 1) % len(GROUPINGS)])
 
     def _group_by(self, grouping: Grouping) -> None:
+        self._unmark_groups()
         self.rows.set_grouping(grouping)
         self._scan()
         said = (
@@ -268,6 +270,7 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         if self.table.home_key is None and not self.table.on_top:
             self.table.home_key = self.table.cursor_key
         self._comes_home = True
+        self._unmark_groups()
         self.rows.set_query(query)
         self._go_on()
 

@@ -173,13 +173,13 @@ def test_changes_one_by_one_come_to_the_same_as_all_at_once(moves, several: bool
         if several:
             now["k9"] = K9
         if toggles and any(group == toggles[0] for group, _, _ in now.values()):
-            keys.update(groups.toggle("\udc80" + toggles.pop(0)))
+            keys.update(groups.toggle(groups.head(toggles.pop(0))))
     assert len(groups) == len(now)
     seen = [keys.key(index) for index in range(len(keys))]
     for group in "abc":
         members = sorted((rank, key) for key, (where, rank, _) in now.items() if where == group)
         assert groups._faces.get(group, {}) == Counter(face for where, _, face in now.values() if where == group)
-        head = "\udc80" + group
+        head = groups.head(group)
         assert (head in seen) == (len(members) > 1)
         inside = [key for _, key in reversed(members)]
         visible = [key for key in seen if key in inside]
@@ -210,6 +210,56 @@ async def test_a_group_is_opened_marked_and_retried_as_a_whole(tmp_path: Path) -
         await opened.until(lambda: all(story.state(f"w{number}") == "queued" for number in range(3)), "the deed")
         await opened.settled()
         assert story.state("w3") == "dead"
+
+
+def two_customers() -> Story:
+    """Three and four dead of one cause."""
+    story = Story()
+    for name, number in (("acme", 3), ("other", 4)):
+        for index in range(number):
+            story.start(f"{name}{index}", ("charge",), name=name)
+            story.fails(f"{name}{index}", ValueError("card declined"))
+    return story
+
+
+async def test_what_a_marked_group_stands_for_is_what_was_looked_at(tmp_path: Path) -> None:
+    story = two_customers()
+    for index in range(2):
+        story.start(f"done{index}", ("charge",))
+        story.done(f"done{index}")
+    async with console(story, tmp_path, size=(100, 24)) as opened:
+        for _ in range(2):
+            await opened.press("b")
+        await opened.press("G", " ")
+        assert opened.screen.targets() == ["done1", "done0"], "the group that is at no activity any more"
+        await opened.press("b")
+        await opened.shows("grouped by the cause")
+        assert opened.screen.table.marks == (), "the group without a cause is another one"
+        # Nor is a group the same with another filter.
+        await opened.press("/")
+        await opened.type("name:acme")
+        await opened.press("enter")
+        await opened.settled()
+        await opened.press("g", " ")
+        assert sorted(opened.screen.targets()) == ["acme0", "acme1", "acme2"]
+        assert "3 marked" in opened.text()
+        await opened.press("escape")
+        await opened.settled()
+        assert "7 workflows" in opened.text()
+        assert opened.screen.table.marks == ()
+        assert "marked;" not in opened.text()
+
+
+async def test_how_many_are_marked_is_told_as_a_group_grows(tmp_path: Path) -> None:
+    story = two_customers()
+    async with console(story, tmp_path, size=(100, 24)) as opened:
+        await opened.press("4", " ")
+        assert "7 marked" in opened.text()
+        story.start("late", ("charge",))
+        story.fails("late", ValueError("card declined"))
+        await opened.settled()
+        assert "8 marked" in opened.text()
+        assert len(opened.screen.targets()) == 8
 
 
 async def test_the_key_goes_through_the_groupings(tmp_path: Path) -> None:
