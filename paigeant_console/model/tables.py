@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +17,7 @@ from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
 
-__all__ = ["audit_rows", "operation_of", "problem_of", "queue_rows", "worker_rows"]
+__all__ = ["audit_keyed", "audit_rows", "operation_of", "problem_of", "queue_rows", "worker_rows"]
 
 LIMIT: Final = 200
 _ID_CELLS: Final = (36, 20, 12, 8)
@@ -149,17 +150,33 @@ def _runs(status: WorkerStatus, now: float, room: int, *, ascii_only: bool) -> l
     return spans
 
 
-def audit_rows(entries: Sequence[bytes], now: float, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
-    """Rows of the audit, newest first: when, who, what, how many, what came of it, why."""
+def audit_keyed(entries: Iterable[bytes]) -> dict[str, bytes]:
+    """Entries of the audit by what names their rows for good: their content, as their places move with each new one."""
+    keyed: dict[str, bytes] = {}
+    same: Counter[bytes] = Counter()
+    for entry in entries:
+        keyed[f"{sha256(entry).hexdigest()} {same[entry]}"] = entry
+        same[entry] += 1
+    return keyed
+
+
+def audit_rows(keyed: dict[str, bytes], now: float, *, ascii_only: bool) -> list[tuple[str, RowCells]]:
+    """Rows of the audit, newest first: when, who, what, how many, what came of it, why.
+
+    Args:
+        keyed: from :func:`audit_keyed`.
+        now: seconds since the Unix epoch.
+        ascii_only: write ASCII only.
+    """
     rows: list[tuple[str, RowCells]] = []
-    for place, entry in reversed(list(enumerate(entries))):
+    for key, entry in reversed(keyed.items()):
         try:
             document: Any = msgspec.json.decode(entry)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             document = None
         if not isinstance(document, dict):
             unread = (literal("an entry that cannot be read"), "error")
-            rows.append((str(place), ((EMPTY, ""), (EMPTY, ""), unread, (EMPTY, ""), (EMPTY, ""), (EMPTY, ""))))
+            rows.append((key, ((EMPTY, ""), (EMPTY, ""), unread, (EMPTY, ""), (EMPTY, ""), (EMPTY, ""))))
             continue
 
         def field(name: str, limit: int = LIMIT, document: dict[str, Any] = document) -> SafeText:
@@ -173,7 +190,7 @@ def audit_rows(entries: Sequence[bytes], now: float, *, ascii_only: bool) -> lis
         trouble = any("failed" in part for part in parts)
         rows.append(
             (
-                str(place),
+                key,
                 (
                     (day_and_time(at, now) if at is not None else EMPTY, "dim"),
                     (field("operator"), "strong"),

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import operation_line, operation_rows
 from paigeant_console.model.plain_rows import PlainRows
-from paigeant_console.model.tables import audit_rows, operation_of
+from paigeant_console.model.tables import audit_keyed, audit_rows, operation_of
 from paigeant_console.model.times import at_heading
 from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.screens.entry import EntryScreen
@@ -59,6 +59,19 @@ def _audit_columns() -> tuple[Column, ...]:
     )
 
 
+class _RunsTable(LineTable):
+    """Operations. Unlike in a `TopTable` the cursor stays on its row though it was not moved: pausing asks nothing."""
+
+    def sync(self) -> None:
+        """Take up rows that came, went or moved; what is new above the cursor is in sight, if the first row was."""
+        from_top = not self.rows_above
+        super().sync()
+        if from_top and self.rows_above:
+            self._view.top = 0
+            self._view.fit(self._view.page)
+            self._repaint_changes()
+
+
 class AuditScreen(OperationsScreen):
     """Operations that take their time, and the audit's newest entries; the newest first."""
 
@@ -68,7 +81,7 @@ class AuditScreen(OperationsScreen):
         super().__init__(shared)
         ascii_only = shared.ascii_only
         self._run_rows, self._rows = PlainRows(), PlainRows()
-        self.runs = TopTable(
+        self.runs = _RunsTable(
             _operation_columns(),
             self._run_rows,
             empty=literal("asking for operations …"),
@@ -84,13 +97,14 @@ class AuditScreen(OperationsScreen):
         self._looked_at_runs = float("-inf")
         self._asking_now = False
         self._chosen = False
+        """Whether it is settled which table has the keys."""
 
     def body(self) -> Iterable[Widget]:
         """The two tables."""
         return self.runs, self.table
 
     def on_mount(self) -> None:
-        """The audit has the keys, until there is an operation that takes its time."""
+        """The audit has the keys, unless the first look finds an operation that takes its time."""
         self.table.focus()
 
     def focus_view(self) -> None:
@@ -137,12 +151,13 @@ class AuditScreen(OperationsScreen):
             self._asking_now = False
         if not self.built:
             return
-        if known and not self._known and not self._chosen:
+        if known and not self._chosen:
             self.set_focus(self.runs, scroll_visible=False)
+        self._chosen = True  # what others begin takes no keys from who is at the audit
         self._known = known
         if audit is not None:
-            self._audit = {str(place): entry for place, entry in enumerate(audit)}
-            self._rows.replace(audit_rows(audit, self.feed.now(), ascii_only=self.shared.ascii_only))
+            self._audit = audit_keyed(audit)
+            self._rows.replace(audit_rows(self._audit, self.feed.now(), ascii_only=self.shared.ascii_only))
             self.table.set_empty(literal("no operator has done anything yet"))
             self.table.sync()
         self._draw()
