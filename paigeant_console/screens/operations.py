@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 from paigeant_console.actions import Situation, key_of
+from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import approval_confirmation, reject_confirmation, stop_confirmation
 from paigeant_console.model.text import plural, shown
 from paigeant_console.safe_text import joined, literal
@@ -117,12 +118,17 @@ class OperationsScreen(ActingScreen):
             await asyncio.wrap_future(deeds.pause(status.operation_id))
             go_on = literal(f"paused as soon as whoever carries it out looks, within 2 s; {self._pauses} lets it go on")
             self.say((go_on, "info"))
-        elif await asyncio.wrap_future(deeds.resume(status.operation_id)) is None:
+        elif await asyncio.wrap_future(deeds.resume(status.operation_id, told=self._over)) is None:
             self.say((literal("whoever paused it goes on with it, within 2 s"), "info"))
         else:
             self.say((literal("goes on, carried out by this console now"), "info"))
         self.ask_anew()
         self.again()
+
+    def _over(self, deed: Deed) -> None:
+        """What went on here is over; where another screen tells it, this one may not go on saying that it goes on."""
+        if self.built and self.app.screen is not self:
+            self.say()
 
     @property
     def _pauses(self) -> str:

@@ -93,3 +93,21 @@ async def test_the_cursor_stays_on_its_operation_though_it_was_not_moved(tmp_pat
         await looked(opened)
         assert opened.screen.operation_here() == newer[-1]
         assert any(line.startswith("▌") and "reason 4" in line for line in opened.lines())
+
+
+async def test_what_ended_while_another_page_was_shown_is_not_said_to_go_on(tmp_path: Path) -> None:
+    story = many(3)
+    operation_id = await begun(story, ["order-000", "order-001", "order-002"], "night shift")
+    story.wait(60)
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await opened.press("5")
+        await opened.shows("alone")
+        await opened.press("P")
+        await opened.shows("goes on, carried out by this console now")
+        await opened.press("enter")
+        await Operations(story.transport(), story.topic, operator="bo@desk").abort(operation_id)
+        await opened.until(lambda: not opened.app.feed.deeds.current, "its end")
+        await opened.again()
+        await opened.press("q")
+        await opened.shows("⊖ aborted")
+        assert "goes on, carried out by this console now" not in opened.text()
