@@ -17,7 +17,7 @@ from paigeant_console.model.times import age, day_and_time, parsed, stopwatch
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
 
-__all__ = ["audit_keyed", "audit_rows", "operation_of", "problem_of", "queue_rows", "worker_rows"]
+__all__ = ["action_of", "audit_keyed", "audit_rows", "operation_of", "problem_of", "queue_rows", "worker_rows"]
 
 LIMIT: Final = 200
 _ID_CELLS: Final = (36, 20, 12, 8)
@@ -206,8 +206,17 @@ def audit_rows(keyed: dict[str, bytes], now: float, *, ascii_only: bool) -> list
 
 def operation_of(entry: bytes) -> str:
     """The ID of the operation that an entry of the audit tells of; empty: it tells of none."""
+    return _text_in(entry, "operation_id")
+
+
+def action_of(entry: bytes) -> str:
+    """What was done, as an entry of the audit tells it; empty: it does not."""
+    return _text_in(entry, "action")
+
+
+def _text_in(entry: bytes, name: str) -> str:
     try:
-        found = msgspec.json.decode(entry)["operation_id"]
+        found = msgspec.json.decode(entry)[name]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError, TypeError):
         return ""
     return found if isinstance(found, str) else ""

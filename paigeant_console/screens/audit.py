@@ -13,7 +13,7 @@ from textual.widget import Widget
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.deeds import operation_line, operation_rows
 from paigeant_console.model.plain_rows import PlainRows
-from paigeant_console.model.tables import audit_keyed, audit_rows, operation_of
+from paigeant_console.model.tables import action_of, audit_keyed, audit_rows, operation_of
 from paigeant_console.model.times import at_heading
 from paigeant_console.safe_text import SafeText, literal, safe
 from paigeant_console.screens.entry import EntryScreen
@@ -217,10 +217,10 @@ class AuditScreen(OperationsScreen):
         key = focused.cursor_key or ""
         return operation_of(self._audit[key]) if focused is self.table and key in self._audit else key
 
-    def known_targets(self, operation_id: str) -> list[str] | None:
-        """See :meth:`OperationsScreen.known_targets`."""
-        status = self._known.get(operation_id)
-        return None if status is None else status.targets
+    def done_here(self) -> str:
+        """See :meth:`OperationsScreen.done_here`."""
+        entry = self._audit.get(self.table.cursor_key or "") if self.focused is self.table else None
+        return super().done_here() if entry is None else action_of(entry)
 
     def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
         """Show all there is to know of the operation, or of the entry."""

@@ -17,7 +17,7 @@ from paigeant_console.model.entry_details import (
     operation_command,
     operation_lines,
 )
-from paigeant_console.model.tables import operation_of
+from paigeant_console.model.tables import action_of, operation_of
 from paigeant_console.model.text import plural
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.screens.operations import OperationsScreen
@@ -144,6 +144,10 @@ class EntryScreen(OperationsScreen):
     def operation_here(self) -> str:
         """See :meth:`OperationsScreen.operation_here`."""
         return self._operation_id
+
+    def done_here(self) -> str:
+        """See :meth:`OperationsScreen.done_here`."""
+        return super().done_here() if self._entry is None else action_of(self._entry)
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`: the one that does the same."""

@@ -10,7 +10,7 @@ from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import approval_confirmation, reject_confirmation, stop_confirmation
 from paigeant_console.model.text import plural, shown
 from paigeant_console.safe_text import joined, literal
-from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.screens.acting import UNDOABLE, ActingScreen
 from paigeant_console.screens.confirming import confirmed
 from paigeant_core.operations import OperationState, OperationStatus, Undo
 
@@ -29,14 +29,10 @@ class OperationsScreen(ActingScreen):
         status = self.status_here()
         return "" if status is None else status.operation_id
 
-    def known_targets(self, operation_id: str) -> list[str] | None:
-        """The workflows of an operation, where they are at hand.
-
-        Args:
-            operation_id: its ID.
-        """
+    def done_here(self) -> str:
+        """What the operation of :meth:`operation_here` does, as it is on record: its verb, behind an order to it."""
         status = self.status_here()
-        return status.targets if status is not None and status.operation_id == operation_id else None
+        return "" if status is None else str(status.action.get("name", ""))
 
     def ask_anew(self) -> None:
         """Look soon at what became of it."""
@@ -160,12 +156,19 @@ class OperationsScreen(ActingScreen):
         """Undo the operation of the row, for all workflows that it was done to."""
         operation_id = self.operation_here()
         if operation_id:
+            self._undo_of(operation_id, self.done_here())
+
+    def _undo_of(self, operation_id: str, done: str) -> None:
+        """Undo an operation, if what was done can be undone."""
+        if done.rpartition(" ")[2] in UNDOABLE:
             self.ask(self._safely(self._undo_all(operation_id), "undo: nothing was done"))
+        else:
+            what = shown(done or "it", 60, ascii_only=self.shared.ascii_only)
+            self.say((joined((literal("undo: "), what, literal(" cannot be undone"))), "warn"))
 
     async def _undo_all(self, operation_id: str) -> None:
-        ids = self.known_targets(operation_id)
-        if ids is None:
-            self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
-            ids = (await asyncio.wrap_future(self.feed.deeds.acted(operation_id)))[1]
+        """Undo what it was done to: its other workflows it left as they were, or has not come to."""
+        self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
+        _, ids = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
         self.say((joined((literal("undo: "), plural(len(ids), "workflow"))), "dim"))
         self.act(Undo(operation_id), list(ids))

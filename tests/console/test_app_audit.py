@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from paigeant_core.operations import Action, Hold, Operations, Pace
+from paigeant_core.operations import Action, Hold, Operations, Pace, Retry
 from tests.console.appkit import Console, console
 from tests.console.story import Story
 
@@ -93,6 +93,39 @@ async def test_the_cursor_stays_on_its_operation_though_it_was_not_moved(tmp_pat
         await looked(opened)
         assert opened.screen.operation_here() == newer[-1]
         assert any(line.startswith("▌") and "reason 4" in line for line in opened.lines())
+
+
+async def test_undo_is_for_what_an_operation_came_to(tmp_path: Path) -> None:
+    story = many(3)
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await opened.press("g", " ", "G", "ctrl+@", ":")
+        await opened.type("hold rate=0.001")
+        await opened.press("enter")
+        await opened.type("look at these")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await opened.press("y")
+        await opened.shows("hold: 1 of 3")
+        await opened.press("5")
+        await opened.shows("running")
+        await opened.press("U")
+        await opened.shows(" because:")
+        assert "undo 3 workflows" not in opened.text(), "two were not touched"
+        [held] = [f"order-{number:03d}" for number in range(3) if story.state(f"order-{number:03d}") == "held"]
+        assert f"undo {held} because:" in opened.text()
+
+
+async def test_what_cannot_be_undone_is_said_before_a_reason_is_asked(tmp_path: Path) -> None:
+    story = many(2)
+    await begun(story, ["order-000"], "again", Retry())
+    async with console(story, tmp_path, size=(120, 30)) as opened:
+        await opened.press("5")
+        await opened.until(opened.screen.operation_here, "the operation")
+        for keys in (("U",), ("tab", "U"), ("enter", "U")):
+            await opened.press(*keys)
+            assert "undo: retry cannot be undone" in opened.text()
+            assert not opened.screen.prompt.asking
+            assert not opened.screen.pending
 
 
 async def test_what_ended_while_another_page_was_shown_is_not_said_to_go_on(tmp_path: Path) -> None:
