@@ -246,6 +246,10 @@ ACTIONS: Final[Sequence[Action]] = (
         hint=4,
     ),
     _action(
+        "activity", "", "activity", "Pause an activity for all its workers, or let it go on: `activity resume charge`.",
+        where=WORKFLOWS | {"queues", "audit", "entry"}, command="activity", writes=True,
+    ),
+    _action(
         "operation.approve", "a", "approve", "Carry out what another operator asked for, as second person; both sign.",
         where=("audit", "entry"), command="operation-approve", writes=True, needs_row=True, hint=6,
     ),

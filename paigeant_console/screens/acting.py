@@ -10,6 +10,7 @@ from typing import Any, Final
 from textual.widget import Widget
 
 from paigeant_console.actions import WORKFLOWS, Situation, by_id, key_of, keys_of
+from paigeant_console.actions import Action as KeyAction
 from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import confirmation_of, effect_of
 from paigeant_console.model.dispatch_line import parse_pace, parse_words
@@ -50,6 +51,10 @@ __all__ = ["ActingScreen"]
 SAME: Final = "same"
 """What is typed in place of a file where the token is to stay; a file of that name is ./same."""
 UNDOABLE: Final = frozenset({Hold.name, Cancel.name, DeadLetter.name})
+_WORDED: Final = frozenset(
+    kind.name for kind in (Retry, Replay, DeadLetter, Hold, Release, Skip, Cancel, Compensate, Restore, Insert)
+)
+"""Acts that read what stands behind their command."""
 _AT_ONCE: Final = Pace()
 
 
@@ -261,17 +266,16 @@ class ActingScreen(ConsoleScreen):
         else:
             self.say((literal("insert: name the steps, e.g. insert check notify"), "warn"))
 
-    def run_command(self, line: str) -> None:
-        """See :meth:`ConsoleScreen.run_command`; some actions read what stands behind their word.
-
-        Args:
-            line: what was typed.
-        """
-        self._typed = line.partition(" ")[2]
+    def perform_with(self, action: KeyAction, words: str) -> bool:
+        """See :meth:`ConsoleScreen.perform_with`; acts on workflows read a pace, values or steps."""
+        if action.id not in _WORDED:
+            return super().perform_with(action, words)
+        self._typed = words
         try:
-            super().run_command(line)
+            self.perform(action.id)
         finally:
             self._typed = ""
+        return True
 
     def _words(self, command: str) -> tuple[list[str], dict[str, Any] | None]:
         """Words and values behind a command; None for the values where they cannot be read."""

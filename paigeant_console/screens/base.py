@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final, cast
 from textual.app import ComposeResult
 from textual.widget import Widget
 
-from paigeant_console.actions import VIEWS, Situation, by_id, key_of, refusal
+from paigeant_console.actions import VIEWS, Action, Situation, by_id, key_of, refusal
 from paigeant_console.deeds import Deed
 from paigeant_console.feed import FeedStatus, Phase
 from paigeant_console.model.confirmation import command_line
@@ -356,6 +356,31 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
             line: it.
         """
         self.commands.run(line)
+
+    def perform_with(self, action: Action, words: str) -> bool:
+        """Do an action that is possible with the words that were typed behind its command.
+
+        Args:
+            action: which.
+            words: they, and not none.
+
+        Returns:
+            Whether it reads any; else nothing was done.
+        """
+        return False
+
+    def order(self, what: str, order: str, name: str) -> bool:
+        """Give an order to what is named, whatever is under the cursor.
+
+        Args:
+            what: ``activity`` or ``operations``.
+            order: what is to become of it.
+            name: its name or ID, or the beginning of it.
+
+        Returns:
+            Whether such orders are given here; else nothing was done.
+        """
+        return False
 
     def set_filter(self, text: str) -> None:
         """Filter by what was typed after `:filter`.

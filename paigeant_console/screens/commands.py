@@ -15,7 +15,7 @@ from paigeant_console.model.dispatch_line import parse_dispatch
 from paigeant_console.model.grouping import GROUPINGS
 from paigeant_console.model.pasted import ids_in
 from paigeant_console.model.workflow_list import ORDERS
-from paigeant_console.safe_text import joined, literal, safe
+from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.confirming import confirmed
 from paigeant_console.widgets.span_lines import Line
 from paigeant_core.errors import PaigeantError
@@ -28,6 +28,28 @@ __all__ = ["Commands"]
 OFFERED: Final = 6
 """Words that are shown of those that could follow."""
 _PACE: Final = ("ramp", "rate=", "brake=", "delay=")
+_ORDERS: Final = {
+    "activity": ("pause", "resume"),
+    "operations": ("pause", "resume", "abort", "undo", "approve", "reject"),
+}
+_CALLED: Final = {"activity": "the activity's name", "operations": "the beginning of the operation's ID"}
+_NAMING: Final = {
+    "activity": ("activity", ""),
+    "activity-pause": ("activity", "pause"),
+    "operations": ("operations", ""),
+    "operation-pause": ("operations", "pause"),
+    "operation-approve": ("operations", "approve"),
+    "operation-abort": ("operations", "abort"),
+    "operation-reject": ("operations", "reject"),
+}
+"""Commands behind which something is named that is to be acted on, and the order; empty: it comes first."""
+_NOT_ALONE: Final = {"queues": ("activity", "operation-pause")}
+"""Of these the ones that mean nothing without a name, by view; in all others there is no activity under the cursor."""
+_ALONE: Final = {
+    "pause": "see `operations pause`, `activity pause`",
+    "undo": "see `operations undo`",
+}
+"""What may have been meant by words behind commands that take none."""
 
 
 class Commands:
@@ -84,7 +106,11 @@ class Commands:
             with screen.feed.lock:
                 # Of a hundred thousand the first twenty are found without a list of all.
                 return list(islice((key for key in screen.feed.fold.rows if key.startswith(begun)), MOST))
-        if action.id in ("dispatch", "insert"):
+        word, *behind = text.split(" ")
+        orders = _ORDERS.get(word)
+        if orders is not None and len(behind) == 1:
+            return going_on(text, orders)
+        if action.id in ("dispatch", "insert") or word in ("activity", "activity-pause"):
             with screen.feed.lock:
                 return going_on(text, sorted({*screen.feed.fold.signs, *screen.feed.fold.served}))
         words = {
@@ -113,12 +139,13 @@ class Commands:
             line: it.
         """
         screen = self._screen
-        word, _, rest = line.partition(" ")
-        action = self._meant(word)
+        typed, _, rest = line.partition(" ")
+        word, words = self._meant(typed), rest.strip()
+        action = commands().get(word)
         if action is None:
             screen.say(
                 (
-                    joined((literal("no such command: "), safe(word, 40), literal(f"; {key_of('help')} lists them"))),
+                    joined((literal("no such command: "), safe(typed, 40), literal(f"; {key_of('help')} lists them"))),
                     "warn",
                 )
             )
@@ -130,20 +157,43 @@ class Commands:
             "context": self._use_context,
             "theme": self._use_theme,
         }.get(action.id)
-        if with_words is None:
+        why_not = refusal(action, screen.situation())
+        nameless = not words and word in _NOT_ALONE.get(screen.view, ("activity", "activity-pause"))
+        if word in _NAMING and (words or (nameless and why_not is None)):
+            self._order(word, words)
+        elif with_words is None and not words:
             screen.perform(action.id)
-        elif (why_not := refusal(action, screen.situation())) is not None:
+        elif why_not is not None:
             screen.say((why_not, "warn"))
-        else:
-            with_words(rest.strip())
+        elif with_words is not None:
+            with_words(words)
+        elif not screen.perform_with(action, words):
+            does = _ALONE.get(word, "it acts on the row under the cursor" if action.needs_row else "")
+            screen.say((literal(f"{word} takes no words, nothing was done{does and '; '}{does}"), "warn"))
 
-    def _meant(self, word: str) -> Action | None:
-        """The action of a command, or the only one that begins so."""
+    def _meant(self, word: str) -> str:
+        """A command, or the only one that begins so; empty: there is none, or are several."""
         known = commands()
-        if word in known:
-            return known[word]
-        begun = {found.id for name, found in known.items() if name.startswith(word)}
-        return by_id(begun.pop()) if len(begun) == 1 else None
+        begun = [word] if word in known else [name for name in known if name.startswith(word)]
+        return begun[0] if len({known[name].id for name in begun}) == 1 else ""
+
+    def _order(self, word: str, words: str) -> None:
+        """Give an order to what is named behind it. Of what is under the cursor nothing is meant."""
+        screen, (what, order) = self._screen, _NAMING[word]
+        if not order:
+            order, _, words = words.partition(" ")
+        orders, situation = _ORDERS[what], screen.situation()
+        if situation.read_only or situation.past:
+            self._refuse(what, refusal(by_id("dispatch"), situation))
+        elif order not in orders or not words.strip():
+            self._refuse(what, literal(f": write {', '.join(orders)}, and {_CALLED[what]}"))
+        elif not screen.order(what, order, words.strip()):
+            self._refuse(what, refusal(by_id("activity" if what == "activity" else "operation.approve"), situation))
+
+    def _refuse(self, what: str, why_not: SafeText | None) -> None:
+        """Say why not, in place of what another action is called."""
+        _, colon, why = (why_not or ": not in this view").partition(": ")
+        self._screen.say((literal(f"{what}{colon}{why}"), "warn"))
 
     # -- commands with words ------------------------------------------------------------
 
@@ -249,5 +299,5 @@ class Commands:
         screen.update_hints()
 
 
-_TYPED: Final = frozenset({"open", "dispatch", "insert", "context", "theme"})
+_TYPED: Final = frozenset({"open", "dispatch", "insert", "activity", "context", "theme"})
 """Commands that mean nothing without words behind them."""

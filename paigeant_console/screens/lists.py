@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from textual.timer import Timer
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation, commands, key_of
+from paigeant_console.actions import Action, Situation, key_of
 from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
@@ -16,8 +16,8 @@ from paigeant_console.model.query import Query
 from paigeant_console.model.text import count
 from paigeant_console.model.workflow_list import ORDERS, Order, WorkflowList
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.acting import ActingScreen
 from paigeant_console.screens.filtering import FilteringScreen
+from paigeant_console.screens.pausing import PausingScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
@@ -44,7 +44,7 @@ _GROUPED: Final[dict[Grouping, str]] = {
 }
 
 
-class WorkflowListScreen(FilteringScreen, ActingScreen):
+class WorkflowListScreen(FilteringScreen, PausingScreen):
     """A list of workflows.
 
     Args:
@@ -245,23 +245,18 @@ class WorkflowListScreen(FilteringScreen, ActingScreen):
         )
         self.say((literal(said), "info"))
 
-    def run_command(self, line: str) -> None:
-        """See :meth:`ConsoleScreen.run_command`; `order` and `group` may name what by.
-
-        Args:
-            line: what was typed.
-        """
-        word, _, rest = line.partition(" ")
-        action, name = commands().get(word), rest.strip()
-        if action is None or action.id not in ("order", "group") or not name:
-            super().run_command(line)
-        elif action.id == "order" and name in ORDERS:
-            self._order_by(name)
-        elif action.id == "group" and name in GROUPINGS:
-            self._group_by(name)
+    def perform_with(self, action: Action, words: str) -> bool:
+        """See :meth:`ConsoleScreen.perform_with`; `order` and `group` may name what by."""
+        if action.id not in ("order", "group"):
+            return super().perform_with(action, words)
+        if action.id == "order" and words in ORDERS:
+            self._order_by(words)
+        elif action.id == "group" and words in GROUPINGS:
+            self._group_by(words)
         else:
             there = ", ".join(ORDERS if action.id == "order" else GROUPINGS)
             self.say((literal(f"{action.id}: there are {there}"), "warn"))
+        return True
 
     # -- filter -------------------------------------------------------------------------
 

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Final
 
-from paigeant_console.actions import Situation, key_of
+from paigeant_console.actions import Situation, by_id, key_of, refusal
 from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import approval_confirmation, reject_confirmation, stop_confirmation
 from paigeant_console.model.text import plural, shown
 from paigeant_console.safe_text import joined, literal
-from paigeant_console.screens.acting import UNDOABLE, ActingScreen
+from paigeant_console.screens.acting import UNDOABLE
 from paigeant_console.screens.confirming import confirmed
+from paigeant_console.screens.pausing import PausingScreen
+from paigeant_core.errors import AmbiguousID, WorkflowNotFound
 from paigeant_core.operations import OperationState, OperationStatus, Undo
 
 __all__ = ["OperationsScreen"]
 
+_KEYS: Final = {"resume": "pause", "reject": "abort"}
+"""Orders that have their key with another one."""
+_TAKEN_BY: Final = {
+    "pause": ("running",),
+    "resume": ("paused", "braked", "alone"),
+    "reject": ("waiting",),
+}
+"""How an operation stands that takes an order which its key gives to others too."""
 
-class OperationsScreen(ActingScreen):
+
+class OperationsScreen(PausingScreen):
     """A screen on which operations can be acted on."""
 
     def status_here(self) -> OperationStatus | None:
@@ -51,6 +63,52 @@ class OperationsScreen(ActingScreen):
     def has_targets(self) -> bool:
         """See :meth:`ConsoleScreen.has_targets`."""
         return bool(self.operation_here())
+
+    # -- by its ID ----------------------------------------------------------------------
+
+    def order(self, what: str, order: str, name: str) -> bool:
+        """See :meth:`ConsoleScreen.order`; it takes operations, too.
+
+        Args:
+            what: ``operations`` or ``activity``.
+            order: ``pause``, ``resume``, ``abort``, ``undo``, ``approve`` or ``reject``.
+            name: the beginning of the operation's ID.
+        """
+        if what != "operations":
+            return super().order(what, order, name)
+        self.ask(self._safely(self._identified(order, name), f"operations {order}"))
+        return True
+
+    async def _identified(self, order: str, prefix: str) -> None:
+        """Do to the operation whose ID begins so what the key does to the one under the cursor."""
+        known = await asyncio.wrap_future(self.feed.deeds.runs())
+        found = [prefix] if prefix in known else [item for item in known if item.startswith(prefix)]
+        if len(found) > 1:
+            raise AmbiguousID(f"{ascii(prefix)[:60]} is the beginning of more than one operation")
+        self.say()
+        if order == "undo":
+            status = known[found[0]] if found else None
+            if status is None or self._can_be_undone(str(status.action.get("name", ""))):
+                await self._undo_all(found[0] if found else prefix)
+            return
+        if not found:
+            raise WorkflowNotFound(f"no operation {ascii(prefix)[:60]} that takes its time")
+        status = known[found[0]]
+        stands = self._word(status)
+        action = by_id(f"operation.{_KEYS.get(order, order)}")
+        why_not = refusal(action, replace(self.situation(), has_row=True, operation=stands))
+        if why_not is None and stands not in _TAKEN_BY.get(order, (stands,)):
+            why_not = joined((literal(f"operations {order}: the operation is "), literal(stands)))
+        if why_not is not None:
+            self.say((why_not, "warn"))
+        elif order in ("pause", "resume"):
+            await self._pause(status)
+        elif order == "approve":
+            await self._approve(status)
+        elif status.state is OperationState.WAITING:
+            self._why_reject(status)
+        else:
+            await self._abort(status)
 
     # -- a second person ----------------------------------------------------------------
 
@@ -155,20 +213,20 @@ class OperationsScreen(ActingScreen):
     def do_undo(self) -> None:
         """Undo the operation of the row, for all workflows that it was done to."""
         operation_id = self.operation_here()
-        if operation_id:
-            self._undo_of(operation_id, self.done_here())
-
-    def _undo_of(self, operation_id: str, done: str) -> None:
-        """Undo an operation, if what was done can be undone."""
-        if done.rpartition(" ")[2] in UNDOABLE:
+        if operation_id and self._can_be_undone(self.done_here()):
             self.ask(self._safely(self._undo_all(operation_id), "undo: nothing was done"))
-        else:
-            what = shown(done or "it", 60, ascii_only=self.shared.ascii_only)
-            self.say((joined((literal("undo: "), what, literal(" cannot be undone"))), "warn"))
+
+    def _can_be_undone(self, done: str) -> bool:
+        """Whether what was done can be undone; that it cannot is said."""
+        if done.rpartition(" ")[2] in UNDOABLE:
+            return True
+        what = shown(done or "it", 60, ascii_only=self.shared.ascii_only)
+        self.say((joined((literal("undo: "), what, literal(" cannot be undone"))), "warn"))
+        return False
 
     async def _undo_all(self, operation_id: str) -> None:
         """Undo what it was done to: its other workflows it left as they were, or has not come to."""
         self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
-        _, ids = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
+        operation_id, ids = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
         self.say((joined((literal("undo: "), plural(len(ids), "workflow"))), "dim"))
         self.act(Undo(operation_id), list(ids))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
@@ -10,20 +9,17 @@ from typing import ClassVar, Final
 from textual.css.scalar import Scalar
 from textual.widget import Widget
 
-from paigeant_console.actions import Situation, key_of
-from paigeant_console.model.confirmation import command_line, pause_confirmation
+from paigeant_console.actions import Situation
+from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.plain_rows import PlainRows
 from paigeant_console.model.rates import CELLS
 from paigeant_console.model.tables import problem_of, queue_rows, worker_rows
-from paigeant_console.model.text import shown, width_of
-from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.acting import ActingScreen
-from paigeant_console.screens.confirming import confirmed
+from paigeant_console.model.text import width_of
+from paigeant_console.safe_text import SafeText, joined, literal
+from paigeant_console.screens.pausing import PausingScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
-from paigeant_core.operations import Operations
-from paigeant_core.pauses import Pause
 from paigeant_core.transports.types import QueueStatus
 
 __all__ = ["QueuesScreen"]
@@ -59,7 +55,7 @@ class _QueueTable(LineTable):
         return (*_QUEUES, Column(literal(""), self.problems, priority=10)) if self.problems else _QUEUES
 
 
-class QueuesScreen(ActingScreen):
+class QueuesScreen(PausingScreen):
     """Two tables: what waits, and who works."""
 
     view: ClassVar[str] = "queues"
@@ -167,44 +163,11 @@ class QueuesScreen(ActingScreen):
         """Pause the activity for all its workers, or let it go on, once that is confirmed."""
         queue = self._queue_here()
         if queue is not None:
-            self._why(queue.activity, resume=queue.paused is not None)
+            self.why_pause(queue.activity, resume=queue.paused is not None)
 
-    def _why(self, activity: str, *, resume: bool, more: str = " because:") -> None:
-        def given(reason: str | None) -> None:
-            if reason is None:
-                self.say((literal("nothing was done"), "dim"))
-            elif not reason.strip():
-                self._why(activity, resume=resume, more=f", a reason is needed ({key_of('prompt.cancel')} cancels):")
-            else:
-                flow = self._switch(activity, reason.strip(), resume=resume)
-                self.ask(self._safely(flow, "resume" if resume else "pause"))
-            self.update_hints()
-
-        word = literal("resume activity " if resume else "pause activity ")
-        self.prompt.ask(joined((word, shown(activity, 30), literal(more))), given, remember="reason")
-        self.update_hints()
-
-    async def _switch(self, activity: str, reason: str, *, resume: bool) -> None:
-        ascii_only = self.shared.ascii_only
-        asked = pause_confirmation(activity, reason, self.shared.target, resume=resume, ascii_only=ascii_only)
-        if not await confirmed(self, asked):
-            self.say((literal("nothing was done"), "dim"))
-            return
-
-        async def switch(operations: Operations) -> Pause | None:
-            do = operations.resume_activity if resume else operations.pause_activity
-            return await do(activity, reason=reason)
-
-        before = await asyncio.wrap_future(self.feed.deeds.whole(switch))
-        name = shown(activity, 64, ascii_only=ascii_only)
-        if (before is not None) != resume:
-            # Somebody was first.
-            said = before.said if before is not None else "it is not paused any more"
-            self.say((joined((name, literal(": "))), "strong"), (safe(said, 300), "warn"))
-        else:
-            self.say((joined((name, literal(" goes on" if resume else " is paused for all its workers"))), "info"))
+    def switched(self) -> None:
+        """See :meth:`PausingScreen.switched`."""
         self.feed.rounds.watch_queues(True)
-        self.again()
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""

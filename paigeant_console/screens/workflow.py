@@ -26,7 +26,7 @@ from paigeant_console.model.text import EMPTY, Span, clip, wrap_words
 from paigeant_console.model.times import at_heading, day_and_time, rough
 from paigeant_console.model.workflow_page import FORMS, Detail, Form, WorkflowPage
 from paigeant_console.safe_text import SafeText, joined, literal, safe
-from paigeant_console.screens.acting import ActingScreen
+from paigeant_console.screens.pausing import PausingScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.widgets.columns import Column
 from paigeant_console.widgets.line_table import LineTable
@@ -158,7 +158,7 @@ class _Pane(Vertical):
         yield self.content
 
 
-class WorkflowScreen(ActingScreen):
+class WorkflowScreen(PausingScreen):
     """One workflow.
 
     Args:

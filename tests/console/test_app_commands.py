@@ -12,10 +12,11 @@ from paigeant_console.screens.queues import QueuesScreen
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_core.dispatcher import WorkflowDispatcher
+from paigeant_core.operations import Hold, Operations, Pace
 from paigeant_core.transports import get_transport
 from tests.console import story as told
 from tests.console.appkit import Console, console, copied, writes
-from tests.console.story import sample_story
+from tests.console.story import Story, sample_story
 
 CONFIG = """
 [contexts.here]
@@ -239,3 +240,125 @@ async def test_without_a_clipboard_it_goes_to_a_file_at_once(tmp_path: Path) -> 
         assert "clipboard is off in the configuration: written to " in opened.text()
         assert "52;c;" not in "".join(written)
         assert [path.read_text() for path in (tmp_path / "state").iterdir()] == [told.QUEUED]
+
+
+# Words behind a command
+
+
+async def test_a_command_that_takes_no_words_does_nothing_when_some_stand_behind_it(tmp_path: Path) -> None:
+    story = sample_story()
+    async with console(story, tmp_path, size=(80, 24)) as opened:
+        for line, said in (
+            ("pause 6b68", "pause takes no words, nothing was done; see `operations pause`, `activity pause`"),
+            ("undo abc", "undo takes no words, nothing was done; see `operations undo`"),
+            ("write /nowhere", "write takes no words, nothing was done; it acts on the row under the cursor"),
+            ("quit now", "quit takes no words, nothing was done"),
+            ("gro cause", "grouped by the cause"),
+        ):
+            await command(opened, line)
+            assert said in opened.text()
+            assert not opened.screen.paused
+            assert not opened.screen.prompt.asking
+            assert not opened.screen.pending
+        assert not (tmp_path / "state").exists(), "no file was written"
+
+
+async def test_an_activity_is_paused_and_resumed_by_its_name(tmp_path: Path) -> None:
+    story = sample_story()
+    operations = Operations(story.transport(), story.topic, operator="bo@desk")
+    await operations.pause_activity("process-payment", reason="the bank is down")
+    async with console(story, tmp_path, size=(140, 40)) as opened:
+        for view in ("1", "3"):
+            await opened.press(view)
+            for line, said in (
+                ("activity", "activity: write pause, resume, and the activity's name"),
+                ("activity stop process-payment", "activity: write pause, resume, and the activity's name"),
+                ("activity resume", "activity: write pause, resume, and the activity's name"),
+                ("activity pause nowhere", "activity pause: nowhere: there is no such activity"),
+                ("activity-pause process-payment", "activity pause: process-payment is paused already"),
+                ("activity resume check-inventory", "activity resume: check-inventory is not paused"),
+                ("activity pause c", "activity pause: c is the beginning of more than one activity"),
+            ):
+                await command(opened, line)
+                await opened.shows(said)
+                assert not opened.screen.prompt.asking
+        assert opened.screen.queues.cursor_key == "check-inventory"
+        await command(opened, "activity resume process-p")
+        await opened.shows("resume activity process-payment because:")
+        await opened.type("it is back")
+        await opened.press("enter")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        await opened.press("y")
+        await opened.shows("process-payment goes on")
+        assert await story.transport().pauses(story.topic) == {}
+        await opened.press("2")
+        await command(opened, "activity pause process-payment")
+        assert "activity: not in this view (but in: 1 workflows, 3 queues, 4 dead letters, 5 audit" in opened.text()
+
+
+async def test_an_order_behind_which_an_operation_is_named_is_for_that_one(tmp_path: Path) -> None:
+    story = Story()
+    for index in range(4):
+        story.start(f"order-{index}", ("charge",))
+    other = Operations(story.transport(), story.topic, operator="bo@desk")
+    started = [
+        (await other.start(await other.plan(Hold(), [f"order-{index}"], reason="r"), Pace(rate=0.001))).status
+        for index in range(2)
+    ]
+    below, above = (status.operation_id for status in started)
+    held = await other.execute(await other.plan(Hold(), ["order-3"], reason="r"))
+
+    async def states() -> dict[str, str]:
+        return {key: status.state.value for key, status in (await other.runs()).items()}
+
+    async with console(story, tmp_path, size=(140, 30)) as opened:
+        await command(opened, f"operations pause {below}")
+        assert "operations: not in this view (but in: 5 audit)" in opened.text()
+        await opened.press("5")
+        await opened.until(lambda: opened.screen.operation_here() == above, "the operations")
+        for line, said in (
+            ("operations stop", "operations: write pause, resume, abort, undo, approve, reject, and the beginning of"),
+            ("operations pause", "operations: write pause, resume, abort, undo, approve, reject, and the beginning of"),
+            ("operation-pause nowhere", "no operation 'nowhere' that takes its time"),
+            (f"operations resume {below}", "operations resume: the operation is running"),
+            (f"operations reject {below}", "operations reject: the operation is running"),
+            (f"operation-approve {below}", "approve: the operation is running, and waits for nobody"),
+            ("activity-pause", "activity: write pause, resume, and the activity's name"),
+        ):
+            await command(opened, line)
+            await opened.shows(said)
+        assert await states() == {below: "running", above: "running"}
+        await command(opened, f"operation-pause {below}")
+        await opened.shows("paused as soon as whoever carries it out looks")
+        assert await states() == {below: "paused", above: "running"}
+        await command(opened, f"operations pause {below}")
+        await opened.shows("operations pause: the operation is paused")
+        await command(opened, f"operations abort {below}")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the confirmation")
+        assert f"operations abort {below}" in opened.screen.confirm_bar.confirmation.command
+        await opened.press("y")
+        await opened.shows("aborted; whoever carries it out stops")
+        assert await states() == {below: "aborted", above: "running"}
+        await command(opened, f"operations undo {held.operation_id}")
+        await opened.shows("undo order-3 because:")
+
+
+async def test_a_read_only_console_takes_no_orders_by_name(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(140, 30), read_only=True) as opened:
+        for line in ("activity pause process-payment", "operations abort 1"):
+            await command(opened, line)
+            assert f"{line.partition(' ')[0]}: this console is read-only" in opened.text()
+
+
+async def test_orders_and_the_names_of_activities_are_completed(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path, size=(120, 30)) as opened:
+        for typed, whole in (
+            ("activity re", "activity resume"),
+            ("activity resume process-p", "activity resume process-payment"),
+            ("operations ab", "operations abort"),
+        ):
+            await opened.press(":")
+            await opened.type(typed)
+            await opened.press("tab")
+            assert opened.screen.prompt.value == whole
+            await opened.press("escape")

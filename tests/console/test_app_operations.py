@@ -216,8 +216,9 @@ async def test_the_end_of_an_operation_leaves_the_marks_made_for_the_next_act(tm
             table.move_to_key(key)
             await opened.press(" ")
         await ask_for(opened, "h", "look at these")
-        begin, plans = opened.app.feed.deeds.begin, []
-        opened.app.feed.deeds.begin = lambda *given, **more: plans.append((given, more))
+        deeds: Any = opened.app.feed.deeds
+        begin, plans = deeds.begin, []
+        deeds.begin = lambda *given, **more: plans.append((given, more))
         await opened.press("y")
         await opened.until(lambda: plans, "it is begun")
         # While it goes on, the next act is made ready; and what fails keeps its mark.
