@@ -8,31 +8,26 @@ import inspect
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext, Handler
 from paigeant_core.admission import admit
+from paigeant_core.decision import decide, policy_of
 from paigeant_core.errors import (
     ConfigError,
-    InvalidMessage,
-    MessageTooLarge,
-    PayloadInvalid,
-    TokenExpired,
-    TokenSealed,
     TransportError,
 )
 from paigeant_core.limits import DRAIN, LEASE, PRESENCE_EVERY
-from paigeant_core.message import Headers, PaigeantMessage
+from paigeant_core.message import Headers
 from paigeant_core.names import check_topic, new_id
-from paigeant_core.permission import NotPermitted, permit, silenced, withheld
+from paigeant_core.permission import permit, silenced
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.telemetry import Metrics, Spans, spans
-from paigeant_core.transition import Span, Transition
+from paigeant_core.transition import Span
 from paigeant_core.transports import Transport, get_transport
 from paigeant_core.transports.types import Consumer, Delivery, Holding, WorkerInfo, holding
 
@@ -349,7 +344,7 @@ class Worker:
             # What there is no compensator for is not run, and needs no token.
             idle = message.routing_slip.undoing and activity.compensator is None
             if not idle and (message.delegation is not None or self.tokens is not None):
-                await permit(message, activity, self.tokens, _policy(activity, message), started_at)
+                await permit(message, activity, self.tokens, policy_of(activity, message), started_at)
             if self._spans is None:
                 result = await self._call(activity, context)
             else:
@@ -437,68 +432,6 @@ class Worker:
             )
         result = await asyncio.wrap_future(running)
         return await result if inspect.isawaitable(result) else result
-
-
-def decide(
-    activity: Activity,
-    message: PaigeantMessage,
-    context: ActivityContext,
-    result: Any,
-    error: BaseException | None,
-    span: Span,
-    body: bytes,
-) -> Transition:
-    """What becomes of a workflow after its step was run; pure.
-
-    Args:
-        activity: what was run.
-        message: the message it was run for.
-        context: what its handler asked for.
-        result: what its handler returned.
-        error: what it raised, or None.
-        span: by whom and when.
-        body: the message's bytes as they came.
-    """
-    undoing = bool(message.routing_slip.undoing)
-    if isinstance(error, TokenExpired | TokenSealed):
-        return withheld(message, error, span)
-    if isinstance(error, PayloadInvalid):
-        return moves.failed(message, error, error.code, span, body)
-    if error is not None:
-        policy = _policy(activity, message)
-        delay = policy.next_delay(error, message.headers.attempt)
-        if delay is not None:
-            return moves.retry(message, error, delay, span, most=policy.max_attempts)
-        if isinstance(error, NotPermitted):
-            return moves.failed(message, error, error.code, span, body)
-        exhausted = message.headers.attempt >= policy.max_attempts
-        return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
-    if undoing:
-        if inspect.isgenerator(result) or inspect.isasyncgen(result):
-            invalid = InvalidMessage("the compensator is a generator, so nothing of it was run; it must not yield")
-            return moves.failed(message, invalid, "result_invalid", span, body)
-        return moves.undone(message, span, had_compensator=activity.compensator is not None)
-    outcome = context.outcome
-    if outcome.until is not None:
-        # A deadline is a time; what was left to it when the handler began has grown shorter since.
-        left = outcome.until - (span.completed_at - span.started_at)
-        outcome = replace(outcome, until=max(0.0, left))
-    try:
-        return moves.done(message, result, span, outcome)
-    except (InvalidMessage, MessageTooLarge) as refused:
-        return moves.result_invalid(message, result, refused, span, body)
-
-
-def _policy(activity: Activity, message: PaigeantMessage) -> RetryPolicy:
-    step = message.routing_slip.next_step()
-    if step is None or not step.retry or message.routing_slip.undoing:
-        return activity.retry
-    own: Mapping[str, Any] = {**activity.retry.to_document(), **step.retry}
-    policy = RetryPolicy.from_document(own)
-    # Which exceptions count is code, not data: it comes from the activity.
-    object.__setattr__(policy, "retry_on", activity.retry.retry_on)
-    object.__setattr__(policy, "never_on", activity.retry.never_on)
-    return policy
 
 
 def _in_thread(handler: Handler, context: ActivityContext) -> Any:

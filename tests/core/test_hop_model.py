@@ -24,6 +24,7 @@ from paigeant_core import ActivityContext, NonRetryable, RetryAfter, RetryPolicy
 from paigeant_core.activity import Activity
 from paigeant_core.admission import admit
 from paigeant_core.clock import ManualClock
+from paigeant_core.decision import decide
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.journal import Kind
 from paigeant_core.message import PaigeantMessage
@@ -37,7 +38,6 @@ from paigeant_core.routing import Step
 from paigeant_core.transition import Span
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
 from paigeant_core.transports.types import Delivery, Settled, WorkerInfo, holding
-from paigeant_core.worker import decide
 from tests.core.flow_model import Flow
 from tests.core.hop_events import (
     BACKOFF,

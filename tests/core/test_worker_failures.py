@@ -12,6 +12,7 @@ import pytest
 from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext
 from paigeant_core.clock import rfc3339
+from paigeant_core.decision import decide
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import NonRetryable, RetryAfter
 from paigeant_core.journal import State
@@ -19,7 +20,6 @@ from paigeant_core.limits import POISON_DEATHS
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import ActivitySpec
 from paigeant_core.transition import Place, Span
-from paigeant_core.worker import decide
 from tests.core.bench import Bench
 from tests.core.handlers import ONCE, _raise, run_one, step
 
