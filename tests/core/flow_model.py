@@ -153,12 +153,13 @@ class Flow:
     def heed(self, wish: tuple[str, str], inserted: list[str], *, was_done: bool) -> None:
         """The step was handed on, and this had been asked for."""
         verb, operation = wish
+        here = self._here()
         if verb == "hold" and self.state in LIVE:
             self._moved("held")
-            self.by = ("hold", operation)
+            self.stood, self.by = here, ("hold", operation)
         elif verb == "cancel" and self.state not in ENDED:
             self._moved("cancelled")
-            self.by = ("cancel", operation)
+            self.stood, self.by = here, ("cancel", operation)
         elif verb == "compensate" and self.state not in ("compensated", "cancelled") and not self.undo:
             if was_done:
                 self.slips.pop()  # it turns back before the next step, which so was never reached
@@ -222,8 +223,7 @@ class Flow:
 
     def operate(self, verb: str, operation: str, *, inserted: list[str], hop: int | None, now: float) -> None:
         """What a verb that was not refused, and found no running step to ask, makes of it."""
-        here = Stood(self.state, self.deadline, self.stood if self.state in ("dead", "compensation_failed") else None)
-        stood = self.stood
+        here, stood = self._here(), self.stood
         self.epoch += 1
         if verb == "retry":
             self.attempt = 1
@@ -261,6 +261,9 @@ class Flow:
         if self.deadline is not None and self.deadline[0] <= now:
             # It is held again, after what was to end that.
             self.deadline_came()
+
+    def _here(self) -> Stood:
+        return Stood(self.state, self.deadline, self.stood if self.state in ("dead", "compensation_failed") else None)
 
     def _back_to(self, stood: Stood | None) -> None:
         if stood is not None and stood.state == "held":

@@ -186,8 +186,7 @@ class HopMachine(RuleBasedStateMachine):
         hand, run = (running + slow)[index % len(running + slow)]
         if (hand, run) in slow:
             slow.remove((hand, run))
-        else:
-            hand.runs.remove(run)
+        hand.runs.remove(run)
         context = ActivityContext(run.message, worker=hand.info.worker, now=run.started_at)
         now = self.clock.now()
         result: Any = {"by": hand.info.worker}
