@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from typing import Any
 
 import pytest
 
 from paigeant_core.clock import SystemClock
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.transports.rabbitmq import RabbitTransport, clocks
+from paigeant_core.transports.rabbitmq import RabbitTransport, clocks, lookup
+from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
+from tests.transports.on_rabbitmq import consumer_of, hands, kinds, never
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
+
+connect = on_rabbitmq.connect
 
 
 class Settable(SystemClock):
@@ -67,3 +72,36 @@ async def test_a_clock_that_is_off_by_less_is_used(rabbit_url: str, topic: str) 
             hands = Hands(transport, topic, "a")
             await hands.finish(await hands.take_one())
             await hands.consumer.close()
+
+
+async def test_a_step_whose_dispatchers_clock_is_ahead_is_not_run_again(
+    connect: Any, rabbit_url: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "SKEW", 0.0)
+    transport, other = await connect(), await connect()
+    async with RabbitTransport(rabbit_url, clock=Settable(3600.0)) as ahead:
+        workflow = await WorkflowDispatcher(ahead).dispatch_workflow(["a", "b"], {}, topic=topic)
+    dying = Hands(transport, topic, "a")
+    delivery = await dying.take_one()
+    monkeypatch.setattr(consumer_of(dying)._desk, "ack", never)
+    settling = asyncio.create_task(dying.finish(delivery))
+
+    async def journalled() -> bool:
+        return "advanced" in await kinds(other, topic, workflow)
+
+    await until(journalled, "never journalled")
+    await asyncio.sleep(2.5)  # the broker knows the time of a record to the second
+    await consumer_of(dying)._crash()
+    settling.cancel()
+    await asyncio.gather(settling, return_exceptions=True)
+    async with hands(other, topic, "a", "b") as heir:
+        following = await heir.take_one()
+        assert following.activity == "b"
+        await heir.finish(following)
+        await heir.nothing()
+
+        async def dropped() -> bool:
+            return "superseded" in await kinds(other, topic, workflow)
+
+        await until(dropped, "the copy that was handed on is still there")
+    assert sorted(await kinds(other, topic, workflow)) == ["advanced", "dispatched", "finished", "superseded"]

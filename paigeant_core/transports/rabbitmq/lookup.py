@@ -41,7 +41,8 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: fl
     That is a record that names the copy as the one it settles, or any later word on where
     the workflow stands: after a crash of the broker a record can be missing in between.
     The journal is read from the time of the oldest copy on, and what that costs is what
-    was written since, so many are looked up at once.
+    was written since, so many are looked up at once. Where that time was too late, by a clock
+    that is ahead, the journal is read from its beginning.
 
     Args:
         line: over which.
@@ -70,10 +71,14 @@ async def handed_on(line: Line, names: Names, copies: Sequence[Message], now: fl
     seen: set[str] = set()
     complete = False
     try:
-        async for batch in up_to_now(line, names.journal, min(*made, now) - SKEW, sure=True):
-            for message in batch:
-                complete = complete or message.header.properties.message_id == mark
-                _note(message, keys, wanted, seen, found)
+        # Nobody looks at a dispatcher's clock. Where the record that made a copy does not come by, this began too late.
+        for start in (min(*made, now) - SKEW, "first"):
+            async for batch in up_to_now(line, names.journal, start, sure=True):
+                for message in batch:
+                    complete = complete or message.header.properties.message_id == mark
+                    _note(message, keys, wanted, seen, found)
+            if wanted.keys() <= seen | found.keys():
+                break
     except Missing:
         return found  # the topic was deleted
     if not complete:
