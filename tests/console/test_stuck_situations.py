@@ -236,6 +236,7 @@ class StuckContract(ABC):
         monkeypatch.setattr(fold, "NO_WORKER_AFTER", 0.5)
         monkeypatch.setattr(fold, "SLOW_AT_LEAST", 0.5)
         monkeypatch.setattr(presence, "LEASE", 4.0)
+        monkeypatch.setattr(presence, "SKEW", 0.0)
         for name in os.environ:
             if name.startswith(("PAIGEANT_", "XDG_")):
                 monkeypatch.delenv(name)

@@ -11,7 +11,7 @@ import pytest
 
 from paigeant_core.clock import SystemClock
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.transports.rabbitmq import RabbitTransport, clocks, lookup
+from paigeant_core.transports.rabbitmq import RabbitTransport, clocks, lookup, presence
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, hands, kinds, never
@@ -105,3 +105,30 @@ async def test_a_step_whose_dispatchers_clock_is_ahead_is_not_run_again(
 
         await until(dropped, "the copy that was handed on is still there")
     assert sorted(await kinds(other, topic, workflow)) == ["advanced", "dispatched", "finished", "superseded"]
+
+
+@pytest.mark.parametrize("off", [-25.0, 25.0])
+async def test_a_worker_whose_clock_differs_from_the_readers_is_seen_for_as_long_as_it_lives(
+    connect: Any, rabbit_url: str, topic: str, off: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = await connect()
+    await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=topic)
+    worker = Hands(transport, topic, "a")
+    await worker.take_one()
+    async with RabbitTransport(rabbit_url, clock=Settable(off)) as other:
+
+        async def seen() -> list[str]:
+            return [status.info.worker for status in await other.workers(topic)]
+
+        async def gone() -> bool:
+            return not await other.workers(topic)
+
+        await until(seen, "it is not seen")
+        for _ in range(8):
+            assert await seen() == [worker.name]
+            assert await other.silent(topic) == []
+            await asyncio.sleep(0.5)
+        monkeypatch.setattr(presence, "LEASE", 1.0)
+        await consumer_of(worker)._crash()
+        await until(gone, "it is seen though it died")
+        assert [status.info.worker for status in await other.silent(topic)] == [worker.name]

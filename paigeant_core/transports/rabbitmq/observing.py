@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from itertools import chain, islice
@@ -23,7 +23,7 @@ from paigeant_core.transports.rabbitmq.erasing import shown
 from paigeant_core.transports.rabbitmq.figures import Figures
 from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.presence import living, serving, silent
+from paigeant_core.transports.rabbitmq.presence import Ears, serving
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.streams import Origin, Reading, last_chunk, up_to_now
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
@@ -61,6 +61,7 @@ class Observing(Transport):
         self._topology = Topology(self._line)
         self._fences: dict[str, Fence] = {}
         self._indexes: dict[str, Index] = {}
+        self._ears: defaultdict[str, Ears] = defaultdict(Ears)
 
     # -- mirrors ------------------------------------------------------------------------
 
@@ -266,11 +267,11 @@ class Observing(Transport):
 
     async def workers(self, topic: str) -> list[WorkerStatus]:
         """See :meth:`Transport.workers`."""
-        return await living(self._line, Names(topic), self.clock.now())
+        return await self._ears[topic].living(self._line, Names(topic), self.clock.now())
 
     async def silent(self, topic: str) -> list[WorkerStatus]:
         """See :meth:`Transport.silent`."""
-        return await silent(self._line, Names(topic), self.clock.now())
+        return await self._ears[topic].silent(self._line, Names(topic), self.clock.now())
 
     async def refusal(self, topic: str) -> str:
         """See :meth:`Transport.refusal`."""

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import msgspec
@@ -22,6 +22,7 @@ from paigeant_core.errors import TransportError
 from paigeant_core.limits import LEASE, PRESENCE_EVERY, RENEW_EVERY
 from paigeant_core.transports.rabbitmq import wire
 from paigeant_core.transports.rabbitmq.connection import Line, Missing
+from paigeant_core.transports.rabbitmq.lookup import SKEW
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.streams import Origin, up_to_now
 from paigeant_core.transports.rabbitmq.topology import Names
@@ -200,26 +201,54 @@ class Presence:
         return min(wait, PRESENCE_EVERY)
 
 
-async def living(line: Line, names: Names, now: float) -> list[WorkerStatus]:
-    """The workers that have spoken of late and not said that they stopped, by name.
+class Ears:
+    """Which of a topic's workers live, as one hears who listens again and again.
 
-    Args:
-        line: over which to read.
-        names: of the topic.
-        now: by the reader's clock.
+    The time in a report is by the worker's clock, and this machine's may differ. So it counts how long one listened
+    and heard nothing new; at the first look there are only the clocks, and who may live counts as living.
     """
-    return [status for status in await heard(line, names, now, _TAIL) if status.last_seen_s <= LEASE]
 
+    def __init__(self) -> None:
+        self._heard: dict[str, tuple[float, float]] = {}
+        """The time in each worker's last report, and since when that is known here, by the monotonic clock."""
 
-async def silent(line: Line, names: Names, now: float) -> list[WorkerStatus]:
-    """The workers that have spoken before, do not speak any more and never said that they stopped, by name.
+    async def living(self, line: Line, names: Names, now: float) -> list[WorkerStatus]:
+        """The workers that have spoken of late and not said that they stopped, by name.
 
-    Args:
-        line: over which to read.
-        names: of the topic.
-        now: by the reader's clock.
-    """
-    return [status for status in await heard(line, names, now, _REMEMBERED) if status.last_seen_s > LEASE]
+        Args:
+            line: over which to read.
+            names: of the topic.
+            now: by the reader's clock.
+        """
+        return [status for status, alive in await self._listen(line, names, now, _TAIL + SKEW) if alive]
+
+    async def silent(self, line: Line, names: Names, now: float) -> list[WorkerStatus]:
+        """The workers that have spoken before, do not speak any more and never said that they stopped, by name.
+
+        Args:
+            line: over which to read.
+            names: of the topic.
+            now: by the reader's clock.
+        """
+        return [status for status, alive in await self._listen(line, names, now, _REMEMBERED) if not alive]
+
+    async def _listen(self, line: Line, names: Names, now: float, within: float) -> list[tuple[WorkerStatus, bool]]:
+        """Each worker that was heard, with whether it lives."""
+        found = await _hear(line, names, now, within)
+        here = time.monotonic()
+        known = {worker: (at, since) for worker, (at, since) in self._heard.items() if here - since < _REMEMBERED}
+        told = []
+        for status in found.workers:
+            worker, age = status.info.worker, status.last_seen_s
+            at, since = known.get(worker, (0.0, here))
+            if found.last[worker] != at:
+                since = here
+            known[worker] = (found.last[worker], since)
+            alive = here - since <= LEASE and age <= LEASE + SKEW
+            seen = min(age, LEASE) if alive else max(age, here - since)
+            told.append((replace(status, last_seen_s=seen), alive))
+        self._heard = known
+        return told
 
 
 async def heard(line: Line, names: Names, now: float, within: float) -> list[WorkerStatus]:
@@ -269,11 +298,13 @@ class _Heard(NamedTuple):
         workers: see :func:`heard`.
         first: the offset that it began at; -1: there was nothing.
         since: the time of each worker's first report in it, by the worker's own clock.
+        last: that of its last one.
     """
 
     workers: list[WorkerStatus]
     first: int
     since: dict[str, float]
+    last: dict[str, float]
 
 
 async def _hear(line: Line, names: Names, now: float, within: float) -> _Heard:
@@ -291,13 +322,13 @@ async def _hear(line: Line, names: Names, now: float, within: float) -> _Heard:
                 last[said.info.worker] = said
                 since.setdefault(said.info.worker, said.at)
     except Missing:
-        return _Heard([], -1, {})
+        return _Heard([], -1, {}, {})
     workers = [
         WorkerStatus(info=said.info, running=tuple(said.running), last_seen_s=max(0.0, now - said.at))
         for _, said in sorted(last.items())
         if not said.stopped
     ]
-    return _Heard(workers, first, since)
+    return _Heard(workers, first, since, {worker: said.at for worker, said in last.items()})
 
 
 def serving(workers: Sequence[WorkerStatus]) -> dict[str, int]:
