@@ -10,10 +10,10 @@ import pytest
 
 from paigeant_core.errors import TransportError
 from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, consumer, mirror, wire
-from paigeant_core.transports.rabbitmq.connection import Channel, Message, Waits
+from paigeant_core.transports.rabbitmq.connection import Channel, LineLost, Message, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.mirror import Fence
-from paigeant_core.transports.rabbitmq.streams import Reading
+from paigeant_core.transports.rabbitmq.streams import Reading, ready_in
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
 from tests.servers import RabbitServer
@@ -181,6 +181,27 @@ async def test_marks_go_with_their_worker_and_those_of_a_dead_one_are_swept(
         assert set(fence.nodes.values()) == {living.name}
     await fence.look_for_restart(other.clock.now())
     assert (fence.nodes, fence.booted_at) == ({}, 0)
+
+
+async def test_marks_that_could_not_be_taken_away_with_a_line_that_broke_are_at_the_next_try(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = await connect()
+    async with hands(transport, topic, "a") as worker:
+        await started(worker)
+        marks = consumer_of(worker)._marks
+        old = list(marks._mine)
+
+        def broken() -> None:
+            raise LineLost("the line broke")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(marks._line, "borrowed", broken)
+            with pytest.raises(LineLost):
+                await marks.renew()
+        await marks.renew()
+        assert [await ready_in(transport._line, queue) for queue in old] == [None, None]
+        assert [await ready_in(transport._line, queue) for queue in marks._mine] == [1, 1]
 
 
 async def test_a_journal_that_gives_nothing_for_a_while_is_not_believed_to_be_empty(

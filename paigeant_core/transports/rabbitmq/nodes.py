@@ -62,8 +62,9 @@ class NodeMarks:
         Raises:
             TransportError: the broker cannot be asked.
         """
-        old, self._mine = self._mine, []
-        await self.take_away(old)
+        # Where this fails they are still ours, to be taken away at the next try.
+        await self.take_away(self._mine)
+        self._mine = []
         if self._refused >= _TRIES:
             return
         try:
