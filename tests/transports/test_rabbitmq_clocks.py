@@ -12,6 +12,7 @@ import pytest
 from paigeant_core.clock import SystemClock
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.transports.rabbitmq import RabbitTransport, clocks, lookup, presence
+from paigeant_core.transports.types import END
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, hands, kinds, never
@@ -132,3 +133,31 @@ async def test_a_worker_whose_clock_differs_from_the_readers_is_seen_for_as_long
         await consumer_of(worker)._crash()
         await until(gone, "it is seen though it died")
         assert [status.info.worker for status in await other.silent(topic)] == [worker.name]
+
+
+async def test_who_follows_from_the_end_with_a_clock_that_is_ahead_misses_nothing_over_a_cut(
+    connect: Any, rabbit_url: str, topic: str
+) -> None:
+    dispatcher = WorkflowDispatcher(await connect())
+    await dispatcher.dispatch_workflow(["a"], {}, topic=topic)
+    seen: list[str] = []
+    there = asyncio.Event()
+    async with RabbitTransport(rabbit_url, clock=Settable(25.0)) as reader:
+
+        async def read() -> None:
+            async for batch in reader.records(topic, start=END, follow=True):
+                there.set()
+                seen.extend(record.headers.correlation_id for record in batch)
+
+        reading = asyncio.create_task(read())
+        await there.wait()
+        reader._line._sockets[-1].transport.abort()
+        dispatched = [await dispatcher.dispatch_workflow(["a"], {}, topic=topic) for _ in range(3)]
+
+        async def all_seen() -> bool:
+            return len(seen) >= len(dispatched)
+
+        await until(all_seen, "what came meanwhile is missing")
+        assert seen == dispatched
+        reading.cancel()
+        await asyncio.wait([reading])

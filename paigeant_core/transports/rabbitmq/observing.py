@@ -25,7 +25,7 @@ from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
 from paigeant_core.transports.rabbitmq.presence import Ears, serving
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import Origin, Reading, last_chunk, up_to_now
+from paigeant_core.transports.rabbitmq.streams import Origin, Reading, last_chunk, ready_in, silent, up_to_now
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
 from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
 from paigeant_core.urls import mask_url
@@ -106,7 +106,6 @@ class Observing(Transport):
         names = Names(topic)
         since = start if isinstance(start, float) else 0.0
         where = _begin_at(start)
-        opened = self.clock.now()
         fence = self.fence(names)
         while True:
             try:
@@ -114,6 +113,10 @@ class Observing(Transport):
                 await fence.look()
                 if follow and (follower.journal is not None or isinstance(where, int)):
                     where = await self._go_on(names.journal, where, follower)
+                if follow and where == "next":
+                    # An offset, for after a cut "next" would be later, and a time is by somebody's clock.
+                    where = await self._end_of(names.journal)
+                    follower.journal = await Origin.find(self._line, names.journal) if where else None
                 async with aclosing(self._read(names.journal, where, follow)) as batches:
                     async for batch in batches:
                         if follow and batch and follower.journal is None:
@@ -140,15 +143,11 @@ class Observing(Transport):
                     raise
                 # It is there, and gives nothing now: it is read on where this was.
                 await asyncio.sleep(_FOLLOW)
-                if where == "next":
-                    where = since = opened
             except ConnectError:
                 if not follow:
                     raise
                 logger.warning("lost the connection to RabbitMQ at %s; connecting again", self._line.where)
                 await self._line.connect_patiently()
-                if where == "next":
-                    where = since = opened
 
     async def _go_on(self, queue: str, where: int | str | float, follower: Follower) -> int | str | float:
         """Where to read on in a journal that may be another one by now, or trimmed past ``where``.
@@ -166,6 +165,23 @@ class Observing(Transport):
         if known is not None and isinstance(where, int) and found.offset > where:
             follower.tell(Missed.TRIMMED)
         return where
+
+    async def _end_of(self, queue: str) -> int:
+        """The offset behind the last record.
+
+        Raises:
+            Missing: there is no such journal.
+            ConnectError: the line was lost, or it gives nothing now.
+        """
+        end = await last_chunk(self._line, queue)
+        if end is None:
+            if await ready_in(self._line, queue):
+                raise silent(self._line, queue)
+            return 0
+        async with aclosing(up_to_now(self._line, queue, end, sure=True)) as batches:
+            async for batch in batches:
+                end = wire.offset_of(batch[-1]) + 1
+        return end
 
     async def _read(self, queue: str, where: int | str | float, follow: bool) -> AsyncGenerator[list[Message], None]:
         """Batches up to now, an empty one, and with ``follow`` whatever comes."""
