@@ -12,7 +12,7 @@ from typing import Final
 
 from aiormq.exceptions import ChannelAccessRefused
 
-from paigeant_core.transports.rabbitmq.connection import Line
+from paigeant_core.transports.rabbitmq.connection import Line, Turn
 from paigeant_core.transports.rabbitmq.lanes import Lane
 from paigeant_core.transports.rabbitmq.publisher import NOWHERE
 
@@ -31,7 +31,7 @@ class Alarm:
         self._line = Line(url, "alarm")
         self._lane: Lane | None = None
         self._forbidden = False
-        self._lock = asyncio.Lock()
+        self._lock = Turn()
 
     async def look(self) -> str:
         """The alarm that there is, in the broker's words; empty: none, as far as this user may know.

@@ -108,6 +108,24 @@ class Waits:
         self._wait = min(self._wait * 2, LONGEST_WAIT)
 
 
+class Turn:
+    """A lock of the loop that runs: a transport may be used in one after the other, as ``asyncio.run`` makes them."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            # Whoever had or awaited the other one went with its loop.
+            self._loop, self._lock = loop, asyncio.Lock()
+        await self._lock.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 class Line:
     """One connection to the broker.
 
@@ -132,7 +150,7 @@ class Line:
         self._tap: Tap | None = None
         self._sockets: list[asyncio.StreamWriter] = []
         self._spare: list[Channel] = []
-        self._lock = asyncio.Lock()
+        self._lock = Turn()
         self._closed = False
 
     @property

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from paigeant_core.transports.rabbitmq.connection import Line
+from paigeant_core.transports.rabbitmq.connection import Line, Turn
 from paigeant_core.urls import management_url
 
 EVERY: Final = 5.0
@@ -31,7 +31,7 @@ class Figures:
 
     def __init__(self, line: Line) -> None:
         self._line = line
-        self._lock = asyncio.Lock()
+        self._lock = Turn()
         self._in_flight: dict[str, int] = {}
         self._next = 0.0
 

@@ -18,7 +18,7 @@ from paigeant_core.handoff import wish_of
 from paigeant_core.journal import Kind, Record
 from paigeant_core.names import is_name
 from paigeant_core.transports.rabbitmq import wire
-from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing
+from paigeant_core.transports.rabbitmq.connection import Line, Message, Missing, Turn
 from paigeant_core.transports.rabbitmq.streams import Dropped, Origin, Reading, fetch, up_to_now
 
 _IDLE = 10.0
@@ -72,7 +72,7 @@ class Index:
     def __init__(self, line: Line, queue: str) -> None:
         self._line = line
         self._queue = queue
-        self._lock = asyncio.Lock()
+        self._lock = Turn()
         self._reading: Reading | None = None
         self._idle: asyncio.TimerHandle | None = None
         self._closing: set[asyncio.Task[None]] = set()

@@ -17,6 +17,7 @@ from paigeant_core.transports.rabbitmq.connection import (
     Missing,
     NotReady,
     Properties,
+    Turn,
     cancellations,
     quietly_close,
 )
@@ -53,7 +54,7 @@ class Publisher:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._lane: Lane | None = None
-        self._opening = asyncio.Lock()
+        self._opening = Turn()
         self._confirmed = 0
         self._watch: asyncio.TimerHandle | None = None
         self._said = False
@@ -139,6 +140,10 @@ class Publisher:
         async with self._opening:
             if self._lane is None or self._lane.closed:
                 self._lane = await self._line.lane(confirms=True)
+                if self._watch is not None:
+                    # It may be of a loop that is over. The publish that this is for sets another one.
+                    self._watch.cancel()
+                    self._watch = None
             return self._lane
 
     def _look_again(self) -> None:

@@ -19,7 +19,6 @@ queue look routed.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -30,7 +29,7 @@ from paigeant_core.errors import InvalidMessage
 from paigeant_core.limits import JOURNAL_AGE, JOURNAL_BYTES, PARKED_AGE
 from paigeant_core.names import check_topic
 from paigeant_core.transition import Place, Transition
-from paigeant_core.transports.rabbitmq.connection import Channel, Line
+from paigeant_core.transports.rabbitmq.connection import Channel, Line, Turn
 
 RUNGS = (
     *(step * scale for scale in (100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000) for step in (1, 2, 5)),
@@ -169,7 +168,7 @@ class Topology:
         self._line = line
         self._known: set[tuple[str, str]] = set()
         self._serial = 0
-        self._lock = asyncio.Lock()
+        self._lock = Turn()
 
     def forget(self) -> None:
         """Declare everything again: something turned out to be missing."""
