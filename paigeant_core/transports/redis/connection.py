@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -256,8 +257,37 @@ MOST_LINES = 64
 """Lines at the same time: more of them make nothing faster, and each has a buffer here and a client at the server."""
 
 
+class _LoopLines:
+    """The free lines of one event loop: what was opened in one is answered there, and nowhere else.
+
+    Args:
+        loop: the one that runs.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.free: list[Line] = []
+        self.turns = asyncio.Semaphore(MOST_LINES)
+        self.end = self._until_the_end()
+
+    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+        # Its generators are what a loop ends before it closes (asyncio.run does); later no line could be closed.
+        try:
+            yield
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close every line that is not in use; within the loop."""
+        while self.free:
+            self.free.pop().close()
+
+
 class Lines:
     """Lines for whoever asks: as many as are used at the same time, up to :data:`MOST_LINES`, kept for the next.
+
+    Every event loop has its own, whether loops come one after the other (``asyncio.run`` for each call) or run in
+    threads at the same time.
 
     Args:
         endpoint: where to.
@@ -270,8 +300,9 @@ class Lines:
         self.endpoint = endpoint
         self.skipped = 0
         """Journal entries that were no records, and were passed over by those who read."""
-        self._free: list[Line] = []
-        self._turns = asyncio.Semaphore(MOST_LINES)
+        self._here: _LoopLines | None = None
+        """Those of the loop that asked last."""
+        self._of_loops: dict[asyncio.AbstractEventLoop, _LoopLines] = {}
         self._used = False
 
     async def ask(self, *commands: Command) -> list[Any]:
@@ -283,18 +314,30 @@ class Lines:
         """
         if not commands:
             return []
-        await self._turns.acquire()
+        loop = asyncio.get_running_loop()
+        here = self._here  # read once: loops in other threads set it too
+        if here is None or here.loop is not loop:
+            here = self._here = self._of_loops.get(loop) or await self._begin(loop)
+        await here.turns.acquire()
         try:
-            return await self._ask(commands)
+            return await self._ask(commands, here.free)
         finally:
-            self._turns.release()
+            here.turns.release()
 
-    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+    async def _begin(self, loop: asyncio.AbstractEventLoop) -> _LoopLines:
+        for other in list(self._of_loops):
+            if other.is_closed():
+                self._of_loops.pop(other, None)
+        begun = self._of_loops[loop] = _LoopLines(loop)
+        await anext(begun.end)  # it waits for nothing: no other task of this loop comes in between
+        return begun
+
+    async def _ask(self, commands: Sequence[Command], free: list[Line]) -> list[Any]:
         backoff: Backoff | None = None
         deadline = time.monotonic() + self.PATIENCE
         sent = False
         while True:
-            line = self._free.pop() if self._free else Line(self.endpoint)
+            line = free.pop() if free else Line(self.endpoint)
             try:
                 answers = await line.call(*commands)
             except LineLost as error:
@@ -309,7 +352,7 @@ class Lines:
                 line.close()
                 raise
             self._used = True
-            self._free.append(line)
+            free.append(line)
             return answers
 
     async def call(self, *commands: Command) -> list[Any]:
@@ -333,9 +376,14 @@ class Lines:
         return answer
 
     def close(self) -> None:
-        """Close every line that is not in use."""
-        while self._free:
-            self._free.pop().close()
+        """Close every line that is not in use; those of loops in other threads as soon as these come to it."""
+        here = asyncio.get_running_loop()
+        for loop, lines in list(self._of_loops.items()):
+            if loop is here:
+                lines.close()
+            else:
+                with suppress(RuntimeError):  # it is closed
+                    loop.call_soon_threadsafe(lines.close)
 
 
 class ThreadLine:
