@@ -14,6 +14,8 @@ RING: Final = 10_000
 """Traffic records that are kept."""
 RATE_OVER: Final = 10
 """Seconds that the rate is the mean of."""
+MOST_SECONDS: Final = 200
+"""Seconds whose records are counted between two looks at the rate."""
 
 
 class Ring:
@@ -62,7 +64,7 @@ class Ring:
         seconds = {first: len(records)} if first == last else Counter([int(record.at) for record in records])
         for second, number in seconds.items():
             self._per_second[second] = self._per_second.get(second, 0) + number
-        while len(self._per_second) > 2 * RATE_OVER:
+        while len(self._per_second) > MOST_SECONDS:
             del self._per_second[min(self._per_second)]
         self.last_at = records[-1].at
         self.position = records[-1].position
@@ -79,6 +81,9 @@ class Ring:
         Args:
             now: seconds since the Unix epoch.
         """
+        for ahead in [second for second in self._per_second if second > now]:
+            # By a clock that is ahead (on RabbitMQ it is the writer's), or before ours was set back: it came now.
+            self._per_second[int(now)] = self._per_second.get(int(now), 0) + self._per_second.pop(ahead)
         lately = sum(number for second, number in self._per_second.items() if now - RATE_OVER <= second < now)
         return lately / RATE_OVER
 
