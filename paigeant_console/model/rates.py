@@ -39,10 +39,13 @@ class Rates:
         for record in [record for record in records if record.at >= since]:
             if record.kind in _DONE and (step := record.told().step):
                 counts = self._done.setdefault(step, {})
-                span = int(record.at // SPAN)
+                span = int(min(record.at, now) // SPAN)  # a writer's clock may be ahead
                 counts[span] = counts.get(span, 0) + 1
-                while len(counts) > 2 * CELLS:
-                    del counts[min(counts)]
+                if len(counts) > 2 * CELLS:
+                    # By the time, not by their number: this clock may have been set back.
+                    latest = int(now // SPAN)
+                    for other in [other for other in counts if not latest - 2 * CELLS < other <= latest]:
+                        del counts[other]
 
     def lately(self, activity: str, now: float) -> list[int]:
         """Steps done in each of the last :data:`CELLS` whole spans, the newest last."""

@@ -42,6 +42,18 @@ def test_what_is_long_ago_is_let_go() -> None:
     assert rates.lately("charge", NOW + 1000 * SPAN) == [1] * CELLS
 
 
+def test_a_clock_that_is_ahead_or_set_back_does_not_take_the_present_away() -> None:
+    rates = Rates()
+    for number in range(60):
+        now = NOW + number * SPAN
+        rates.note([done("charge", now), done("charge", now + 29)], now)
+    assert rates.lately("charge", NOW + 60 * SPAN) == [2] * CELLS
+    for number in range(30):
+        now = NOW - 3600 + number * SPAN
+        rates.note([done("charge", now)], now)
+    assert rates.lately("charge", NOW - 3600 + 30 * SPAN) == [1] * CELLS
+
+
 def test_sparklines_are_in_proportion_and_have_an_ascii_twin() -> None:
     assert sparkline([0, 1, 2, 4, 8]) == "·▁▂▄█"
     assert sparkline([0, 1, 2, 4, 8], ascii_only=True) == "_.:=#"
