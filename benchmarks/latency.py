@@ -90,6 +90,8 @@ class Clockwork:
             while len(self.came) < count:
                 self._arrived.clear()
                 await self._arrived.wait()
+            # A step may begin before whoever dispatched it has his answer.
+            await asyncio.gather(*sending)
         return self._took(int(RATE / 2))
 
     def _took(self, skip: int) -> list[float]:
