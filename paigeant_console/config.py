@@ -33,6 +33,7 @@ import msgspec
 
 from paigeant_console.user_directories import NoHome, user_directory
 from paigeant_core.errors import ConfigError
+from paigeant_core.json_values import is_text
 from paigeant_core.names import check_topic
 from paigeant_core.urls import mask_url, parse_url
 
@@ -203,7 +204,7 @@ def load(flags: Flags = _NO_FLAGS, environ: Mapping[str, str] | None = None) -> 
     check_topic(topic)
     read_only, sources["read_only"] = _read_only(flags, environ, context, file)
     operator = environ.get("PAIGEANT_OPERATOR") or file.operator
-    if operator is not None and not _is_utf8(operator):
+    if operator is not None and not is_text(operator):
         raise ConfigError(
             f"PAIGEANT_OPERATOR is {ascii(operator)[:80]}: that is no UTF-8, and the audit could not keep it"
         )
@@ -283,15 +284,6 @@ def said_in_environment(environ: Mapping[str, str], name: str) -> bool | None:
     if value in _FALSE:
         return False
     raise ConfigError(f"{name} is {ascii(value)[:40]}; set it to 1 or 0")
-
-
-def _is_utf8(text: str) -> bool:
-    """Whether a text can be written: one from the environment may hold bytes that are no UTF-8."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _read_only(flags: Flags, environ: Mapping[str, str], context: Context, file: File) -> tuple[bool, Source]:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from typing import TextIO
 
-from paigeant_console.output import NOTE_LIMIT, PROGRAM, note
+from paigeant_console.output import NOTE_LIMIT, note
 
 __all__ = ["Redacting", "debugging", "kept_while_debugging", "quiet", "to_stderr"]
 
@@ -113,9 +113,9 @@ def kept_while_debugging(name: str) -> Iterator[None]:
     if not debugging():
         yield
         return
-    from platformdirs import user_log_path
+    from paigeant_console.user_directories import user_directory
 
-    path = user_log_path(PROGRAM, appauthor=False) / name
+    path = user_directory("log") / name
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     # For this user alone, and no link that somebody put there is followed.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from paigeant_core.delegation import is_scope
 from paigeant_core.errors import ConfigError, HandlerError, NonRetryable
+from paigeant_core.json_values import writable
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_activity
 from paigeant_core.payload import decode_payload
@@ -179,7 +180,7 @@ class ActivityContext:
         if until is not None and not self._now < until <= self._now + 1e9:
             raise HandlerError("hold: the deadline is past, or no time at all; it is seconds since the Unix epoch")
         # A lone surrogate could not be journalled, and the step not settled.
-        self.outcome.hold = conceal(reason)[:MAX_HOLD_REASON].encode("utf-8", "backslashreplace").decode()
+        self.outcome.hold = writable(conceal(reason)[:MAX_HOLD_REASON])
         self.outcome.until = None if until is None else until - self._now
         self.outcome.on_deadline = on_deadline
 

@@ -13,6 +13,7 @@ from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.delegation import delegation_of
 from paigeant_core.errors import ConfigError, InvalidMessage
+from paigeant_core.json_values import is_text
 from paigeant_core.limits import MAX_STEPS
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import check_correlation_id, check_topic, new_id
@@ -175,7 +176,7 @@ def new_workflow(
     stamp = rfc3339(at)
     token = obo_token.reveal() if isinstance(obo_token, Secret) else obo_token or ""
     for what, text in (("obo_token", token), ("traceparent", traceparent)):
-        if text != "" and not _is_text(text):
+        if text != "" and not is_text(text):
             raise InvalidMessage(f"{what} must be text")
     if obo_scopes is not None and not token:
         raise InvalidMessage("obo_scopes say what a token permits, and no obo_token was given")
@@ -199,7 +200,7 @@ def new_workflow(
 
 
 def _check_name(name: str) -> str:
-    if not _is_text(name) or len(name) > MAX_NAME:
+    if not is_text(name) or len(name) > MAX_NAME:
         raise InvalidMessage(f"a workflow's name must be text of at most {MAX_NAME} characters")
     return name
 
@@ -208,19 +209,8 @@ def _check_labels(labels: Mapping[str, str]) -> str:
     if len(labels) > MAX_LABELS:
         raise InvalidMessage(f"{len(labels)} labels: at most {MAX_LABELS} can be given")
     for key, value in labels.items():
-        if not _is_text(key) or not _is_text(value) or len(key) > 64 or len(value) > MAX_NAME or not key:
+        if not is_text(key) or not is_text(value) or len(key) > 64 or len(value) > MAX_NAME or not key:
             raise InvalidMessage(
                 f"label {ascii(key)[:80]}: keys and values are text, 64 and {MAX_NAME} characters at most"
             )
     return msgspec.json.encode(dict(labels)).decode()
-
-
-def _is_text(value: object) -> bool:
-    """Whether ``value`` is a text that can be sent: one without lone surrogates."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -21,6 +21,16 @@ BAD_JSON = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError
 """What msgspec raises on bytes that are no JSON, or not of the shape that was asked for."""
 
 
+def is_text(value: object) -> bool:
+    """Whether ``value`` is a text that can be written: one without lone surrogates, which stand for bytes."""
+    return isinstance(value, str) and writable(value) == value
+
+
+def writable(text: str) -> str:
+    """``text`` as it can be written: lone surrogates as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def encode_object(value: Mapping[str, Any], what: str) -> bytes:
     """``value`` as JSON.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BUCKETS: Final = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)
 """Seconds: a step is a look into a table, or an agent that works for an hour."""
+_NEEDS_EXTRA: Final = 'metrics need prometheus-client, which is an extra: pip install "paigeant-console[metrics]"'
 
 
 class Metrics:
@@ -45,9 +46,7 @@ class Metrics:
         try:
             import prometheus_client
         except ImportError as error:
-            raise ConfigError(
-                'metrics need prometheus-client, which is an extra: pip install "paigeant-console[metrics]"'
-            ) from error
+            raise ConfigError(_NEEDS_EXTRA) from error
         where = prometheus_client.REGISTRY if registry is None else registry
         try:
             self._steps = prometheus_client.Counter(
@@ -102,9 +101,7 @@ def serve_metrics(address: str) -> tuple[str, Callable[[], None]]:
     try:
         from prometheus_client import start_http_server
     except ImportError as error:
-        raise ConfigError(
-            'metrics need prometheus-client, which is an extra: pip install "paigeant-console[metrics]"'
-        ) from error
+        raise ConfigError(_NEEDS_EXTRA) from error
     try:
         server, _ = start_http_server(int(digits), addr=host or "127.0.0.1")
     except OSError as error:

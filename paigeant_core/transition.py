@@ -18,6 +18,7 @@ import msgspec
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import InvalidMessage, MessageTooLarge
 from paigeant_core.journal import Kind, Record, State
+from paigeant_core.json_values import writable
 from paigeant_core.message import Headers, PaigeantMessage
 from paigeant_core.names import QUARANTINE_PREFIX, new_id
 from paigeant_core.payload import merge_payload
@@ -146,9 +147,7 @@ def error_document(error: BaseException) -> dict[str, str]:
     if isinstance(error, BaseExceptionGroup):
         # Its own text only counts them.
         text = "; ".join([text, *(f"{type(leaf).__name__}: {_text(leaf)}" for leaf in _leaves(error))])
-    name = type(error).__name__
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return {"type": name, "message": conceal(text)[:MAX_ERROR_TEXT]}
+    return {"type": type(error).__name__, "message": conceal(writable(text))[:MAX_ERROR_TEXT]}
 
 
 def _text(error: BaseException) -> str:
@@ -411,7 +410,6 @@ def result_invalid(
             text = repr(result)
         except Exception:  # noqa: BLE001 - a handler's result may have any __repr__
             text = f"(a {type(result).__name__} that cannot be shown)"
-    text = text.encode("utf-8", "backslashreplace").decode()
     return dead_letter(
         message,
         span.completed_at,
@@ -419,7 +417,7 @@ def result_invalid(
         body=body,
         error=error,
         worker=span.worker,
-        detail={"result": conceal(text)[: 2 * 1024 * 1024]},
+        detail={"result": conceal(writable(text))[: 2 * 1024 * 1024]},
     )
 
 

@@ -17,10 +17,7 @@ from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext, Handler
 from paigeant_core.admission import admit
 from paigeant_core.decision import decide, policy_of
-from paigeant_core.errors import (
-    ConfigError,
-    TransportError,
-)
+from paigeant_core.errors import ConfigError, TransportError
 from paigeant_core.limits import DRAIN, LEASE, PRESENCE_EVERY
 from paigeant_core.message import Headers
 from paigeant_core.names import check_topic, new_id

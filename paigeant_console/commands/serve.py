@@ -84,7 +84,10 @@ def _check_address(host: str, public_url: str | None) -> None:
         local = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host).is_loopback
     except ValueError:
         raise ConfigError(f"--host {ascii(host)[:60]}: write an address, such as 127.0.0.1 or ::1") from None
-    parts = urlsplit(public_url or "")
+    try:
+        parts = urlsplit(public_url or "")
+    except ValueError:
+        parts = urlsplit("")
     plain = parts.scheme in ("http", "https") and parts.netloc and not parts.path.strip("/") and not parts.query
     if public_url is not None and not plain:
         raise ConfigError(

@@ -29,6 +29,7 @@ from paigeant_console.widgets.span_lines import Line
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import State
 from paigeant_core.operations import (
+    UNDOABLE,
     Action,
     Cancel,
     Compensate,
@@ -50,7 +51,6 @@ __all__ = ["ActingScreen"]
 
 SAME: Final = "same"
 """What is typed in place of a file where the token is to stay; a file of that name is ./same."""
-UNDOABLE: Final = frozenset({Hold.name, Cancel.name, DeadLetter.name})
 _WORDED: Final = frozenset(
     kind.name for kind in (Retry, Replay, DeadLetter, Hold, Release, Skip, Cancel, Compensate, Restore, Insert)
 )

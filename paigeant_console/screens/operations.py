@@ -11,11 +11,10 @@ from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import approval_confirmation, reject_confirmation, stop_confirmation
 from paigeant_console.model.text import plural, shown
 from paigeant_console.safe_text import joined, literal
-from paigeant_console.screens.acting import UNDOABLE
 from paigeant_console.screens.confirming import confirmed
 from paigeant_console.screens.pausing import PausingScreen
 from paigeant_core.errors import AmbiguousID, WorkflowNotFound
-from paigeant_core.operations import OperationState, OperationStatus, Undo
+from paigeant_core.operations import UNDOABLE, OperationState, OperationStatus, Undo
 
 __all__ = ["OperationsScreen"]
 

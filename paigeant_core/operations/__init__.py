@@ -11,7 +11,7 @@ anew, and the old copy dies at the fence. Read-only is looked at before anything
 
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.again import Replay, Retry
-from paigeant_core.operations.aside import Cancel, DeadLetter, Hold, Release, Restore, Undo
+from paigeant_core.operations.aside import UNDOABLE, Cancel, DeadLetter, Hold, Release, Restore, Undo
 from paigeant_core.operations.audit import MAX_REASON, default_operator
 from paigeant_core.operations.bus import Operations
 from paigeant_core.operations.erasing import Erasure
@@ -23,6 +23,7 @@ from paigeant_core.operations.standing import Standing
 
 __all__ = [
     "MAX_REASON",
+    "UNDOABLE",
     "Action",
     "Cancel",
     "Compensate",

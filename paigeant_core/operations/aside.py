@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
@@ -213,6 +213,10 @@ class Restore(Action):
         return back_to(_stood(standing), next_epoch(standing, at), at, detail)
 
 
+UNDOABLE: Final = frozenset({Hold.name, Cancel.name, DeadLetter.name})
+"""What can be undone: nothing was run, and the workflow goes back to where it stood."""
+
+
 @dataclass(frozen=True, slots=True)
 class Undo(Action):
     """Undo a hold, a cancel or a dead-letter while nothing else happened to the workflow.
@@ -240,7 +244,7 @@ class Undo(Action):
         if action is None:
             raise NotEligible(f"that operation did nothing to it, as far as the journal tells: it is {standing.state}")
         # First of all: whatever happened since, it could not have been undone before that either.
-        if action not in (Hold.name, Cancel.name, DeadLetter.name):
+        if action not in UNDOABLE:
             raise NotEligible(f"{str(action)[:40]} cannot be undone: only hold, cancel and dead-letter can")
         if standing.record.detail.get("operation_id") != self.operation_id:
             raise NotEligible(f"something else happened to it since: it is {standing.state}")

@@ -23,6 +23,7 @@ import msgspec
 
 from paigeant_core.clock import rfc3339
 from paigeant_core.errors import ConfigError, Refused
+from paigeant_core.json_values import is_text, writable
 from paigeant_core.operations.plan import Result
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def check_text(action: str, what: str, text: str) -> None:
     Raises:
         ConfigError: it cannot.
     """
-    if _kept(text) != text:
+    if not is_text(text):
         raise ConfigError(
             f"{action}: the {what} {ascii(text)[:80]} is no UTF-8, and the audit could not keep it; write it in UTF-8"
         )
@@ -70,18 +71,18 @@ def check_text(action: str, what: str, text: str) -> None:
 
 def default_operator() -> str:
     """User and host of this process: a claim, not a proof."""
-    return _kept(f"{_user()}@{socket.gethostname()}")
+    return writable(f"{_user()}@{socket.gethostname()}")
 
 
 @cache
 def whereabouts() -> Mapping[str, Any]:
     """Where this process is: host, user, process, and over ssh whose address it is used from."""
-    found: dict[str, Any] = {"host": _kept(socket.gethostname()), "user": _kept(_user()), "pid": os.getpid()}
+    found: dict[str, Any] = {"host": writable(socket.gethostname()), "user": writable(_user()), "pid": os.getpid()}
     if hasattr(os, "getuid"):
         found["uid"] = os.getuid()
     # sshd sets it: client address, client port, server address, server port.
     if client := os.environ.get("SSH_CONNECTION", "").split(" ")[0]:
-        found["ssh"] = _kept(client[:100])
+        found["ssh"] = writable(client[:100])
     return found
 
 
@@ -115,15 +116,15 @@ def entry(
     document: dict[str, Any] = {
         "at": rfc3339(at),
         # What was done is done by now: a text that cannot be written as it is must not cost the entry.
-        "operator": _kept(operator),
-        "action": _kept(action),
-        "reason": _kept(reason),
+        "operator": writable(operator),
+        "action": writable(action),
+        "reason": writable(reason),
         "operation_id": operation_id,
         "targets": targets,
-        "outcome": _kept(outcome),
+        "outcome": writable(outcome),
         "allowed": allowed,
         "from": whereabouts(),
-        "selection": _kept(selection),
+        "selection": writable(selection),
     }
     if results:
         document["before"] = Counter(result.before for result in results if result.before)
@@ -171,11 +172,6 @@ def number_of(data: bytes) -> int | None:
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     return number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 1 << 53 else None
-
-
-def _kept(text: str) -> str:
-    """A text as JSON can hold it: what is no UTF-8 as an escape."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _user() -> str:

@@ -152,6 +152,12 @@ def test_an_address_that_others_reach_is_refused_without_tls_before_it(cli: Cli,
     cli("serve", *options).ended(2).said("the token would travel unencrypted")
 
 
+def test_a_public_url_that_cannot_be_read_is_a_sentence(cli: Cli) -> None:
+    cli("serve", "--public-url", "http://[", "--url", "memory://").ended(2).said(
+        "--public-url 'http://['", "write scheme and name"
+    )
+
+
 @pytest.mark.parametrize(
     ("host", "public"), [("192.0.2.1", "https://console.example"), ("127.0.0.1", "http://console.example")]
 )

@@ -13,8 +13,9 @@ import pytest
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.transports.rabbitmq import RabbitConsumer, RabbitTransport
 from paigeant_core.transports.rabbitmq.connection import Channel, Properties
+from paigeant_core.transports.types import Delivery
 from tests.transports.contract import Connect, PutRaw
-from tests.transports.hands import Hands
+from tests.transports.hands import Hands, until
 
 
 @pytest.fixture
@@ -70,6 +71,26 @@ def consumer_of(worker: Hands) -> RabbitConsumer:
 
 async def kinds(transport: RabbitTransport, topic: str, workflow: str) -> list[str]:
     return [str(record.kind) for record in await transport.history(topic, workflow)]
+
+
+@asynccontextmanager
+async def dying_before_its_ack(
+    transport: RabbitTransport, topic: str, workflow: str, patch: pytest.MonkeyPatch
+) -> AsyncIterator[Delivery]:
+    """A worker that has handed on step ``a``, and dies when this is left: its copy, not acknowledged, comes again."""
+    worker = Hands(transport, topic, "a")
+    delivery = await worker.take_one()
+    patch.setattr(consumer_of(worker)._desk, "ack", never)
+    settling = asyncio.create_task(worker.finish(delivery))
+
+    async def journalled() -> bool:
+        return "advanced" in await kinds(transport, topic, workflow)
+
+    await until(journalled, "never journalled")
+    yield delivery
+    await consumer_of(worker)._crash()
+    settling.cancel()
+    await asyncio.gather(settling, return_exceptions=True)
 
 
 async def never(*_: Any) -> None:

@@ -15,7 +15,7 @@ from paigeant_core.transports.rabbitmq import RabbitTransport, clocks, lookup, p
 from paigeant_core.transports.types import END
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
-from tests.transports.on_rabbitmq import consumer_of, hands, kinds, never
+from tests.transports.on_rabbitmq import consumer_of, dying_before_its_ack, hands, kinds
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -82,19 +82,8 @@ async def test_a_step_whose_dispatchers_clock_is_ahead_is_not_run_again(
     transport, other = await connect(), await connect()
     async with RabbitTransport(rabbit_url, clock=Settable(3600.0)) as ahead:
         workflow = await WorkflowDispatcher(ahead).dispatch_workflow(["a", "b"], {}, topic=topic)
-    dying = Hands(transport, topic, "a")
-    delivery = await dying.take_one()
-    monkeypatch.setattr(consumer_of(dying)._desk, "ack", never)
-    settling = asyncio.create_task(dying.finish(delivery))
-
-    async def journalled() -> bool:
-        return "advanced" in await kinds(other, topic, workflow)
-
-    await until(journalled, "never journalled")
-    await asyncio.sleep(2.5)  # the broker knows the time of a record to the second
-    await consumer_of(dying)._crash()
-    settling.cancel()
-    await asyncio.gather(settling, return_exceptions=True)
+    async with dying_before_its_ack(transport, topic, workflow, monkeypatch):
+        await asyncio.sleep(2.5)  # the broker knows the time of a record to the second
     async with hands(other, topic, "a", "b") as heir:
         following = await heir.take_one()
         assert following.activity == "b"

@@ -15,8 +15,8 @@ from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import Settled
 from tests.transports import on_rabbitmq
 from tests.transports.contract import TransportContract
-from tests.transports.hands import Hands, until
-from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
+from tests.transports.hands import until
+from tests.transports.on_rabbitmq import dispatch, dying_before_its_ack, hands, kinds
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -69,16 +69,7 @@ async def test_a_copy_is_not_run_again_because_the_journal_that_was_read_is_an_o
 ) -> None:
     transport, other = await connect(), await connect()
     workflow = await dispatch(transport, topic, "a", "b")
-    dying = Hands(transport, topic, "a")
-    delivery = await dying.take_one()
     (dispatched,) = await transport.history(topic, workflow)
-    monkeypatch.setattr(consumer_of(dying)._desk, "ack", never)
-    settling = asyncio.create_task(dying.finish(delivery))
-
-    async def journalled() -> bool:
-        return "advanced" in await kinds(other, topic, workflow)
-
-    await until(journalled, "never journalled")
     looks = 0
 
     async def behind(line: Line, queue: str, start: Any, **options: Any) -> AsyncIterator[list[Message]]:
@@ -90,10 +81,8 @@ async def test_a_copy_is_not_run_again_because_the_journal_that_was_read_is_an_o
             elif old := [message for message in batch if wire.offset_of(message) <= int(dispatched.position)]:
                 yield old
 
-    monkeypatch.setattr(lookup, "up_to_now", behind)
-    await consumer_of(dying)._crash()
-    settling.cancel()
-    await asyncio.gather(settling, return_exceptions=True)
+    async with dying_before_its_ack(transport, topic, workflow, monkeypatch):
+        monkeypatch.setattr(lookup, "up_to_now", behind)
     async with hands(other, topic, "a", "b") as heir:
         following = await heir.take_one()
         assert following.activity == "b"

@@ -20,7 +20,7 @@ from paigeant_core.transports.types import Settled
 from tests.chaos.ledger import handed_on_twice
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
-from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
+from tests.transports.on_rabbitmq import consumer_of, dispatch, dying_before_its_ack, hands, kinds, never
 
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
@@ -58,18 +58,8 @@ async def test_a_copy_that_comes_again_after_its_confirm_is_not_run_again(
     """A worker that dies between confirm and acknowledgement leaves a second copy."""
     transport, other = await connect(), await connect()
     workflow = await dispatch(transport, topic, "a", "b")
-    worker = Hands(transport, topic, "a")
-    delivery = await worker.take_one()
-    monkeypatch.setattr(consumer_of(worker)._desk, "ack", never)
-    settling = asyncio.create_task(worker.finish(delivery))
-
-    async def journalled() -> bool:
-        return "advanced" in await kinds(other, topic, workflow)
-
-    await until(journalled, "never journalled")
-    await consumer_of(worker)._crash()
-    settling.cancel()
-    await asyncio.gather(settling, return_exceptions=True)
+    async with dying_before_its_ack(transport, topic, workflow, monkeypatch) as delivery:
+        pass
     async with hands(other, topic, "a", "b") as heir:
         following = await heir.take_one()
         assert following.activity == "b"
