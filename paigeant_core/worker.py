@@ -8,6 +8,7 @@ import inspect
 import logging
 import os
 import socket
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -23,6 +24,7 @@ from paigeant_core.message import Headers
 from paigeant_core.names import check_topic, new_id
 from paigeant_core.permission import permit, silenced
 from paigeant_core.retry import RetryPolicy
+from paigeant_core.secret import redact
 from paigeant_core.telemetry import Metrics, Spans, spans
 from paigeant_core.transition import Span
 from paigeant_core.transports import Transport, get_transport
@@ -360,8 +362,8 @@ class Worker:
         except BaseException as raised:  # noqa: BLE001 - SystemExit and its like end the step, not the worker
             error = RuntimeError(f"the handler raised {type(raised).__name__}")
             error.__cause__ = raised
-        if error is not None:
-            logger.debug("%s: step %s failed", message.correlation_id, activity.name, exc_info=error)
+        if error is not None and logger.isEnabledFor(logging.DEBUG):
+            logger.debug("%s: step %s failed\n%s", message.correlation_id, activity.name, _where(error))
         span = Span(worker=self.name, started_at=started_at, completed_at=clock.now(), deaths=delivery.deaths)
         try:
             transition = decide(activity, message, context, result, error, span, delivery.body)
@@ -429,6 +431,14 @@ class Worker:
             )
         result = await asyncio.wrap_future(running)
         return await result if inspect.isawaitable(result) else result
+
+
+def _where(error: BaseException) -> str:
+    """The traceback of a failure, without tokens: not every program that has workers redacts its log."""
+    try:
+        return redact("".join(traceback.format_exception(error)))
+    except Exception:  # noqa: BLE001 - a handler's exception may be of any make, and its step is settled all the same
+        return type(error).__name__
 
 
 def _in_thread(handler: Handler, context: ActivityContext) -> Any:

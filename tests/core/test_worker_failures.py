@@ -64,11 +64,12 @@ async def test_where_a_handler_failed_is_logged_for_debugging(
 
     caplog.set_level("DEBUG", logger="paigeant")
     workflow = await run_one(bench, the_one_to_blame)
-    (record,) = [record for record in caplog.records if record.exc_info]
+    (record,) = [record for record in caplog.records if record.getMessage().startswith(f"{workflow}: step a failed\n")]
     assert record.levelname == "DEBUG"
-    assert record.getMessage() == f"{workflow}: step a failed"
-    assert "in the_one_to_blame" in caplog.text
-    assert "raise raised" in caplog.text
+    assert "in the_one_to_blame" in record.getMessage()
+    assert "raise raised" in record.getMessage()
+    # Whoever keeps a log formats what it is given: an exception itself would tell whatever it quotes.
+    assert record.exc_info is None
 
 
 async def test_a_step_that_gets_through_later_goes_on(bench: Bench) -> None:
