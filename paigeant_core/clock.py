@@ -30,6 +30,16 @@ class SystemClock:
         return time.time()
 
 
+def ticks_of(clock: Clock) -> Callable[[], float]:
+    """What tells how long something takes: seconds since some moment.
+
+    Args:
+        clock: what tells when. The machine's can be set meanwhile, so beside it stands the one that nobody sets
+            (:func:`time.monotonic`); any other is its own measure.
+    """
+    return time.monotonic if isinstance(clock, SystemClock) else clock.now
+
+
 class ManualClock:
     """A clock that stands until it is moved; the in-memory broker wakes what comes due.
 

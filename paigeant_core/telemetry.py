@@ -79,7 +79,7 @@ class Metrics:
     def became(self, headers: Headers, span: Span, outcome: str) -> None:
         """It was run, and its workflow goes on as ``outcome`` says."""
         self._steps.labels(headers.topic, headers.activity, outcome).inc()
-        self._took.labels(headers.topic, headers.activity).observe(max(0.0, span.completed_at - span.started_at))
+        self._took.labels(headers.topic, headers.activity).observe(span.duration_s)
 
 
 def serve_metrics(address: str) -> tuple[str, Callable[[], None]]:

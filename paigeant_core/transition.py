@@ -118,12 +118,20 @@ class Span:
         started_at: when.
         completed_at: until when.
         deaths: workers that died with the step before, and from whom this one took it over.
+        took: how many seconds, where that was measured: a clock that was set meanwhile does not count; None: the
+            difference of the two times.
     """
 
     worker: str
     started_at: float
     completed_at: float
     deaths: int = 0
+    took: float | None = None
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds that it took; never less than 0."""
+        return max(0.0, self.completed_at - self.started_at if self.took is None else self.took)
 
     def to_detail(self, headers: Headers) -> dict[str, Any]:
         """The journal's words for it, with the step's own numbers."""
@@ -132,7 +140,7 @@ class Span:
             "hop": headers.hop,
             "attempt": headers.attempt,
             **self.times(),
-            "duration_s": round(max(0.0, self.completed_at - self.started_at), 3),
+            "duration_s": round(self.duration_s, 3),
         }
 
     def times(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext, Handler
 from paigeant_core.admission import admit
+from paigeant_core.clock import ticks_of
 from paigeant_core.decision import decide, policy_of
 from paigeant_core.errors import ConfigError, TransportError
 from paigeant_core.limits import DRAIN, LEASE, PRESENCE_EVERY
@@ -328,7 +329,8 @@ class Worker:
         message = await admit(consumer, delivery, self.topic, self.name, clock, self._guard, self.tokens)
         if message is None:
             return
-        started_at = clock.now()
+        started_at, ticks = clock.now(), ticks_of(clock)
+        began = ticks()
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = (message.headers, started_at)
@@ -364,7 +366,13 @@ class Worker:
             error.__cause__ = raised
         if error is not None and logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s: step %s failed\n%s", message.correlation_id, activity.name, _where(error))
-        span = Span(worker=self.name, started_at=started_at, completed_at=clock.now(), deaths=delivery.deaths)
+        span = Span(
+            worker=self.name,
+            started_at=started_at,
+            completed_at=clock.now(),
+            deaths=delivery.deaths,
+            took=ticks() - began,
+        )
         try:
             transition = decide(activity, message, context, result, error, span, delivery.body)
             transition = silenced(transition, message, span, delivery.body)

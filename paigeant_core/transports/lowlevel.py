@@ -19,7 +19,7 @@ import msgspec
 
 from paigeant_core import transition as moves
 from paigeant_core.admission import admit
-from paigeant_core.clock import Clock, rfc3339
+from paigeant_core.clock import Clock, rfc3339, ticks_of
 from paigeant_core.errors import ConfigError, IllegalTransition, InvalidMessage
 from paigeant_core.limits import LEASE
 from paigeant_core.message import PaigeantMessage
@@ -44,6 +44,8 @@ class _Held:
     topic: str
     original: PaigeantMessage
     since: float
+    began: float
+    """The same moment, by what durations are measured with."""
     worker: str
 
 
@@ -95,7 +97,7 @@ class LowLevel(ABC):
             raise IllegalTransition("this message was handed on already, or its subscription is closed")
         if topic != held.topic:
             raise IllegalTransition(f"this message was taken from topic {held.topic}, and is handed on there alone")
-        await self._settle(delivery, _handed_on(message, held, self.clock.now()))
+        await self._settle(delivery, _handed_on(message, held, _span(held, self.clock)))
 
     async def subscribe(
         self, topic: str, activity: str | None = None, *, tokens: Tokens | None = None
@@ -143,7 +145,8 @@ class LowLevel(ABC):
                         continue
                     message.delivery = delivery
                     original = PaigeantMessage.decode(delivery.body)
-                    self._held[id(delivery)] = _Held(delivery, consumer, topic, original, self.clock.now(), name)
+                    now, began = self.clock.now(), ticks_of(self.clock)()
+                    self._held[id(delivery)] = _Held(delivery, consumer, topic, original, now, began, name)
                     self._report(consumer)
                     yield delivery, message
         finally:
@@ -160,7 +163,7 @@ class LowLevel(ABC):
     async def nack(self, raw: Delivery) -> None:
         """Put the step back, to be tried again after a delay that the broker keeps."""
         if (held := self._held.get(id(raw))) is not None and not raw.settled:
-            span = _span(held, self.clock.now())
+            span = _span(held, self.clock)
             delay = RetryPolicy().delay(held.original.headers.attempt)
             await self._settle(raw, moves.retry(held.original, Nacked("put back by its handler"), delay, span))
 
@@ -190,13 +193,19 @@ class Nacked(Exception):
     """A handler of the low-level form put its message back."""
 
 
-def _span(held: _Held, now: float) -> Span:
-    return Span(worker=held.worker, started_at=held.since, completed_at=now, deaths=held.delivery.deaths)
+def _span(held: _Held, clock: Clock) -> Span:
+    return Span(
+        worker=held.worker,
+        started_at=held.since,
+        completed_at=clock.now(),
+        deaths=held.delivery.deaths,
+        took=ticks_of(clock)() - held.began,
+    )
 
 
-def _handed_on(message: PaigeantMessage, held: _Held, now: float) -> Transition:
+def _handed_on(message: PaigeantMessage, held: _Held, span: Span) -> Transition:
     original = held.original
-    span = _span(held, now)
+    timestamp = rfc3339(span.completed_at)
     before, after = original.routing_slip, message.routing_slip
     moved = len(after.executed) - len(before.executed)
     if after.executed[: len(before.executed)] != before.executed or moved < 0 or after.undoing != before.undoing:
@@ -209,6 +218,6 @@ def _handed_on(message: PaigeantMessage, held: _Held, now: float) -> Transition:
     payload = message.payload_bytes
     if moved == 0:
         attempt = original.headers.attempt
-        changed = original.replaced(after, timestamp=rfc3339(now), attempt=attempt, payload=payload)
+        changed = original.replaced(after, timestamp=timestamp, attempt=attempt, payload=payload)
         return moves.retry(changed, Nacked("published without mark_complete"), 0.0, span)
-    return moves.handed_on(original, message.replaced(after, timestamp=rfc3339(now), payload=payload), span)
+    return moves.handed_on(original, message.replaced(after, timestamp=timestamp, payload=payload), span)

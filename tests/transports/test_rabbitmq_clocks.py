@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 import pytest
 
-from paigeant_core.clock import SystemClock
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.transports.rabbitmq import RabbitTransport, clocks, lookup, presence
 from paigeant_core.transports.types import END
+from tests.settable_clock import SettableClock
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dying_before_its_ack, hands, kinds
@@ -20,14 +19,6 @@ from tests.transports.on_rabbitmq import consumer_of, dying_before_its_ack, hand
 pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 connect = on_rabbitmq.connect
-
-
-class Settable(SystemClock):
-    def __init__(self, off: float) -> None:
-        self.off = off
-
-    def now(self) -> float:
-        return time.time() + self.off
 
 
 @pytest.mark.parametrize("off", [-45.0, 45.0])
@@ -42,7 +33,7 @@ async def test_a_machine_whose_clock_is_off_claims_nothing_until_it_is_right(
 
     async with RabbitTransport(rabbit_url) as right:
         await WorkflowDispatcher(right).dispatch_workflow(["a"], {}, topic=topic)
-        async with RabbitTransport(rabbit_url, clock=(clock := Settable(off))) as transport:
+        async with RabbitTransport(rabbit_url, clock=(clock := SettableClock(off))) as transport:
             hands = Hands(transport, topic, "a")
             with caplog.at_level(logging.WARNING, "paigeant"):
                 claiming = asyncio.create_task(hands.take_one())
@@ -68,7 +59,7 @@ async def test_a_machine_whose_clock_is_off_claims_nothing_until_it_is_right(
 
 async def test_a_clock_that_is_off_by_less_is_used(rabbit_url: str, topic: str) -> None:
     for off in (-25.0, 25.0):
-        async with RabbitTransport(rabbit_url, clock=Settable(off)) as transport:
+        async with RabbitTransport(rabbit_url, clock=SettableClock(off)) as transport:
             await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=topic)
             hands = Hands(transport, topic, "a")
             await hands.finish(await hands.take_one())
@@ -80,7 +71,7 @@ async def test_a_step_whose_dispatchers_clock_is_ahead_is_not_run_again(
 ) -> None:
     monkeypatch.setattr(lookup, "SKEW", 0.0)
     transport, other = await connect(), await connect()
-    async with RabbitTransport(rabbit_url, clock=Settable(3600.0)) as ahead:
+    async with RabbitTransport(rabbit_url, clock=SettableClock(3600.0)) as ahead:
         workflow = await WorkflowDispatcher(ahead).dispatch_workflow(["a", "b"], {}, topic=topic)
     async with dying_before_its_ack(transport, topic, workflow, monkeypatch):
         await asyncio.sleep(2.5)  # the broker knows the time of a record to the second
@@ -105,7 +96,7 @@ async def test_a_worker_whose_clock_differs_from_the_readers_is_seen_for_as_long
     await WorkflowDispatcher(transport).dispatch_workflow(["a"], {}, topic=topic)
     worker = Hands(transport, topic, "a")
     await worker.take_one()
-    async with RabbitTransport(rabbit_url, clock=Settable(off)) as other:
+    async with RabbitTransport(rabbit_url, clock=SettableClock(off)) as other:
 
         async def seen() -> list[str]:
             return [status.info.worker for status in await other.workers(topic)]
@@ -131,7 +122,7 @@ async def test_who_follows_from_the_end_with_a_clock_that_is_ahead_misses_nothin
     await dispatcher.dispatch_workflow(["a"], {}, topic=topic)
     seen: list[str] = []
     there = asyncio.Event()
-    async with RabbitTransport(rabbit_url, clock=Settable(25.0)) as reader:
+    async with RabbitTransport(rabbit_url, clock=SettableClock(25.0)) as reader:
 
         async def read() -> None:
             async for batch in reader.records(topic, start=END, follow=True):

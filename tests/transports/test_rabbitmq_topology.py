@@ -14,6 +14,7 @@ from paigeant_core.limits import JOURNAL_BYTES
 from paigeant_core.transports.rabbitmq.connection import Channel
 from paigeant_core.transports.rabbitmq.topology import RUNGS, STREAMS, Names, rung_for
 from tests.servers import SharedServer
+from tests.settable_clock import SettableClock
 from tests.transports import on_rabbitmq
 from tests.transports.on_rabbitmq import dispatch, hands, kinds
 
@@ -134,7 +135,7 @@ async def test_a_delay_of_several_rungs_is_journalled_once_and_kept_to(
 
 async def test_two_clocks_that_differ_do_not_prolong_a_delay(connect: Any, topic: str) -> None:
     transport, slow = await connect(), await connect()
-    slow.clock = Behind()
+    slow.clock = SettableClock(-20.0)
     await dispatch(transport, topic, "a")
     async with hands(transport, topic, "a") as worker:
         await worker.fail(await worker.take_one(), delay=0.3)
@@ -142,13 +143,6 @@ async def test_two_clocks_that_differ_do_not_prolong_a_delay(connect: Any, topic
     async with hands(slow, topic, "a") as heir:
         await heir.finish(await heir.take_one())
     assert time.monotonic() - failed < 15
-
-
-class Behind:
-    """A clock 20 seconds slow."""
-
-    def now(self) -> float:
-        return time.time() - 20
 
 
 async def test_what_waits_in_the_ladder_comes_to_a_queue_that_was_made_anew_meanwhile(

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from paigeant_core.clock import SystemClock
 from paigeant_core.journal import Kind
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import lease as lease_module
@@ -18,6 +17,7 @@ from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import trim
 from paigeant_core.transports.types import Settled
+from tests.settable_clock import SettableClock
 from tests.transports import on_redis
 from tests.transports.hands import Hands, until
 from tests.transports.on_redis import dispatch
@@ -162,11 +162,7 @@ async def test_a_lost_worker_is_journalled_once_by_those_who_live(transport: Red
 async def test_a_machine_whose_clock_is_off_claims_nothing(
     redis_url: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Wrong(SystemClock):
-        def now(self) -> float:
-            return time.time() + 45
-
-    transport = RedisTransport(redis_url, clock=Wrong())
+    transport = RedisTransport(redis_url, clock=SettableClock(45.0))
     await dispatch(transport, topic, "a")
     hands = Hands(transport, topic, "a")
     with caplog.at_level(logging.WARNING, "paigeant"):
@@ -178,13 +174,7 @@ async def test_a_machine_whose_clock_is_off_claims_nothing(
 async def test_a_machine_whose_clock_is_set_while_it_works_claims_nothing_until_it_is_right(
     redis_url: str, topic: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Settable(SystemClock):
-        off = 0.0
-
-        def now(self) -> float:
-            return time.time() + self.off
-
-    transport = RedisTransport(redis_url, clock=(clock := Settable()))
+    transport = RedisTransport(redis_url, clock=(clock := SettableClock()))
     hands = Hands(transport, topic, "a")
     await hands.nothing(0.1)
     clock.off = -300.0
@@ -220,13 +210,7 @@ async def test_a_step_is_its_holders_for_its_holders_lease(transport: RedisTrans
 
 
 async def test_a_clock_that_is_wrong_when_a_worker_joins_again_keeps_no_result_back(redis_url: str, topic: str) -> None:
-    class Settable(SystemClock):
-        off = 0.0
-
-        def now(self) -> float:
-            return time.time() + self.off
-
-    transport = RedisTransport(redis_url, clock=(clock := Settable()))
+    transport = RedisTransport(redis_url, clock=(clock := SettableClock()))
     workflow = await dispatch(transport, topic, "a")
     hands = Hands(transport, topic, "a")
     delivery = await hands.take_one()
