@@ -369,15 +369,17 @@ def _measure(
         ]
         if load == WITHOUT_PAUSE:
             continue  # easier than what was asked for: all is in the processor's caches
-        ratios = [own[0] / bare[0] for own, bare in zip(found["paigeant"], found["bare"], strict=True)]
-        ratio = middle["paigeant"] / middle["bare"]
-        driver = f"; {middle['paigeant'] / middle[DRIVER]:.2f} × redis-py" if DRIVER in middle else ""
-        section.targets.append(
-            Target(
-                f"{title}, {load}: p50 at most 1.5 times the broker's own round trips",
-                f"{ratio:.2f} × ({min(ratios):.2f}–{max(ratios):.2f}){driver}; p99 {late['paigeant'] * 1000:.1f} ms,"
-                f" bare {late['bare'] * 1000:.1f} ms",
-                ratio <= 1.5,
+        # redis-py is to Redis what aio-pika is to RabbitMQ; what lies beneath it is the stricter measure.
+        floors = {"bare": ", by hiredis alone", DRIVER: ", by redis-py"} if DRIVER in found else {"bare": ""}
+        for floor, by in floors.items():
+            ratios = [own[0] / bare[0] for own, bare in zip(found["paigeant"], found[floor], strict=True)]
+            ratio = middle["paigeant"] / middle[floor]
+            section.targets.append(
+                Target(
+                    f"{title}, {load}: p50 at most 1.5 times the broker's own round trips{by}",
+                    f"{ratio:.2f} × ({min(ratios):.2f}–{max(ratios):.2f}); p99 {late['paigeant'] * 1000:.1f} ms,"
+                    f" bare {late[floor] * 1000:.1f} ms",
+                    ratio <= 1.5,
+                )
             )
-        )
     section.tables.append(Table(title, ["", "p50", "p99", "to bare"], rows))
