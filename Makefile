@@ -3,8 +3,8 @@
 PYTHON ?= python3
 # Where nobody named one, a newer one beside an old python3 will do.
 PYTHONS := $(PYTHON) $(if $(filter file,$(origin PYTHON)),python3.14 python3.13 python3.12 python3.11)
-# One more than the cores that CI has: many tests wait for a terminal, a lease or a server that starts.
-WORKERS ?= 3
+# Two more than the cores that CI has: many tests wait for a terminal, a lease or a server that starts.
+WORKERS ?= 4
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 CHAOS_ARGS ?=

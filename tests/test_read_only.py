@@ -118,7 +118,7 @@ def two_stories() -> Story:
     return story
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_no_key_and_no_command_of_the_console_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     leaving = {"quit", "interrupt", "suspend"}

@@ -241,7 +241,7 @@ class ChaosContract:
 
     # -- operators ----------------------------------------------------------------------
 
-    @pytest.mark.timeout(120)
+    @pytest.mark.timeout(240)
     async def test_an_operator_killed_in_the_middle_of_a_bulk_retry_leaves_each_workflow_whole(
         self, scene: Scene, tmp_path: Path
     ) -> None:

@@ -180,7 +180,7 @@ async def test_while_the_broker_is_out_of_something_all_say_that_they_wait_and_l
             assert await asyncio.to_thread(scene.crew.dismiss) == [0]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_many_may_begin_to_use_a_topic_at_the_same_moment(rabbit_url: str, topic: str) -> None:
     # Who reads a stream that is just being made is refused by the broker (3.10), or cut off with the whole line.
     async with AsyncExitStack() as stack:

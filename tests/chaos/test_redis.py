@@ -41,7 +41,7 @@ class TestRedis(ChaosContract):
 
 @pytest.mark.redis
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("ground", "fault"),
     [(RedisGround, "kill"), (RedisEverysecGround, "kill"), (RedisEverysecGround, "power"), (RedisGround, "clock")],

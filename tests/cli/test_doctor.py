@@ -143,6 +143,10 @@ def test_in_memory_nothing_lasts(cli: Cli, environment: dict[str, str]) -> None:
     assert levels(found(cli, 0), "durability") == ["warning"]
 
 
+# In one process, as a node takes ten seconds of work to start.
+ON_ONE_NODE = pytest.mark.xdist_group("doctor")
+
+
 @pytest.fixture(scope="module")
 def own_rabbitmq() -> Iterator[RabbitServer]:
     with RabbitServer(management=True) as server:
@@ -151,6 +155,7 @@ def own_rabbitmq() -> Iterator[RabbitServer]:
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 async def test_an_alarm_is_on_the_screen_too_and_nobody_is_taken_for_lost(
     own_rabbitmq: RabbitServer, topic: str, tmp_path: Path
 ) -> None:
@@ -166,6 +171,7 @@ async def test_an_alarm_is_on_the_screen_too_and_nobody_is_taken_for_lost(
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 async def test_a_user_who_may_not_publish_is_told_of_no_alarm_and_asks_no_more(
     own_rabbitmq: RabbitServer, topic: str
 ) -> None:
@@ -178,6 +184,7 @@ async def test_a_user_who_may_not_publish_is_told_of_no_alarm_and_asks_no_more(
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 def test_on_rabbitmq_policies_and_alarms_are_found(
     cli: Cli, own_rabbitmq: RabbitServer, environment: dict[str, str], topic: str
 ) -> None:
@@ -233,6 +240,7 @@ def known(own_rabbitmq: RabbitServer, environment: dict[str, str], topic: str) -
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 @pytest.mark.parametrize("kind", ["policy", "operator_policy"])
 def test_a_policy_for_the_queue_of_one_activity_is_found_and_no_worker_serves_it(
     cli: Cli, known: RabbitServer, topic: str, target: str, capped: Callable[..., None], kind: str
@@ -248,6 +256,7 @@ def test_a_policy_for_the_queue_of_one_activity_is_found_and_no_worker_serves_it
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 def test_policies_that_do_not_hold_for_the_topic_stop_no_worker(
     cli: Cli, known: RabbitServer, target: str, start: Start, capped: Callable[..., None]
 ) -> None:
@@ -267,6 +276,7 @@ def test_policies_that_do_not_hold_for_the_topic_stop_no_worker(
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 def test_the_management_api_is_asked_as_its_own_user_whose_password_is_not_shown(
     cli: Cli, known: RabbitServer, environment: dict[str, str]
 ) -> None:
@@ -289,6 +299,7 @@ def test_the_management_api_is_asked_as_its_own_user_whose_password_is_not_shown
 
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
+@ON_ONE_NODE
 def test_the_management_api_of_another_broker_is_not_believed(
     cli: Cli, known: RabbitServer, environment: dict[str, str], target: str, start: Start, capped: Callable[..., None]
 ) -> None:

@@ -25,7 +25,7 @@ from tests.cli.conftest import Cli
 from tests.console.browser import Browser, Page
 from tests.console.corpus import hostile_cases, leaks
 
-pytestmark = [pytest.mark.redis, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.redis, pytest.mark.timeout(240)]
 
 PNG = b"\x89PNG\r\n\x1a\n"
 Start = Callable[..., subprocess.Popen[str]]

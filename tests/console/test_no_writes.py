@@ -20,7 +20,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.mark.redis
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_full_server_is_told_of_and_nobody_is_taken_for_lost(
     server: RedisServer, topic: str, tmp_path: Path
 ) -> None:

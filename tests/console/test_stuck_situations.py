@@ -350,7 +350,7 @@ class TestOnRabbitMQ(StuckContract):
 
         asyncio.run(put())
 
-    @pytest.mark.timeout(120)
+    @pytest.mark.timeout(240)
     async def test_what_the_broker_lost_says_so_and_that_it_was_published_again(
         self, url: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -78,7 +78,7 @@ class RabbitServer(PrivateServer):
         """Where the node logs."""
         return self.directory / "log" / f"{self.node}.log"
 
-    def ctl(self, *arguments: str, timeout: float = 40.0) -> str:
+    def ctl(self, *arguments: str, timeout: float = 90.0) -> str:
         """Run rabbitmqctl with `arguments` against this node and return what it printed. It costs 1 to 2 s.
 
         Raises:

@@ -12,7 +12,7 @@ from paigeant_core.transports.rabbitmq import RabbitTransport, streams, topology
 from paigeant_core.transports.rabbitmq.topology import Names
 from tests.transports.on_rabbitmq import dispatch
 
-pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.rabbitmq, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.xdist_group("rabbitmq"), pytest.mark.rabbitmq, pytest.mark.timeout(240)]
 
 PATIENCE = 60.0
 

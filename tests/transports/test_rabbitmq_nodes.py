@@ -85,36 +85,37 @@ async def test_a_copy_that_comes_again_after_a_node_died_goes_on_one_epoch_up(
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(180)
 @pytest.mark.slow
-async def test_a_restart_is_noticed_where_the_exchange_survives_it(topic: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_restart_is_noticed_where_the_exchange_survives_it(
+    own_server: RabbitServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on RabbitMQ from 4.0 on, with Khepri: then the marks alone tell."""
     # A reader that came while the broker was starting may be left without a word; the next is another one.
     monkeypatch.setattr(mirror, "_PATIENCE", 3.0)
-    with RabbitServer() as server:
-        async with RabbitTransport(server.url) as transport:
-            async with transport._line.borrowed() as channel:
-                await channel.exchange_declare(Names(topic).boot, exchange_type="fanout", durable=True)
-            async with hands(transport, topic, "a") as worker:
-                await started(worker)
-                fence = await fence_with(transport, topic, 2)
-                assert fence.booted_at == 0
-                for end in (server.kill, server.stop):
-                    marks, noticed_at = set(fence.nodes), fence.booted_at
-                    await asyncio.to_thread(server.flush)
-                    await asyncio.to_thread(end)
-                    await asyncio.to_thread(server.start)
-
-                    async def renewed(marks: set[str] = marks) -> bool:
-                        with suppress(TransportError):
-                            await fence.catch_up()
-                        return len(fence.nodes) == 2 and not marks & set(fence.nodes)
-
-                    await until(renewed, "it left no new marks")
-                    assert fence.booted_at > noticed_at
-                # A line that breaks is none.
+    async with RabbitTransport(own_server.url) as transport:
+        async with transport._line.borrowed() as channel:
+            await channel.exchange_declare(Names(topic).boot, exchange_type="fanout", durable=True)
+        async with hands(transport, topic, "a") as worker:
+            await started(worker)
+            fence = await fence_with(transport, topic, 2)
+            assert fence.booted_at == 0
+            for end in (own_server.kill, own_server.stop):
                 marks, noticed_at = set(fence.nodes), fence.booted_at
-                cut_line(worker)
-                await until(lambda: renewed(marks), "it left no new marks")
-                assert fence.booted_at == noticed_at
+                await asyncio.to_thread(own_server.flush)
+                await asyncio.to_thread(end)
+                await asyncio.to_thread(own_server.start)
+
+                async def renewed(marks: set[str] = marks) -> bool:
+                    with suppress(TransportError):
+                        await fence.catch_up()
+                    return len(fence.nodes) == 2 and not marks & set(fence.nodes)
+
+                await until(renewed, "it left no new marks")
+                assert fence.booted_at > noticed_at
+            # A line that breaks is none.
+            marks, noticed_at = set(fence.nodes), fence.booted_at
+            cut_line(worker)
+            await until(lambda: renewed(marks), "it left no new marks")
+            assert fence.booted_at == noticed_at
 
 
 async def test_marks_of_an_older_worker_are_empty_and_tell_by_being_gone(

@@ -141,14 +141,8 @@ async def test_a_result_that_went_up_an_epoch_is_not_dropped_with_its_like_that_
     assert records[2].detail["reason"] == "fenced"
 
 
-@pytest.fixture
-def own_server() -> Any:
-    with RabbitServer(conf={"max_message_size": "100000"}) as server:
-        yield server
-
-
 @pytest.mark.rabbitmq
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_message_larger_than_the_broker_takes_is_refused_and_stops_nobody(
     own_server: RabbitServer, topic: str
 ) -> None:
