@@ -67,7 +67,7 @@ class Transport(LowLevel):
 
     @abstractmethod
     async def disconnect(self) -> None:
-        """Close every connection; safe to repeat."""
+        """Close every consumer, as :meth:`Consumer.close` does, and every connection; safe to repeat."""
 
     @abstractmethod
     async def broker_info(self) -> BrokerInfo:

@@ -268,7 +268,7 @@ class Consumer(ABC):
         May be cancelled at any time: what was claimed and not returned is handed back.
 
         Raises:
-            TransportError: the broker refuses for good; a lost line is waited out.
+            TransportError: the broker refuses for good, or this consumer was closed; a lost line is waited out.
         """
 
     async def deliver(self, slots: int, take: Take) -> None:

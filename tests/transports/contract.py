@@ -17,6 +17,7 @@ import pytest
 from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import WorkflowDispatcher, new_workflow
+from paigeant_core.errors import TransportError
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.transition import Outcome, Place, Transition
 from paigeant_core.transports import Transport
@@ -253,6 +254,23 @@ class TransportContract:
             assert delivery.message is not None
             assert delivery.message.correlation_id == workflow
             assert delivery.deaths == 0
+
+    async def test_disconnecting_closes_the_consumers(self, connect: Connect, topic: str) -> None:
+        transport, other = await connect(), await connect()
+        workflow = await self.dispatch(other, topic, "a")
+        leaving = Hands(transport, topic, "a", lease=3600)
+        await leaving.take_one()
+        waiting = asyncio.create_task(leaving.consumer.claim(1))
+        await asyncio.sleep(0.1)
+        await transport.disconnect()
+        for claim in (waiting, leaving.consumer.claim(1)):
+            with pytest.raises(TransportError, match="this consumer was closed"):
+                await asyncio.wait_for(claim, PATIENCE)
+        assert await other.workers(topic) == []
+        async with self.hands(other, topic, "a", lease=3600) as staying:
+            delivery = await staying.take_one()
+            assert delivery.message is not None
+            assert (delivery.message.correlation_id, delivery.deaths) == (workflow, 0)
 
     async def test_a_worker_that_stops_says_what_it_handed_back(self, connect: Connect, topic: str) -> None:
         transport = await connect()

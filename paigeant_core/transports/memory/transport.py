@@ -12,6 +12,7 @@ from typing import ClassVar
 from paigeant_core import transition as moves
 from paigeant_core.__about__ import __version__
 from paigeant_core.clock import Clock, ManualClock
+from paigeant_core.errors import TransportError
 from paigeant_core.handoff import heed
 from paigeant_core.journal import Record
 from paigeant_core.message import Headers
@@ -64,12 +65,15 @@ class MemoryTransport(Transport):
             _brokers[name] = broker
         super().__init__(f"memory://{name}", broker.clock)
         self.broker = broker
+        self._consumers: set[MemoryConsumer] = set()
 
     async def connect(self) -> None:
         """Nothing to do: the broker is here."""
 
     async def disconnect(self) -> None:
-        """Nothing to do: the broker stays for others of this process."""
+        """See :meth:`Transport.disconnect`; the broker stays for others of this process."""
+        for consumer in list(self._consumers):
+            await consumer.close()
 
     async def broker_info(self) -> BrokerInfo:
         """The library itself."""
@@ -88,7 +92,9 @@ class MemoryTransport(Transport):
 
     def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> MemoryConsumer:
         """See :meth:`Transport.consumer`."""
-        return MemoryConsumer(self.broker, topic, info, lease)
+        consumer = MemoryConsumer(self.broker, topic, info, lease, self._consumers.discard)
+        self._consumers.add(consumer)
+        return consumer
 
     async def records(
         self, topic: str, *, start: str | float = START, follow: bool = False, follower: Follower | None = None
@@ -274,21 +280,32 @@ class MemoryTransport(Transport):
 class MemoryConsumer(Consumer):
     """One worker's claim on an in-memory topic."""
 
-    def __init__(self, broker: MemoryBroker, topic: str, info: WorkerInfo, lease: float) -> None:
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        topic: str,
+        info: WorkerInfo,
+        lease: float,
+        closed: Callable[[MemoryConsumer], None],
+    ) -> None:
+        self._on_closed = closed
         self._broker = broker
         self._topic = topic
         self._claimant = Claimant(info, lease)
         self._gave_back: list[str] = []
         self._started = False
+        self._closed = False
         self._turn = 0
 
     async def claim(self, slots: int) -> list[Delivery]:
         """See :meth:`Consumer.claim`."""
-        if not self._started:
+        if not self._started and not self._closed:
             self._start()
         found: list[Delivery] = []
 
         def look() -> bool:
+            if self._closed:
+                raise TransportError("this consumer was closed")
             with self._broker.topic(self._topic) as state:
                 if self._claimant.info.worker not in state.claimants:
                     # It was taken for dead (tests), and it lives: it is a worker again.
@@ -356,6 +373,8 @@ class MemoryConsumer(Consumer):
 
     async def close(self) -> None:
         """See :meth:`Consumer.close`."""
+        self._closed = True
+        self._on_closed(self)
         if not self._started:
             return
         self._started = False
@@ -382,6 +401,7 @@ class MemoryConsumer(Consumer):
     async def _crash(self) -> None:
         """Vanish as a killed process does: nothing handed back, nothing said."""
         self._started = False
+        self._on_closed(self)
         with self._broker.topic(self._topic, wake=True):
             self._claimant.died_at = self._broker.clock.now()
 

@@ -79,15 +79,8 @@ class RabbitConsumer(Consumer):
         self._info = info
         self._line = line = Line(url, f"worker {info.worker}")
         self._intake = Intake(line, names, info.worker, self._arrived, varying=not info.activities)
-        self._desk = Desk(
-            line,
-            names,
-            transport.fence(names),
-            transport.clock,
-            info.worker,
-            free=self._intake.acknowledged,
-            consider=self._consider,
-        )
+        fence, free = transport.fence(names), self._intake.acknowledged
+        self._desk = Desk(line, names, fence, transport.clock, info.worker, free=free, consider=self._consider)
         self._up = asyncio.Event()
         self._comeback = Comeback(self._desk, self._up, offer=self._offer, settle=self._settle_kept, ask=self._ask)
         self._marks = NodeMarks(line, self._desk.publisher, names, info.worker)
@@ -106,6 +99,7 @@ class RabbitConsumer(Consumer):
         self._keeper: asyncio.Task[None] | None = None
         self._speaker: Speaker | None = None
         self._closing = False
+        self._closed_by: asyncio.Task[None] | None = None
 
     # -- claiming -----------------------------------------------------------------------
 
@@ -446,9 +440,18 @@ class RabbitConsumer(Consumer):
 
     async def close(self) -> None:
         """See :meth:`Consumer.close`."""
+        if self._closed_by is None:
+            self._closed_by = asyncio.create_task(self._close())
+            self._closed_by.add_done_callback(lambda _: self._transport.consumers.discard(self))
+        # Whoever asks again waits for the same end; a caller that is cancelled does not stop it.
+        await asyncio.shield(self._closed_by)
+
+    async def _close(self) -> None:
         if self._closing:
             return
         self._closing = True
+        self._fatal = TransportError("this consumer was closed")
+        self._woken.set()
         self._surplus.end()
         if self._keeper is None:
             return
@@ -488,6 +491,7 @@ class RabbitConsumer(Consumer):
     async def _crash(self) -> None:
         """Vanish as a killed process does: nothing handed back, nothing said. For tests."""
         self._closing = True
+        self._transport.consumers.discard(self)
         self._surplus.end()
         self._line.cut()
         if self._speaker is not None:

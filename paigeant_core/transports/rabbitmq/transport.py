@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import zlib
@@ -55,6 +56,7 @@ class RabbitTransport(Operating):
 
     def __init__(self, url: str, *, clock: Clock | None = None) -> None:
         self._consumer_timeout = _consumer_timeout_in(parse_url(url).query)
+        self.consumers: set[RabbitConsumer] = set()
         super().__init__(url, clock)
 
     def _begin(self) -> None:
@@ -69,6 +71,8 @@ class RabbitTransport(Operating):
 
     async def disconnect(self) -> None:
         """See :meth:`Transport.disconnect`."""
+        # They need fence and presence to the end.
+        await asyncio.gather(*[consumer.close() for consumer in list(self.consumers)])
         line, presence, alarm = self._line, self.presence, self._alarm
         following: list[Mirror | Index] = [*self._fences.values(), *self._ids.values(), *self._indexes.values()]
         self._publisher.close()
@@ -201,7 +205,9 @@ class RabbitTransport(Operating):
 
     def consumer(self, topic: str, info: WorkerInfo, *, lease: float) -> RabbitConsumer:
         """See :meth:`Transport.consumer`; the lease is the connection's life."""
-        return RabbitConsumer(self, self._url, topic, info)
+        consumer = RabbitConsumer(self, self._url, topic, info)
+        self.consumers.add(consumer)
+        return consumer
 
 
 def _consumer_timeout_in(query: str) -> float:
