@@ -309,7 +309,10 @@ class Consumer(ABC):
 
     @abstractmethod
     async def defer(self, delivery: Delivery, delay: float, record: Record) -> None:
-        """Put the same bytes back to come again after ``delay`` seconds; journal ``record``."""
+        """Put the same bytes back to come again after ``delay`` seconds; journal ``record``.
+
+        What was asked of the step meanwhile is heeded, as by a settle: then it is held, say, and does not come again.
+        """
 
     @abstractmethod
     async def hand_back(self, delivery: Delivery) -> None:

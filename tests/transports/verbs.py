@@ -5,9 +5,11 @@ Inherited beside the transport contract, with the same fixtures.
 
 from __future__ import annotations
 
+import pytest
+
 from paigeant_core.activity import ActivityContext
 from paigeant_core.dispatcher import WorkflowDispatcher
-from paigeant_core.journal import Kind, State
+from paigeant_core.journal import Kind, Record, State
 from paigeant_core.operations import (
     Action,
     Cancel,
@@ -206,6 +208,32 @@ class VerbsContract:
         assert (await self._now(operations, kept)).state == State.HELD
         # The one that was dead-lettered is not found in the queue, whatever was asked of it before.
         await hands.nothing()
+        await hands.consumer.close()
+
+    @pytest.mark.parametrize(("verb", "state"), [(Hold(), State.HELD), (Cancel(), State.CANCELLED)], ids=str)
+    async def test_a_step_that_is_put_back_for_later_heeds_what_was_asked_of_it(
+        self, connect: Connect, topic: str, verb: Action, state: State
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic, operator="ann@desk")
+        hands = Hands(transport, topic, "charge")
+        workflow = await self._begin(transport, topic, steps=["charge", "notify"])
+        delivery = await hands.take_one()
+        assert delivery.message is not None
+        headers = delivery.message.headers
+        hands.consumer.report([holding(headers, 0.0)])
+        await self._until(operations, workflow, State.RUNNING)
+        await self._done(operations, verb, workflow)
+        await self.heard(transport, topic)
+        deferred = Record(Kind.RETRYING, headers, state=State.RETRYING, body=delivery.body, at=transport.clock.now())
+        await hands.consumer.defer(delivery, 0.3, deferred)
+        stands = await self._until(operations, workflow, state)
+        assert (stands.record.detail["operator"], stands.record.detail["instead_of"]) == ("ann@desk", Kind.RETRYING)
+        assert stands.message().encode() == delivery.body
+        await hands.nothing(0.8)
+        if state == State.HELD:
+            await self._done(operations, Release(), workflow)
+            assert (await hands.take_one()).activity == "charge"
         await hands.consumer.close()
 
     async def test_a_step_that_nobody_has_reported_yet(self, connect: Connect, topic: str) -> None:

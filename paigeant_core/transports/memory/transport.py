@@ -348,8 +348,13 @@ class MemoryConsumer(Consumer):
 
     async def defer(self, delivery: Delivery, delay: float, record: Record) -> None:
         """See :meth:`Consumer.defer`."""
+        entry: Entry = delivery.token
         with self._broker.topic(self._topic, wake=True) as state:
-            state.defer(delivery.token, delay, record)
+            if not entry.gone and (asked := state.asked(record.headers)) is not None:
+                deferred = Transition(place=Place.DELAYED, record=record, delay=delay)
+                state.apply(heed(deferred, asked), asked.id)
+            else:
+                state.defer(entry, delay, record)
         delivery.settled = True
 
     async def hand_back(self, delivery: Delivery) -> None:

@@ -168,7 +168,7 @@ class Settler:
         self._endpoint.check(problem)
 
     def _asked(self, item: Settling, meta: bytes) -> None:
-        """An operator asked for something while the step ran: settle it so that it is heeded."""
+        """An operator asked for something while the step ran: settle, or defer, it so that it is heeded."""
         asked = Record.decode(meta, None, position="")
         item.unheeded = item.transition, item.move
         item.transition = heed(item.transition, asked)

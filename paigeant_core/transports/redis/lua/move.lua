@@ -7,7 +7,7 @@
 --       fence must stand at, the entry it was claimed as, the record's ID, its meta and its message;
 --       then its `before` records, and seven values of its deadline where it has one
 -- Answers for each move: 0 done, 1 already done, 2 superseded, 3 the workflow exists, 4 a worker has
---         it, an error, or as text the request that a settle has to heed first.
+--         it, an error, or as text the request that a settle or deferral has to heed first.
 
 local delayed, counts, activities = KEYS[2], KEYS[3], KEYS[7]
 local parked = {dead = KEYS[4], held = KEYS[5], quarantine = KEYS[6]}
@@ -60,10 +60,13 @@ for n = 1, tonumber(ARGV[1]) do
       -- `first` knows a dispatch that is repeated when the workflow has long moved on.
       verdict = redis.call('HGET', wf, 'first') == record and 1 or 3
     elseif mode == 'defer' then
-      if current ~= expect and not asked_of(wf, current, expect) then
+      local asked = current ~= expect and asked_of(wf, current, expect)
+      if current ~= expect and not asked then
         verdict = #redis.call('XRANGE', source, claimed, claimed) > 0 and 2 or 1
       elseif old_place ~= 'work' or old_entry ~= claimed then
         verdict = 1
+      else
+        verdict = asked
       end
     elseif current == record then
       verdict = 1
