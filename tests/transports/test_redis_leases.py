@@ -16,7 +16,7 @@ from paigeant_core.transports.redis.connection import ThreadLine
 from paigeant_core.transports.redis.endpoint import Endpoint
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import trim
-from paigeant_core.transports.types import Settled
+from paigeant_core.transports.types import Delivery, Settled
 from tests.settable_clock import SettableClock
 from tests.transports import on_redis
 from tests.transports.hands import Hands, until
@@ -207,6 +207,29 @@ async def test_a_step_is_its_holders_for_its_holders_lease(transport: RedisTrans
     assert await slow.finish(delivery) is Settled.DONE
     await slow.consumer.close()
     await hasty.consumer.close()
+
+
+async def test_what_a_dead_worker_with_a_long_lease_held_hides_no_step_of_others(
+    transport: RedisTransport, topic: str
+) -> None:
+    for _ in range(250):
+        await dispatch(transport, topic, "a")
+    slow = Hands(transport, topic, "a", lease=3600.0)
+    held: list[Delivery] = []
+    while len(held) < 250:
+        held += await slow.take(250 - len(held))
+    workflow = await dispatch(transport, topic, "a")
+    hasty = Hands(transport, topic, "a", lease=0.3)
+    await hasty.take_one()
+    for hands in (slow, hasty):
+        await hands.consumer._crash()  # type: ignore[attr-defined]
+    heir = Hands(transport, topic, "a", lease=0.3)
+    taken = await heir.take_one()
+    assert taken.message is not None
+    assert (taken.message.correlation_id, taken.deaths) == (workflow, 1)
+    await heir.nothing()
+    await heir.finish(taken)
+    await heir.consumer.close()
 
 
 async def test_a_clock_that_is_wrong_when_a_worker_joins_again_keeps_no_result_back(redis_url: str, topic: str) -> None:

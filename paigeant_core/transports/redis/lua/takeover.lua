@@ -19,16 +19,19 @@ local function lease_of(worker)
   end
   return leases[worker]
 end
+-- What one call looks at in a stream: the server does nothing else meanwhile, for some milliseconds.
+local PAGE, MOST = 100, 2000
 local found = {}
-for i, stream in ipairs(KEYS) do
+-- Takes what it may of one page; returns how much was on it, and where the next begins.
+local function take(i, stream, start, count)
   local pending
   if lease > 0 then
-    pending = redis.pcall('XPENDING', stream, 'workers', 'IDLE', lease, '-', '+', left + known)
+    pending = redis.pcall('XPENDING', stream, 'workers', 'IDLE', lease, start, '+', count)
   else
-    pending = redis.pcall('XPENDING', stream, 'workers', '-', '+', left + known, me)
+    pending = redis.pcall('XPENDING', stream, 'workers', start, '+', count, me)
   end
   if pending.err then
-    pending = {}
+    return 0, start
   end
   for _, p in ipairs(pending) do
     local id, deaths = p[1], p[4]
@@ -49,5 +52,17 @@ for i, stream in ipairs(KEYS) do
       end
     end
   end
+  return #pending, #pending > 0 and '(' .. pending[#pending][1] or start
+end
+for i, stream in ipairs(KEYS) do
+  if left <= 0 then
+    break
+  end
+  local count, seen, start, on_page = math.max(PAGE, left + known), 0, '-', nil
+  -- What comes first may be a holder's whose lease is long, and hide what others left behind it.
+  repeat
+    on_page, start = take(i, stream, start, count)
+    seen = seen + on_page
+  until left <= 0 or on_page < count or seen >= MOST
 end
 return found
