@@ -13,10 +13,11 @@ import pytest
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import PublishUnknown
 from paigeant_core.journal import State
-from paigeant_core.transports.rabbitmq import comeback, consumer, wire
-from paigeant_core.transports.rabbitmq.connection import Channel
+from paigeant_core.transports.rabbitmq import comeback, consumer, mirror, wire
+from paigeant_core.transports.rabbitmq.connection import Channel, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.publisher import Publisher
+from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import START, Settled
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
@@ -190,6 +191,31 @@ async def test_a_follower_goes_on_after_a_broken_line(connect: Any, topic: str) 
     second = await dispatch(other, topic, "a")
     await asyncio.wait_for(following, 30)
     assert seen == [first, second]
+
+
+async def test_a_fence_whose_line_breaks_now_and_then_is_followed_again_almost_at_once(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    class Noted(Waits):
+        async def next(self, error: Exception | None = None) -> None:
+            waited.append(self._wait)
+            await super().next(error)
+
+    transport = await connect()
+    fence = transport.fence(Names(topic))
+    monkeypatch.setattr(mirror, "Waits", Noted)
+    monkeypatch.setattr(mirror, "STEADY", 0.0)
+    for number in range(1, 5):
+        await fence.catch_up()
+        transport._line._sockets[-1].transport.abort()
+
+        async def noticed(number: int = number) -> bool:
+            return len(waited) >= number
+
+        await until(noticed, "the broken line was not noticed")
+    assert set(waited) == {0.05}
 
 
 async def test_a_dispatch_without_its_confirm_says_that_it_may_run(

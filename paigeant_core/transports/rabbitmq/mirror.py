@@ -7,6 +7,7 @@ seen everything so far, it puts a mark into the stream and waits until it reads 
 from __future__ import annotations
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
@@ -34,6 +35,9 @@ from paigeant_core.transports.rabbitmq.topology import Names, Topology
 
 _PATIENCE = 60.0
 """Seconds for a mark to come by; a long stream is read before it."""
+
+STEADY = 5.0
+"""Seconds that it must have been read before the next try is made almost at once again."""
 
 _AGAIN = 1.0
 """Seconds between two looks for a stream that was deleted."""
@@ -131,12 +135,14 @@ class Mirror(ABC):
             self._task = None
 
     async def _follow(self) -> None:
-        waits = Waits()
+        loop, waits = asyncio.get_running_loop(), Waits()
         while True:
+            since = math.inf
             try:
                 await self._line.connect_patiently()
                 await self._until_there()
                 await self._topology.stream(self._names, self._stream)
+                since = loop.time()
                 await self._read()
             except Missing as error:
                 # The topic was deleted. Whoever asks next makes another one; so may others, and it is followed too.
@@ -148,6 +154,8 @@ class Mirror(ABC):
                 # Also where this user may not read it now: nobody else would begin anew, and a worker that no longer
                 # follows the fence heeds no pause and no intervention.
                 self._fail(error)
+                if loop.time() - since > STEADY:
+                    waits = Waits()
                 await waits.next(error)
 
     async def _until_there(self) -> None:
