@@ -411,11 +411,21 @@ async def test_while_the_broker_confirms_nothing_at_all_a_dispatch_just_waits(
         async with RabbitTransport(proxy.through(rabbit_url)) as behind:
             await dispatch(behind, topic, "a")
             await asyncio.to_thread(proxy.stall, "back")
+            connection = behind._line._connection
+            assert connection is not None
+            before = len(connection.channels)
             dispatching = asyncio.create_task(dispatch(behind, topic, "a"))
-            await asyncio.wait([dispatching], timeout=2.5)
+            await asyncio.wait([dispatching], timeout=5.0)
             assert not dispatching.done()
+            # What was opened to find out is one channel, whatever it takes, and closed again.
+            assert len(connection.channels) <= before + 1
             await asyncio.to_thread(proxy.mend)
             await dispatching
+
+            async def closed() -> bool:
+                return len(connection.channels) == before
+
+            await until(closed, "a channel stays")
 
 
 async def test_a_dispatch_that_one_of_two_queues_refused_is_told_to_be_unknown(

@@ -175,10 +175,23 @@ class Publisher:
         A cluster that lost a leader can forget a confirm. What became of such a publish is unknown, as when a line
         breaks, and whoever made it finds out in the same way.
         """
-        stuck, serial = self._lane, next(iter(self._since), 0)
         try:
-            async with asyncio.timeout(_PROBE):
-                probe = await self._line.lane(confirms=True)
+            # Else it said itself that it takes no publish at all.
+            if not self._line.blocked:
+                await self._compare()
+        except Exception as error:
+            if isinstance(error, TimeoutError | TransportError) or self._line.errors().of(error) is not None:
+                return  # it takes no publish at all: there is nothing to do but to wait
+            raise
+        finally:
+            self._probing = None
+
+    async def _compare(self) -> None:
+        stuck, serial, began = self._lane, next(iter(self._since), 0), time.monotonic()
+        # However long it takes to open and to close: till then none is opened beside it, and half open it would stay.
+        probe = await self._line.lane(confirms=True)
+        try:
+            async with asyncio.timeout(began + _PROBE - time.monotonic()):
                 await probe.publish(NOWHERE)
             if stuck is not None and serial in self._since:
                 logger.warning("RabbitMQ at %s lost the confirm of a publish; looking for it", self._line.where)
@@ -186,13 +199,8 @@ class Publisher:
                 stuck.abandon()
                 async with asyncio.timeout(_PROBE):
                     await quietly_close(stuck)
-            await quietly_close(probe)
-        except Exception as error:
-            if isinstance(error, TimeoutError | TransportError) or self._line.errors().of(error) is not None:
-                return  # it takes no publish at all: there is nothing to do but to wait
-            raise
         finally:
-            self._probing = None
+            await quietly_close(probe)
 
     def close(self) -> None:
         """No longer look."""
