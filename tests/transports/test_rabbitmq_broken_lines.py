@@ -11,14 +11,15 @@ import aiormq
 import pytest
 
 from paigeant_core.clock import parse_rfc3339
-from paigeant_core.errors import PublishUnknown
+from paigeant_core.errors import PublishUnknown, TransportError
 from paigeant_core.journal import State
-from paigeant_core.transports.rabbitmq import comeback, consumer, mirror, wire
+from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, consumer, mirror, wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.publisher import Publisher
 from paigeant_core.transports.rabbitmq.topology import Names
 from paigeant_core.transports.types import START, Settled
+from tests.chaos.proxy import Proxy, port_of
 from tests.transports import on_rabbitmq
 from tests.transports.hands import Hands, until
 from tests.transports.on_rabbitmq import consumer_of, dispatch, hands, kinds, never
@@ -191,6 +192,25 @@ async def test_a_follower_goes_on_after_a_broken_line(connect: Any, topic: str) 
     second = await dispatch(other, topic, "a")
     await asyncio.wait_for(following, 30)
     assert seen == [first, second]
+
+
+async def test_what_is_settled_after_its_transport_was_disconnected_while_the_line_was_down_is_refused(
+    rabbit_url: str, topic: str
+) -> None:
+    with Proxy(port_of(rabbit_url)) as proxy:
+        transport = RabbitTransport(proxy.through(rabbit_url))
+        await dispatch(transport, topic, "a")
+        worker = Hands(transport, topic, "a")
+        delivery = await worker.take_one()
+        await asyncio.to_thread(proxy.cut)
+
+        async def down() -> bool:
+            return not consumer_of(worker)._up.is_set()
+
+        await until(down, "the line is not missed")
+        await transport.disconnect()
+        with pytest.raises(TransportError, match="this consumer was closed"):
+            await asyncio.wait_for(worker.finish(delivery), 10)
 
 
 async def test_a_fence_whose_line_breaks_now_and_then_is_followed_again_almost_at_once(

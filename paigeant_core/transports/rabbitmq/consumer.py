@@ -254,6 +254,8 @@ class RabbitConsumer(Consumer):
     async def _hand_on(self, delivery: Delivery, result: Result) -> Settled:
         if delivery.settled:
             return Settled.ALREADY
+        if self._closed_by is not None and self._closed_by.done():
+            raise TransportError("this consumer was closed")
         copy: Copy = delivery.token
         if copy.settling is None or copy.settling.done():
             self._intake.ran(copy.message, asyncio.get_running_loop().time() - copy.came)
@@ -447,13 +449,11 @@ class RabbitConsumer(Consumer):
         await asyncio.shield(self._closed_by)
 
     async def _close(self) -> None:
-        if self._closing:
-            return
-        self._closing = True
+        closing, self._closing = self._closing, True
         self._fatal = TransportError("this consumer was closed")
         self._woken.set()
         self._surplus.end()
-        if self._keeper is None:
+        if closing or self._keeper is None:
             return
         settling = [copy.settling for copy in self._desk.copies.values() if copy.settling is not None]
         if settling:
