@@ -11,6 +11,7 @@ import socket
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,10 @@ class Worker:
         self._report_due: asyncio.TimerHandle | None = None
         self._stopping = False
         self._claimer: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[Any] | None = None
+        """Whose end is the steps' end as well: the claimer, and once nothing is claimed any more what drains."""
+        self._drained = False
+        """Whether the time to drain is over, and the steps that still ran were cancelled."""
         self._settling = 0
         """Steps whose handlers are done, and whose settles are not."""
         self._freed = asyncio.Event()
@@ -192,7 +197,7 @@ class Worker:
         own = given or get_transport()
         self._guard = self._guarded(names, own.clock.now())
         self._spans = spans()
-        self._stopping = False
+        self._stopping = self._drained = False
         self._freed = asyncio.Event()  # of this loop: a worker may be run again in another
         await own.connect()
         own.check_timeouts({name: self.activities[name].timeout for name in names})
@@ -244,6 +249,7 @@ class Worker:
         """Claim nothing more; let what runs finish within the drain time."""
         self._stopping = True
         if self._claimer is not None:
+            self._keeper = None  # the steps run on
             self._claimer.cancel()
 
     @property
@@ -252,7 +258,7 @@ class Worker:
         return [holding(*started) for started in self._running.values() if started is not None]
 
     async def _serve(self, transport: Transport, consumer: Consumer) -> None:
-        self._claimer = asyncio.create_task(self._claim(transport, consumer))
+        self._claimer = self._keeper = asyncio.create_task(self._claim(transport, consumer))
         try:
             await self._claimer
         except asyncio.CancelledError:
@@ -296,10 +302,12 @@ class Worker:
             consumer.let_go(delivery)
 
     async def _finish(self, consumer: Consumer) -> None:
+        self._keeper = asyncio.current_task()
         if self._running:
             logger.info("draining: %d steps run on for at most %g s", len(self._running), self.drain)
             await asyncio.wait(list(self._running), timeout=self.drain)
         left = list(self._running)
+        self._drained = True
         for task in left:
             task.cancel()
         if left:
@@ -352,7 +360,7 @@ class Worker:
                 with self._spans.step(message.headers, self.name):
                     result = await self._call(activity, context)
         except asyncio.CancelledError:
-            if task.cancelling():
+            if self._gives_up():
                 # Drained: another worker runs it, with the same key; no attempt counts.
                 await asyncio.shield(consumer.hand_back(delivery))
                 raise
@@ -364,6 +372,11 @@ class Worker:
         except BaseException as raised:  # noqa: BLE001 - SystemExit and its like end the step, not the worker
             error = RuntimeError(f"the handler raised {type(raised).__name__}")
             error.__cause__ = raised
+        while task.cancelling():
+            # By the handler, heeded or still to come: it is not to cut off the settle.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            task.uncancel()
         if error is not None and logger.isEnabledFor(logging.DEBUG):
             logger.debug("%s: step %s failed\n%s", message.correlation_id, activity.name, _where(error))
         span = Span(
@@ -396,6 +409,10 @@ class Worker:
             await consumer.settle(delivery, parked)
         finally:
             self._settling -= 1
+
+    def _gives_up(self) -> bool:
+        """Whether steps are cancelled by this worker, or with it: a handler may cancel the task that it runs in too."""
+        return self._drained or (self._keeper is not None and self._keeper.cancelling() > 0)
 
     async def _call(self, activity: Activity, context: ActivityContext) -> Any:
         slip = context.message.routing_slip

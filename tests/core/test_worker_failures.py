@@ -20,7 +20,7 @@ from paigeant_core.limits import POISON_DEATHS
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import ActivitySpec
 from paigeant_core.transition import Place, Span
-from tests.core.bench import Bench
+from tests.core.bench import PATIENCE, Bench
 from tests.core.handlers import ONCE, _raise, run_one, step
 
 # -- failures ---------------------------------------------------------------------------
@@ -188,6 +188,110 @@ def _raise_in_thread(error: BaseException) -> Callable[[ActivityContext], Any]:
         raise error
 
     return handler
+
+
+def _own_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+@pytest.mark.parametrize("timeout", [None, 3600.0], ids=["no timeout", "a timeout"])
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_handler_that_cancels_its_own_task_has_failed(bench: Bench, times: int, timeout: float | None) -> None:
+    keys: list[str] = []
+
+    async def watched(ctx: ActivityContext) -> None:
+        keys.append(ctx.idempotency_key)
+        for _ in range(times):
+            # As a watchdog does that finds the lock lost.
+            asyncio.get_running_loop().call_soon(_own_task().cancel)
+        await asyncio.Event().wait()
+
+    workflow = await run_one(bench, watched, timeout=timeout)
+    assert await bench.kinds(workflow) == ["dispatched", "dead_lettered"]
+    record = await bench.last(workflow)
+    assert record.detail["reason"] == "attempts_exhausted"
+    assert record.detail["error"] == {"type": "RuntimeError", "message": "the handler cancelled itself"}
+    assert keys == [f"{workflow}/1/1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "state"), [(None, State.COMPLETED), (ValueError("no funds"), State.DEAD)], ids=["returns", "raises"]
+)
+async def test_what_a_handler_gives_counts_though_it_asked_for_its_end(
+    bench: Bench, error: Exception | None, state: State
+) -> None:
+    async def handler(ctx: ActivityContext) -> dict[str, Any]:
+        _own_task().cancel()
+        if error is not None:
+            raise error
+        return {"charged": True}
+
+    record = await bench.last(await run_one(bench, handler))
+    assert record.state == state
+    assert record.message is not None
+    assert record.message.payload == ({} if error else {"charged": True})
+
+
+async def test_a_handler_that_cancels_its_own_task_while_its_worker_drains_has_failed(bench: Bench) -> None:
+    worker, entered = bench.worker(), asyncio.Event()
+    begun: list[asyncio.Task[Any]] = []
+
+    @worker.activity("a", retry=ONCE)
+    async def watched(ctx: ActivityContext) -> None:
+        begun.append(_own_task())
+        entered.set()
+        await asyncio.Event().wait()
+
+    workflow = await bench.dispatch("a")
+    task = asyncio.create_task(worker.run())
+    await asyncio.wait_for(entered.wait(), PATIENCE)
+    worker.stop()
+    begun[0].cancel()
+    await asyncio.wait_for(task, PATIENCE)
+    assert await bench.kinds(workflow) == ["dispatched", "dead_lettered"]
+
+
+async def test_a_step_that_is_handed_back_though_its_handler_cancelled_it_as_well_is_no_attempt(bench: Bench) -> None:
+    worker, entered = bench.worker(drain=0.01), asyncio.Event()
+
+    @worker.activity("a", retry=ONCE)
+    async def handler(ctx: ActivityContext) -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            _own_task().cancel()
+            await asyncio.Event().wait()
+
+    workflow = await bench.dispatch("a")
+    async with bench.serving(worker):
+        await asyncio.wait_for(entered.wait(), PATIENCE)
+    assert await bench.kinds(workflow) == ["dispatched"]
+    assert (await bench.queue("a")).ready == 1
+
+
+def test_the_end_of_the_loop_is_no_attempt() -> None:
+    bench = Bench()
+    worker = bench.worker()
+
+    async def ends_early() -> str:
+        entered = asyncio.Event()
+
+        @worker.activity("a", retry=ONCE)
+        async def handler(ctx: ActivityContext) -> None:
+            entered.set()
+            await asyncio.Event().wait()
+
+        workflow = await bench.dispatch("a")
+        tasks.append(asyncio.create_task(worker.run()))
+        await asyncio.wait_for(entered.wait(), PATIENCE)
+        return workflow  # whoever began the worker leaves it to asyncio.run to end it
+
+    tasks: list[asyncio.Task[None]] = []
+    workflow = asyncio.run(ends_early())
+    assert asyncio.run(bench.kinds(workflow)) == ["dispatched"]
 
 
 @pytest.mark.parametrize("how", [_raise, _raise_in_thread], ids=["async", "thread"])
