@@ -339,7 +339,7 @@ class ActingScreen(ConsoleScreen):
         reached, row = page.reached(), page.row
         if not reached or row is None:
             return None
-        stands_at = row.headers.hop if row.step is not None and not row.undoing else None
+        stands_at = row.headers.hop if row.step is not None and not row.unwound else None
         title = joined(
             (shown(row.headers.name, 20), literal(" " if row.headers.name else ""), brief_id(row.correlation_id, 12))
         )

@@ -34,7 +34,7 @@ class ReplaySource:
         title: which workflow.
         names: its steps in order.
         reached: the last hop that was reached.
-        stands_at: the hop where it stands; None: it is finished, so a step has to be chosen.
+        stands_at: the hop where it stands; None: it is finished, or its steps are undone, so a step has to be chosen.
         payload: gives the payload as it came to a hop, or None where the journal has none.
     """
 

@@ -75,7 +75,7 @@ class Replay(Action):
 
     Attributes:
         from_step: a hop (1…) or an activity (its last occurrence so far); None: where
-            the workflow stands.
+            the workflow stands, unless it is completed or its steps were undone.
         payload: bytes of a JSON object in place of the payload; None: as it was at that hop.
         changes: single fields that are changed.
         itinerary: steps to do from there, in place of those that were left; None: as they were.
@@ -98,8 +98,11 @@ class Replay(Action):
     def check(self, standing: Standing) -> str:
         """See :meth:`Action.check`."""
         beside = Action.check(self, standing)
-        self._prepare(standing, 0.0)
-        return "" if self.as_new else beside
+        hop = self._prepare(standing, 0.0).headers.hop
+        executed = standing.message().routing_slip.executed
+        undone = ", ".join(str(executed[each - 1]) for each in _undone(standing) if each < hop)
+        behind = f"steps before it were undone, and are not done again: {undone}" if undone else ""
+        return "; ".join(filter(None, ("" if self.as_new else beside, behind)))
 
     @property
     def edits(self) -> bool:
@@ -161,7 +164,13 @@ class Replay(Action):
         if self.from_step is None:
             if standing.record.state == State.COMPLETED and self.itinerary is None:
                 raise NotEligible("it is completed: name the step to replay from with --from-step")
-            return standing.message()
+            message = standing.message()
+            # Where it stands, the steps behind it are not done any more.
+            if standing.record.state == State.COMPENSATED:
+                raise NotEligible("it is compensated: name the step to replay from with --from-step")
+            if message.routing_slip.undoing:
+                raise NotEligible("its steps are being undone: name the step to replay from with --from-step")
+            return message
         hop = self._hop(standing)
         for record in reversed(without_late(standing.history)):
             # A parked copy of the hop is as good as the one that was published.
@@ -183,3 +192,16 @@ class Replay(Action):
             if names[hop - 1] == self.from_step:
                 return hop
         raise NotEligible(f"step {ascii(self.from_step)[:80]} was not reached; so far: {', '.join(names)}")
+
+
+def _undone(standing: Standing) -> list[int]:
+    """Hops that were undone and not done again since, as far as the journal tells."""
+    undone: set[int] = set()
+    for record in without_late(standing.history):
+        hop = record.detail.get("hop")
+        if record.state and type(hop) is int:
+            if record.detail.get("undo") == "done":
+                undone.add(hop)
+            else:
+                undone.discard(hop)
+    return sorted(undone)

@@ -111,6 +111,25 @@ async def test_an_edited_payload_that_breaks_the_activitys_model_is_not_taken(tm
         assert story.records() == records
 
 
+async def test_replay_of_what_was_undone_names_its_step(tmp_path: Path) -> None:
+    story = sample_story()
+    workflow = story.start("undone-1", ["charge", "ship"], on_failure="compensate")
+    story.done(workflow)
+    story.fails(workflow, ValueError("no stock"))
+    story.undone(workflow)
+    async with console(story, tmp_path, size=(200, 30)) as opened:
+        opened.screen.table.move_to_key(workflow)
+        await open_form(opened)
+        assert "‹ 2 ship ›" in opened.text()
+        assert "(where it stands)" not in opened.text()
+        await ask_for(opened, "enter", "stock came")
+        assert "--from-step 2" in opened.screen.confirm_bar.confirmation.command
+        assert "steps before it were undone, and are not done again: charge" in opened.text()
+        await opened.press("y")
+        await opened.until(lambda: story.state(workflow) == "queued", "the deed")
+        assert story.message(workflow).headers.hop == 2
+
+
 async def test_replay_from_an_earlier_step(tmp_path: Path) -> None:
     story = sample_story()
     async with console(story, tmp_path) as opened:

@@ -202,7 +202,8 @@ class Flow:
 
     def _source(self, hop: int | None) -> tuple[list[tuple[str, bool]], list[str]] | None:
         if hop is None:
-            return None if self.state == "completed" or not self.todo else (self.done, self.todo)
+            unwound = self.undo or self.state == "compensated"
+            return None if self.state == "completed" or unwound or not self.todo else (self.done, self.todo)
         reached = len(self.done) + (1 if self.todo else 0)
         fitting = [slip for slip in self.slips if len(slip[0]) == hop - 1 and slip[1]]
         return fitting[-1] if 1 <= hop <= reached and fitting else None

@@ -294,6 +294,36 @@ async def test_the_preflight_says_what_lies_ahead() -> None:
     assert (gone.lines[0].eligible, gone.lines[0].why) == (False, "there is no such workflow")
 
 
+@pytest.mark.parametrize("then", ["compensated", "compensating", "compensation_failed", "held", "cancelled"])
+async def test_a_replay_of_what_was_undone_takes_the_step_to_begin_with(then: str) -> None:
+    bench = await _bench("a", "b", "a")
+    for _ in range(2):
+        await bench.step("done", False)
+    await bench.operate(partial(_given, Compensate()))
+    await bench.step("undone", False)
+    if then == "compensated":
+        await bench.step("undone", False)
+    elif then == "compensation_failed":
+        await bench.step("dead", False)
+    elif then != "compensating":
+        await bench.operate(partial(_given, Hold() if then == "held" else Cancel()))
+    assert bench.current().state == then
+    why = "it is compensated" if then == "compensated" else "its steps are being undone"
+    for there in (Replay(), Replay(as_new=True), Replay(itinerary=(Step("b"),))):
+        (line,) = (await bench.operations.plan(there, [bench.workflow], reason="again")).lines
+        assert (line.eligible, line.why) == (False, f"{why}: name the step to replay from with --from-step")
+    undone = {1: "", 2: "a" if then == "compensated" else "", 3: "a, b" if then == "compensated" else "b"}
+    for hop, names in undone.items():
+        (line,) = (await bench.operations.plan(Replay(from_step=hop), [bench.workflow], reason="again")).lines
+        assert line.eligible
+        assert line.why == (f"steps before it were undone, and are not done again: {names}" if names else "")
+    await bench.operate(lambda _: Replay(from_step=2))
+    await bench.step("done", False)
+    (line,) = (await bench.operations.plan(Replay(), [bench.workflow], reason="again")).lines
+    assert (line.eligible, line.why.rpartition(": ")[2]) == (True, undone[2])
+    await bench.check()
+
+
 async def test_a_replay_with_another_itinerary() -> None:
     bench = await _bench("a", "b", "a")
     await bench.step("done", False)
