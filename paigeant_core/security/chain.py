@@ -375,7 +375,7 @@ def _operation(chain: Chain, claims: Operation, signed: Signed) -> Chain:
     if claims.back is not None and claims.op != "replay":
         raise VerificationError(Code.OP_BODY, f"{ascii(claims.op)[:40]} does not go back")
     if claims.asks:
-        if claims.op not in AT_HANDOFF or slip.finished or over:
+        if claims.op not in AT_HANDOFF or (slip.finished and not slip.undoing) or over:
             raise VerificationError(Code.OP_BODY, f"{ascii(claims.op)[:40]} cannot be asked of a step that runs")
         if claims.op == "insert":
             _insert(chain, slip, claims.ins, None)

@@ -22,7 +22,19 @@ from paigeant_core.errors import Refused
 from paigeant_core.handoff import request
 from paigeant_core.journal import Record
 from paigeant_core.names import new_id
-from paigeant_core.operations import Action, Compensate, Hold, Insert, Operations, Replay, Report, Retry, Skip, Standing
+from paigeant_core.operations import (
+    Action,
+    Cancel,
+    Compensate,
+    Hold,
+    Insert,
+    Operations,
+    Replay,
+    Report,
+    Retry,
+    Skip,
+    Standing,
+)
 from paigeant_core.operations.aside import Release
 from paigeant_core.routing import Step
 from paigeant_core.security.account import VALID, account
@@ -353,6 +365,41 @@ async def test_of_a_step_that_fails_a_hold_an_insert_and_a_compensation_are_sign
         ("step", "charge", "crew"),
         ("step", "review", "crew"),
     ]
+
+
+@pytest.mark.parametrize(("action", "state"), [(Hold(), State.HELD), (Cancel(), State.CANCELLED)])
+async def test_a_compensator_that_runs_can_be_asked_to_hold_though_every_step_was_done(
+    bench: Bench, action: Action, state: State
+) -> None:
+    gate, bus = asyncio.Event(), operations(bench)
+    worker = bench.worker(signer=CREW, trust=policy())
+
+    @worker.activity("charge")
+    async def charge(ctx: ActivityContext) -> None:
+        if ctx.hop == 2:
+            ctx.hold("a person looks at it")
+
+    @charge.compensate
+    async def refund(ctx: ActivityContext) -> None:
+        await gate.wait()
+
+    workflow = await dispatch(bench, "charge", "charge")
+    async with bench.serving(worker):
+        await bench.reaches(workflow, State.HELD)
+        assert (await act(bus, Compensate(), workflow)).count("done") == 1
+
+        async def undoing() -> bool:
+            return (await standing(bus, workflow)).beside is not None
+
+        await bench.until(undoing, "the compensator")
+        (result,) = (await act(bus, action, workflow)).results
+        assert (result.outcome, result.reason) == ("done", "asked for: done when charge is handed on")
+        gate.set()
+        record = await bench.reaches(workflow, state)
+        assert claims_of(record)[-2:] == [("operation", action.name, "ann"), ("step", "charge", "crew")]
+        if action.name == "hold":
+            assert (await act(bus, Release(), workflow)).count("done") == 1
+            await bench.reaches(workflow, State.COMPENSATED)
 
 
 @pytest.mark.parametrize(
