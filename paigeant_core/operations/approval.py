@@ -34,6 +34,10 @@ class Approvals(Control):
     def proposal(self, plan: Plan, line: Line) -> str:
         """What the asking operator signs of one workflow; empty: it is not signed."""
 
+    @abstractmethod
+    async def gone_on_with(self, line: Line) -> Line:
+        """``line``; of a quarantined message with where its workflow stands: what is signed goes on from there."""
+
     def second(self, plan: Plan) -> str:
         """Why the plan needs a second person; empty: it needs none."""
         trust, action = self.trust, plan.action
@@ -75,7 +79,7 @@ class Approvals(Control):
             state=OperationState.WAITING,
             targets=[line.correlation_id for line in lines],
             selection=plan.selection,
-            approvals={line.correlation_id: self.proposal(plan, line) for line in lines},
+            approvals={line.correlation_id: self.proposal(plan, await self.gone_on_with(line)) for line in lines},
         )
         for data in proposed(status):
             await self.transport.append_operation(self.topic, data)

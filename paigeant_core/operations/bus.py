@@ -267,6 +267,13 @@ class Operations(Erasing, Approvals):
         reason, operation_id = plan.reason, plan.operation_id
         return self.pen.proposal(made, action, standing, reason=reason, operation_id=operation_id, at=at)
 
+    async def gone_on_with(self, line: Line) -> Line:
+        """See :meth:`Approvals.gone_on_with`."""
+        standing = line.standing
+        if standing is None or standing.state != State.QUARANTINED:
+            return line
+        return replace(line, standing=await self.standing(standing.message().correlation_id) or standing)
+
     async def act(self, plan: Plan, line: Line) -> Result:
         """Do what was planned to one workflow; it is not put on record in the audit yet.
 
@@ -296,7 +303,7 @@ class Operations(Erasing, Approvals):
         if self.signer is not None:
             detail["key"] = self.signer.kid
         if standing.state == State.QUARANTINED:
-            return await self._readmit(line.correlation_id, action, standing, at, detail)
+            return await self._readmit(line.correlation_id, action, standing, at, detail, approval)
         wish, settled, after = action.asks(standing), Settled.DONE, ""
         try:
             if not wish:
@@ -356,7 +363,13 @@ class Operations(Erasing, Approvals):
         )
 
     async def _readmit(
-        self, quarantined: str, action: Action, standing: Standing, at: float, detail: dict[str, Any]
+        self,
+        quarantined: str,
+        action: Action,
+        standing: Standing,
+        at: float,
+        detail: dict[str, Any],
+        approval: str,
     ) -> Result:
         """Let a workflow go on whose message was quarantined, and take that out of quarantine; in this order."""
         try:
@@ -366,7 +379,7 @@ class Operations(Erasing, Approvals):
             if current is None or current.record.id != message.headers.message_id:
                 return Result(quarantined, "failed", f"workflow {workflow} is unknown, or went on without it")
             detail["restored"] = quarantined
-            again = self._sealed(onward(next_epoch(current, at), at, detail), action, current, detail, at)
+            again = self._sealed(onward(next_epoch(current, at), at, detail), action, current, detail, at, approval)
             settled = await self.transport.operate(self.topic, again, expect=current.fence)
             if settled is Settled.SUPERSEDED:
                 return Result(quarantined, "failed", await self._who_was_first(current))

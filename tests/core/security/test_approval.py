@@ -12,7 +12,7 @@ from paigeant_console.model.deeds import operation_rows
 from paigeant_core import State, Transport, Worker, WorkflowDispatcher, get_transport
 from paigeant_core.errors import Refused
 from paigeant_core.names import new_id
-from paigeant_core.operations import Hold, Operations, Pace, Plan, Release, Replay, Result, Skip
+from paigeant_core.operations import Hold, Operations, Pace, Plan, Release, Replay, Restore, Result, Skip
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import OperationState, OperationStatus
 from paigeant_core.security.account import VALID, account
@@ -167,6 +167,41 @@ async def test_a_copy_at_a_flagged_activity_waits_for_who_may_start_workflows() 
     assert record.body is not None
     origin = account(record.body, policy(), record.at, record.at).entries[0]
     assert (origin.kind, origin.signer, origin.status) == ("origin", "bob", VALID)
+
+
+async def test_what_was_quarantined_at_a_flagged_activity_goes_on_by_two() -> None:
+    bench = Bench()
+    workflow = await dispatch(bench.transport, bench.topic, "charge", "notify")
+    ann, bob = bus(bench.transport, bench.topic, ANN), bus(bench.transport, bench.topic, BOB)
+    # A worker whose policy does not know yet who started it.
+    blind = Trust([key for key in policy().keys.values() if key.principal.name != "shop"], flagged=["charge"])
+    worker = bench.worker(signer=CREW, trust=blind)
+    serve(worker)
+
+    async def quarantined() -> bool:
+        return bool(await bench.transport.parked(bench.topic, Place.QUARANTINE))
+
+    async with bench.serving(worker):
+        await bench.until(quarantined, "quarantine")
+    (parked,) = await bench.transport.parked(bench.topic, Place.QUARANTINE)
+    plan = await ann.plan(Restore(), [parked.headers.correlation_id], reason="it is known by now")
+    assert "charge" in ann.second(plan)
+    status = await ann.propose(plan)
+    (result,) = (await bob.approve(await bob.proposed(status.operation_id))).results
+    assert (result.outcome, result.reason) == ("done", f"workflow {workflow} goes on")
+    knowing = bench.worker(signer=CREW, trust=policy())
+    serve(knowing)
+    async with bench.serving(knowing):
+        record = await bench.reaches(workflow, State.COMPLETED)
+    assert record.body is not None
+    told = account(record.body, policy(), record.at, record.at)
+    assert told.status == VALID, told.reason
+    assert [(entry.name, entry.signer) for entry in told.entries[1:]] == [
+        ("restore", "bob"),
+        ("charge", "crew"),
+        ("notify", "crew"),
+    ]
+    assert not await quarantined()
 
 
 async def test_a_large_selection_waits_and_can_be_rejected() -> None:
