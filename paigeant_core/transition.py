@@ -317,7 +317,7 @@ def dead_letter(
 def failed(
     message: PaigeantMessage, error: BaseException, reason: str, span: Span, body: bytes | None = None
 ) -> Transition:
-    """The step failed for good: dead letter, or the begin of compensation where that was asked for.
+    """The step failed for good: dead letter, or the begin of compensation where that was asked for and can be written.
 
     A failing compensator parks the chain instead, to be resumed at that entry.
     """
@@ -330,7 +330,12 @@ def failed(
     if slip.on_failure != "compensate":
         return dead_letter(message, at, reason=reason, body=body, error=error, worker=span.worker, detail=span.times())
     detail = {"reason": reason, "error": error_document(error)}
-    transition = compensate(message, at, detail, span.worker)
+    try:
+        transition = compensate(message, at, detail, span.worker)
+    except MessageTooLarge as refused:
+        # A slip just within its cap has no room for the hop that is to be undone.
+        why = {**span.times(), "not_compensated": str(refused)}
+        return dead_letter(message, at, reason=reason, body=body, error=error, worker=span.worker, detail=why)
     note = Record(Kind.FAILED, message.headers, worker=span.worker, detail={**detail, **span.times()}, at=at)
     transition.before = (note,)
     return transition

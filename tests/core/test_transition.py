@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -14,7 +15,7 @@ from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import InvalidMessage, MessageTooLarge, NonRetryable
 from paigeant_core.journal import Kind, State
-from paigeant_core.limits import MAX_PAYLOAD
+from paigeant_core.limits import MAX_PAYLOAD, MAX_SLIP
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import Executed, RoutingSlip, Step
 from paigeant_core.transition import MAX_ERROR_TEXT, Outcome, Place, Span, Transition, error_document
@@ -270,6 +271,21 @@ def test_a_failure_compensates_only_where_that_was_asked_for() -> None:
     assert (note.kind, note.state, note.body, note.worker) == (Kind.FAILED, "", None, "w-1")
     assert note.headers == message.headers
     assert note.detail["error"] == {"type": "NonRetryable", "message": "no"}
+
+
+def test_a_failure_whose_compensation_cannot_be_written_is_a_dead_letter() -> None:
+    def sized(length: int) -> RoutingSlip:
+        step = Step("b", arguments={"x": "y" * length})
+        return RoutingSlip([step], [Executed("a")], on_failure="compensate")
+
+    room = MAX_SLIP - len(json.dumps(sized(0).to_document(), separators=(",", ":")))
+    before = start().replaced(sized(room - 5), timestamp=rfc3339(AT))
+    transition = moves.failed(before, ValueError("no"), "attempts_exhausted", SPAN, before.encode())
+    assert (transition.place, transition.record.state) == (Place.DEAD, State.DEAD)
+    assert transition.record.body == before.encode()
+    assert transition.record.detail["error"] == {"type": "ValueError", "message": "no"}
+    assert transition.record.detail["not_compensated"].startswith("the routing slip is ")
+    assert_consistent(transition, before)
 
 
 def test_a_failing_compensator_parks_the_chain_where_it_stands() -> None:
