@@ -19,6 +19,7 @@ import msgspec
 
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import DecodeError, InvalidMessage, PaigeantError, WorkflowNotFound
+from paigeant_core.handoff import wish_of
 from paigeant_core.journal import ENDED, MAX_TIME, Record, State
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.names import check_topic
@@ -138,18 +139,23 @@ async def export(transport: Transport, topic: str, correlation_id: str, *, secre
 def adopt(transport: MemoryTransport, capsule: Capsule) -> None:
     """Put the workflow of a capsule into an in-memory broker, where it stands as it stood.
 
-    What waited for a time waits for it still; a deadline of a hold is left out.
+    What waited for a time waits for it still, and what was asked of a running step is still to come; a deadline of
+    a hold is left out.
     """
     now = transport.clock.now()
     with transport.broker.topic(capsule.topic, wake=True) as topic:
         topic.max_age = float("inf")
         for record in capsule.records:
             at = record.at
-            if record.state:
-                workflow = topic.workflows.get(capsule.correlation_id)
+            workflow = topic.workflows.get(capsule.correlation_id)
+            # A copy of an older epoch that was late changes nothing.
+            late = workflow is not None and record.headers.epoch < workflow.last.headers.epoch
+            if record.state and not late:
                 transition = Transition(place=_place(record), record=record, delay=_delay(record, now))
                 topic.apply(transition, workflow.id if workflow is not None else None)
             else:
+                if workflow is not None and wish_of(record) and record.headers.message_id == workflow.last.id:
+                    workflow.id, workflow.asked = record.id, record
                 topic.append(record)
             record.at = at
 

@@ -13,7 +13,7 @@ from paigeant_core.capsule import REDACTED, Capsule, adopt, export, scrubbed
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import InvalidMessage, WorkflowNotFound
 from paigeant_core.journal import Record
-from paigeant_core.operations import Insert, Operations, Replay, Retry
+from paigeant_core.operations import Hold, Insert, Operations, Release, Replay, Retry
 from paigeant_core.routing import Step
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.transports.memory import MemoryBroker, MemoryTransport
@@ -196,6 +196,51 @@ async def test_a_workflow_that_waits_for_a_time_waits_in_the_capsule_too() -> No
     adopt(laptop, Capsule.decode(await export(transport, TOPIC, workflow)))
     (queue,) = await laptop.queues(TOPIC)
     assert (queue.ready, queue.delayed) == (0, 1)
+
+
+@pytest.mark.parametrize("taken_back", [False, True])
+async def test_what_was_asked_of_a_running_step_is_still_to_come_in_the_capsule(taken_back: bool) -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    workflow = await WorkflowDispatcher(transport).dispatch_workflow(["a", "b"], topic=TOPIC)
+    hands = Hands(transport, TOPIC, "a", "b")
+    await hands.take_one()
+    operations = Operations(transport, TOPIC)
+    asked = await operations.execute(await operations.plan(Hold(), [workflow], reason="why"))
+    assert asked.results[0].reason.startswith("asked for")
+    if taken_back:
+        back = await operations.execute(await operations.plan(Release(), [workflow], reason="why"))
+        assert back.results[0].reason == "taken back"
+    laptop = MemoryTransport(broker=MemoryBroker())
+    adopt(laptop, Capsule.decode(await export(transport, TOPIC, workflow)))
+    there = Hands(laptop, TOPIC, "a", "b")
+    await there.finish(await there.take_one())
+    standing = await Operations(laptop, TOPIC).standing(workflow)
+    assert standing is not None
+    assert standing.state == ("queued" if taken_back else "held")
+    again = MemoryTransport(broker=MemoryBroker())
+    adopt(again, Capsule.decode(await export(transport, TOPIC, workflow)))
+    operations = Operations(again, TOPIC)
+    report = await operations.execute(await operations.plan(Retry(), [workflow], reason="why"))
+    assert report.count("done") == 1, report.results
+
+
+async def test_a_late_copy_in_the_journal_does_not_move_the_workflow_in_the_capsule() -> None:
+    transport = MemoryTransport(broker=MemoryBroker())
+    workflow = await WorkflowDispatcher(transport).dispatch_workflow(["a", "b"], topic=TOPIC)
+    operations = Operations(transport, TOPIC)
+    (first,) = await transport.history(TOPIC, workflow)
+    assert first.message is not None
+    await operations.execute(await operations.plan(Retry(), [workflow], reason="why"))
+    span = moves.Span(worker="w", started_at=1.0, completed_at=2.0)
+    with transport.broker.topic(TOPIC) as topic:
+        topic.append(moves.done(first.message, {"late": 1}, span).record)  # where the fence is eventual
+    laptop = MemoryTransport(broker=MemoryBroker())
+    adopt(laptop, Capsule.decode(await export(transport, TOPIC, workflow)))
+    assert len(await laptop.history(TOPIC, workflow)) == 3
+    assert {queue.activity: queue.ready for queue in await laptop.queues(TOPIC)} == {"a": 1}
+    operations = Operations(laptop, TOPIC)
+    report = await operations.execute(await operations.plan(Retry(), [workflow], reason="why"))
+    assert report.count("done") == 1, report.results
 
 
 async def test_an_unknown_workflow_has_no_capsule() -> None:
