@@ -8,6 +8,7 @@ step sees the request when it settles, and what the step gave is kept.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from paigeant_core import transition as moves
@@ -54,7 +55,8 @@ def heed(transition: Transition, asked: Record) -> Transition:
     """What becomes of a hand-off, given what was asked for meanwhile.
 
     A workflow that its step ended or parked by itself is not held any more, and one that
-    is completed is not cancelled; ``transition`` is then carried out as it is.
+    is completed is not cancelled; ``transition`` is then carried out as it is. Steps that
+    cannot be inserted are not either, and the record says why, see :func:`not_done`.
 
     Args:
         transition: what the worker is about to do.
@@ -79,8 +81,17 @@ def heed(transition: Transition, asked: Record) -> Transition:
             return _insert(transition, asked)
     except (PaigeantError, TypeError):
         # A worker must come to an end with its step, whatever somebody wrote into a request.
-        pass
+        if wish == "insert":
+            return not_done(transition, "insert: what was asked for is no steps, or more than a message holds")
     return transition
+
+
+def not_done(transition: Transition, why: str) -> Transition:
+    """``transition``, whose record says what was asked for and was not done, and why."""
+    record = transition.record
+    noted = record.without_body({**record.detail, "not_done": why})
+    noted.body = record.body
+    return replace(transition, record=noted)
 
 
 def stood(record: Record) -> dict[str, Any]:
@@ -153,10 +164,10 @@ def _insert(transition: Transition, asked: Record) -> Transition:
     message = record.message
     added = [to_step(item) for item in asked.detail.get("steps", ())]
     if message is None or message.routing_slip.undoing or record.state in (State.CANCELLED, State.COMPENSATED):
-        return transition
+        return not_done(transition, "insert: nothing is done any more behind this step")
     slip = message.routing_slip.copy()
     if len(slip.executed) + len(slip.itinerary) + len(added) > MAX_STEPS:
-        return transition
+        return not_done(transition, f"insert: no room for {len(added)} more, a slip holds at most {MAX_STEPS} steps")
     # A step that was held before it was run is not done, and its record names none.
     behind = 0 if record.kind in _DONE and "step" in record.detail else 1
     slip.itinerary[behind:behind] = added

@@ -37,6 +37,8 @@ def record_summary(record: Record, *, ascii_only: bool = False, with_step: bool 
         add(f"after {died}", "warn")
     if isinstance(undo := detail.get("undo"), str):
         add("undone" if undo == "done" else f"nothing undone: {undo}", "dim")
+    if isinstance(not_done := detail.get("not_done"), str):
+        add(f"not done: {not_done}", "warn", 300)
     if isinstance(following := detail.get("next"), Mapping):
         add(f"next {following.get('activity')}", "dim")
     if record.kind == Kind.OPERATED:

@@ -73,7 +73,7 @@ class Insert(Action):
     with it); held stays held, and dead stays dead. The epoch rises. Journalled as one
     ``operated`` record with the message, or as ``operated`` and ``held``. A worker in
     the middle of the step finishes it, and the steps are put behind it at its hand-off,
-    in the same epoch.
+    in the same epoch; where they cannot be by then, its record says so (``not_done``).
 
     Attributes:
         steps: what to insert.

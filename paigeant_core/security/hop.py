@@ -11,7 +11,7 @@ import msgspec
 from paigeant_core import transition as moves
 from paigeant_core.delegation import token_digest
 from paigeant_core.errors import PaigeantError
-from paigeant_core.handoff import heed, wish_of
+from paigeant_core.handoff import heed, not_done, wish_of
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import PaigeantMessage, with_record
 from paigeant_core.routing import RoutingSlip
@@ -192,6 +192,8 @@ class Guard:
             heeded = heed(plain, known)
             if heeded is plain:
                 return signed
+            if "not_done" in heeded.record.detail:
+                return not_done(signed, heeded.record.detail["not_done"])
             heeded = self._sign(plain, heeded, message, record)
         except PaigeantError:
             return signed

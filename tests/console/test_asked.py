@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 
 from paigeant_console.model.confirmation import Target, confirmation_of
+from paigeant_console.model.record_line import record_summary
 from paigeant_console.model.stuck import explain, keys_line
 from paigeant_console.model.workflow_list import one_line, why
-from paigeant_core.handoff import GO_ON
+from paigeant_core import transition as moves
+from paigeant_core.dispatcher import new_workflow
+from paigeant_core.handoff import GO_ON, heed, request
 from paigeant_core.journal import State
 from paigeant_core.operations import Cancel, Hold, Operations, Release, Undo
 from tests.console.story import Story as Broker
@@ -102,3 +105,11 @@ async def test_to_take_it_back_leaves_the_step_running() -> None:
     story.runs("w1", activities=["slow"])
     (row,) = confirmation_of(await plan(story, Undo(operation_id)), Target("memory://story", "workflows")).rows
     assert "queued at slow → goes on as it is" in plain(row)
+
+
+def test_what_was_asked_for_and_could_not_be_done_is_told_with_its_record() -> None:
+    message = new_workflow(["charge"], {}, topic="t", at=1.0)
+    end = moves.done(message, None, moves.Span(worker="w", started_at=1.0, completed_at=2.0))
+    asked = request(message.headers, 1.5, "insert", {"operator": "ann@desk", "steps": ["x"] * 100})
+    line = "".join(str(text) for text, _ in record_summary(heed(end, asked).record))
+    assert "not done: insert: no room for 100 more, a slip holds at most 100 steps" in line

@@ -102,18 +102,35 @@ def test_inserted_steps_come_right_behind_the_one_that_ran() -> None:
     assert due.routing_slip.itinerary == ["c", "b"]
 
 
+def unchanged(end: Transition, found: Transition, why: str) -> None:
+    """It is the end that it was, but for the word that something was not done."""
+    assert (found.place, found.delay, found.before) == (end.place, end.delay, end.before)
+    was, record = end.record, found.record
+    assert (record.kind, record.state, record.id, record.body) == (was.kind, was.state, was.id, was.body)
+    assert record.detail == {**was.detail, "not_done": why}
+
+
 def test_nothing_is_put_behind_a_step_whose_failure_ended_the_workflow() -> None:
     message = new_workflow(["a", "b"], {}, topic="t", at=1.0, on_failure="compensate")
     end = moves.failed(message, ValueError("no"), "not_retryable", SPAN, message.encode())
     assert end.record.state == State.COMPENSATED
-    assert asked(message, "insert", end, steps=["c"]) is end
+    unchanged(end, asked(message, "insert", end, steps=["c"]), "insert: nothing is done any more behind this step")
 
 
-@pytest.mark.parametrize("steps", [[""], 5, [None], ["x"] * 99])
-def test_a_request_that_cannot_be_done_does_not_stop_the_worker(steps: object) -> None:
+@pytest.mark.parametrize(
+    ("steps", "why"),
+    [
+        ([""], "insert: what was asked for is no steps, or more than a message holds"),
+        (5, "insert: what was asked for is no steps, or more than a message holds"),
+        ([None], "insert: what was asked for is no steps, or more than a message holds"),
+        (["x"] * 99, "insert: no room for 99 more, a slip holds at most 100 steps"),
+    ],
+    ids=["no name", "no list", "no step", "too many"],
+)
+def test_a_request_that_cannot_be_done_does_not_stop_the_worker(steps: object, why: str) -> None:
     message = at_step("a", "b")
     end = settles(message)["advanced"]
-    assert asked(message, "insert", end, steps=steps) is end
+    unchanged(end, asked(message, "insert", end, steps=steps), why)
 
 
 def test_a_settle_that_is_repeated_is_heeded_once() -> None:

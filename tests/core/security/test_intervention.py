@@ -367,6 +367,26 @@ async def test_of_a_step_that_fails_a_hold_an_insert_and_a_compensation_are_sign
     ]
 
 
+async def test_an_insert_that_there_is_no_room_for_any_more_is_on_record_in_a_signed_workflow(bench: Bench) -> None:
+    gate, bus = asyncio.Event(), operations(bench)
+    worker = bench.worker(signer=CREW, trust=policy())
+
+    @worker.activity("charge")
+    async def charge(ctx: ActivityContext) -> None:
+        await gate.wait()
+        ctx.insert_next(*["notify"] * 98)
+        ctx.hold("a person looks at it")
+
+    workflow = await dispatch(bench, "charge", "notify")
+    async with bench.serving(worker):
+        await running(bench, bus, workflow)
+        assert (await act(bus, Insert((Step("review"),)), workflow)).count("done") == 1
+        gate.set()
+        record = await bench.reaches(workflow, State.HELD)
+    assert record.detail["not_done"] == "insert: no room for 1 more, a slip holds at most 100 steps"
+    assert claims_of(record) == [("origin", "", "shop"), ("step", "charge", "crew")]
+
+
 @pytest.mark.parametrize(("action", "state"), [(Hold(), State.HELD), (Cancel(), State.CANCELLED)])
 async def test_a_compensator_that_runs_can_be_asked_to_hold_though_every_step_was_done(
     bench: Bench, action: Action, state: State
