@@ -122,3 +122,9 @@ def password_in(url: str) -> str:
         return urlsplit(each_address(url)[0]).password or ""
     except ValueError:
         return ""
+
+
+def without_password(url: str) -> str:
+    """``url`` with its user, if it names one, and without its password."""
+    password = password_in(url)
+    return url.replace(f":{password}@", "@", 1).replace("://@", "://", 1) if password else url

@@ -164,7 +164,10 @@ def _console(call: Call, *, ascii: bool, mouse: bool, theme: str | None) -> int:
     signer, trust = operators_signing()
     from paigeant_console.app import run
     from paigeant_console.contexts import Contexts
+    from paigeant_console.model.confirmation import use_given
 
+    if settings.sources["url"] == "flag":
+        use_given(settings.masked_url)
     return run(
         settings.url,
         settings.topic,

@@ -15,9 +15,9 @@ from paigeant_console.model.looks import ARROW, DONE, look
 from paigeant_console.model.text import EMPTY, Span, brief_id, plural, shown, width_of
 from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_core.handoff import GO_ON
-from paigeant_core.operations import Action, Insert, Line, OperationStatus, Pace, Plan, Release, Replay, Report, Undo
+from paigeant_core.operations import Action, Insert, Line, OperationStatus, Pace, Plan, Release, Replay, Undo
 from paigeant_core.routing import Step
-from paigeant_core.urls import has_password
+from paigeant_core.urls import has_password, without_password
 
 __all__ = [
     "PACE_LOST",
@@ -33,8 +33,8 @@ __all__ = [
     "pace_words",
     "pause_confirmation",
     "reject_confirmation",
-    "report_spans",
     "stop_confirmation",
+    "use_given",
 ]
 
 PROGRAM: Final = "paigeant-console"
@@ -47,6 +47,18 @@ FEW: Final = 6
 """Targets that are all in sight."""
 ID_CELLS: Final = 12
 NAME_CELLS: Final = 16
+_given: set[str] = set()
+"""The URL that this process was given, see :func:`use_given`."""
+
+
+def use_given(url: str) -> None:
+    """Say that the broker was named by ``--url``: nothing else leads there, so command lines have to name it, too.
+
+    Args:
+        url: it, without its password.
+    """
+    _given.clear()
+    _given.add(url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,9 @@ class Target:
         """The words for it; never a password."""
         if self.url.startswith("memory:"):
             words = []  # that broker is in this process alone
+        elif self.url in _given:
+            # Without its password a login is refused; without the flag the line would go to another broker.
+            words = ["--url", without_password(self.url)]
         elif self.context:
             words = ["--context", self.context]
         elif self.url and not has_password(self.url):
@@ -70,10 +85,22 @@ class Target:
             words = []
         return [*words, "--topic", self.topic] if self.topic != "workflows" else words
 
+    @property
+    def left_out(self) -> SafeText:
+        """What its command lines lack; empty: nothing, or what leads there knows it."""
+        return literal("(password left out)") if self.url in _given and has_password(self.url) else EMPTY
+
 
 def command_line(target: Target, words: Sequence[str]) -> str:
     """The command line that does or shows the same, quoted for a shell."""
     return shlex.join([PROGRAM, *target.flags(), *words])
+
+
+def _same_as(command: str, target: Target, ascii_only: bool, width: int = 8) -> Sequence[Span]:
+    """The fact that says which command line does the same, and what it lacks."""
+    left_out: list[Span] = [(joined((target.left_out, literal(" "))), "warn")] if target.left_out else []
+    label = literal("same as".ljust(width))
+    return [(label, "dim"), *left_out, (shown(command, 600, ascii_only=ascii_only), "dim")]
 
 
 def action_words(
@@ -231,7 +258,7 @@ def confirmation_of(
     command = command_with("payload.json")
     facts: list[Sequence[Span]] = [
         [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
-        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+        _same_as(command, target, ascii_only),
     ]
     facts[:0] = _change_facts(changes)
     effect = effect_of(action)
@@ -274,7 +301,7 @@ def approval_confirmation(
     facts: list[Sequence[Span]] = [
         [(literal("asked by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "strong")],
         [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
-        [(literal("same as  "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+        _same_as(command, target, ascii_only, width=9),
     ]
     effect = joined((literal("you are the second person, and sign it too: "), effect_of(plan.action, own=False)))
     return _asked(plan, target, f"approve {plan.action.name} of ", effect, facts, command, ascii_only=ascii_only)
@@ -376,7 +403,7 @@ def reject_confirmation(
         [(literal("asked by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "strong")],
         [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
         [(literal("your why "), "dim"), (shown(reason, 300, ascii_only=ascii_only), "")],
-        [(literal("same as  "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+        _same_as(command, target, ascii_only, width=9),
     ]
     effect = literal("nothing of it is done, and nobody can approve it any more")
     typed = tuple(filter(None, (target.context, str(len(status.targets))))) if target.production else ()
@@ -395,7 +422,7 @@ def stop_confirmation(status: OperationStatus, target: Target, *, ascii_only: bo
     facts: list[Sequence[Span]] = [
         [(literal("begun by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "")],
         [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
-        [(literal("same as  "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+        _same_as(command, target, ascii_only, width=9),
     ]
     effect = literal("what was done stays done, the rest is left alone, and nobody can go on with it")
     typed = tuple(filter(None, (target.context, str(total)))) if target.production else ()
@@ -419,7 +446,7 @@ def pause_confirmation(
     command = command_line(target, ["activity", word, activity, "--reason", reason])
     facts: list[Sequence[Span]] = [
         [(literal("reason  "), "dim"), (shown(reason, 300, ascii_only=ascii_only), "")],
-        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+        _same_as(command, target, ascii_only),
     ]
     typed = tuple(filter(None, (target.context, activity))) if target.production else ()
     return Confirmation(title, effect, (), facts, 1, typed, command)
@@ -437,48 +464,7 @@ def dispatch_confirmation(
     command = command_line(target, ["dispatch", *steps, *fields])
     facts: list[Sequence[Span]] = [
         [(literal("payload "), "dim"), (shown(_json(variables), 600, ascii_only=ascii_only), "")],
-        [(literal("same as "), "dim"), (shown(command, 600, ascii_only=ascii_only), "dim")],
+        _same_as(command, target, ascii_only),
     ]
     typed = tuple(filter(None, (target.context, "1"))) if target.production else ()
     return Confirmation(title, effect, (), facts, 1, typed, command)
-
-
-def report_spans(
-    report: Report, name: str, at: SafeText, then: SafeText = EMPTY, *, said: str = "", ascii_only: bool = False
-) -> Sequence[Span]:
-    """The line that says how an operation ended.
-
-    Args:
-        report: what came of it.
-        name: what was done.
-        at: when.
-        then: what can be done about it.
-        said: why it ended early.
-        ascii_only: write ASCII only.
-    """
-    done, skipped, failed = (report.count(outcome) for outcome in ("done", "skipped", "failed"))
-    spans: list[Span] = [(joined((at, literal(f" {name}: "))), "dim")]
-    parts: list[Span] = [(literal(f"{done:,} done"), "ok" if done else "dim")]
-    if skipped:
-        parts.append((literal(f"{skipped:,} skipped"), "warn"))
-    if failed:
-        parts.append((literal(f"{failed:,} failed"), "error"))
-    for index, part in enumerate(parts):
-        spans += [(literal(", "), ""), part] if index else [part]
-    if then:
-        spans.append((joined((literal(" ("), then, literal(")"))), ""))
-    first = next((result for result in report.results if result.outcome != "done"), None)
-    if said:
-        spans += [(literal("; "), ""), (shown(said, 200, ascii_only=ascii_only), "warn")]
-    elif first is not None:
-        spans.append((literal(": "), ""))
-        if len(report.results) > 1:
-            which = brief_id(first.correlation_id, ID_CELLS, ascii_only=ascii_only)
-            spans.append((joined((which, literal(" "))), "strong"))
-        spans.append((shown(first.reason, 300, ascii_only=ascii_only), ""))
-    elif len(report.results) == 1:
-        only = report.results[0]
-        spans += [(literal(" "), ""), (shown(only.correlation_id, 40, ascii_only=ascii_only), "strong")]
-        if only.reason:
-            spans += [(literal(" "), ""), (shown(only.reason, 200, ascii_only=ascii_only), "")]
-    return spans

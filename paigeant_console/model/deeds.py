@@ -7,10 +7,10 @@ from math import ceil
 from typing import Final, Protocol
 
 from paigeant_console.actions import key_of
-from paigeant_console.model.confirmation import pace_words, report_spans
+from paigeant_console.model.confirmation import ID_CELLS, pace_words
 from paigeant_console.model.looks import Look
 from paigeant_console.model.plain_rows import RowCells
-from paigeant_console.model.text import EMPTY, Span, shown
+from paigeant_console.model.text import EMPTY, Span, brief_id, shown
 from paigeant_console.model.times import countdown, day_and_time
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_core.operations import OperationState, OperationStatus, Report
@@ -23,6 +23,7 @@ __all__ = [
     "outstanding_line",
     "progress_bar",
     "progress_spans",
+    "report_spans",
 ]
 
 MINUTE: Final = 60
@@ -91,6 +92,47 @@ def deed_spans(deed: Done, at: SafeText, then: SafeText = EMPTY, *, ascii_only: 
         came = f"stopped at {deed.so_far:,}" if deed.so_far < deed.total else f"done for {deed.done:,}"
         spans.append((literal(f"{came} of {deed.total:,}{way}: "), "warn"))
     return [*spans, (shown(deed.error, 400, ascii_only=ascii_only), "error")]
+
+
+def report_spans(
+    report: Report, name: str, at: SafeText, then: SafeText = EMPTY, *, said: str = "", ascii_only: bool = False
+) -> Sequence[Span]:
+    """The line that says how an operation ended.
+
+    Args:
+        report: what came of it.
+        name: what was done.
+        at: when.
+        then: what can be done about it.
+        said: why it ended early.
+        ascii_only: write ASCII only.
+    """
+    done, skipped, failed = (report.count(outcome) for outcome in ("done", "skipped", "failed"))
+    spans: list[Span] = [(joined((at, literal(f" {name}: "))), "dim")]
+    parts: list[Span] = [(literal(f"{done:,} done"), "ok" if done else "dim")]
+    if skipped:
+        parts.append((literal(f"{skipped:,} skipped"), "warn"))
+    if failed:
+        parts.append((literal(f"{failed:,} failed"), "error"))
+    for index, part in enumerate(parts):
+        spans += [(literal(", "), ""), part] if index else [part]
+    if then:
+        spans.append((joined((literal(" ("), then, literal(")"))), ""))
+    first = next((result for result in report.results if result.outcome != "done"), None)
+    if said:
+        spans += [(literal("; "), ""), (shown(said, 200, ascii_only=ascii_only), "warn")]
+    elif first is not None:
+        spans.append((literal(": "), ""))
+        if len(report.results) > 1:
+            which = brief_id(first.correlation_id, ID_CELLS, ascii_only=ascii_only)
+            spans.append((joined((which, literal(" "))), "strong"))
+        spans.append((shown(first.reason, 300, ascii_only=ascii_only), ""))
+    elif len(report.results) == 1:
+        only = report.results[0]
+        spans += [(literal(" "), ""), (shown(only.correlation_id, 40, ascii_only=ascii_only), "strong")]
+        if only.reason:
+            spans += [(literal(" "), ""), (shown(only.reason, 200, ascii_only=ascii_only), "")]
+    return spans
 
 
 def progress_spans(deeds: Sequence[Done], *, ascii_only: bool = False) -> Sequence[Span]:

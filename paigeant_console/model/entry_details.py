@@ -152,7 +152,7 @@ def operation_lines(
     if through or status.state not in (OperationState.WAITING, OperationState.ARMED):
         page.say("came to", literal("; ".join((counts[0], ", ".join(counts[1:])))), "error" if status.failed else "")
     page.say("last word", page.text(status.said), "" if status.state is OperationState.FINISHED else "warn")
-    page.say("same as", page.text(operation_command(status, target)), "dim")
+    page.say("same as", _same_as(operation_command(status, target), target, page), "dim")
     results = _results(status.operation_id, entries)
     page.head((plural(total, "workflow"), "strong"))
     waiting = "" if results else "waits" if status.state is OperationState.WAITING else "the audit does not tell yet"
@@ -203,6 +203,11 @@ def _results(operation_id: str, entries: Iterable[bytes]) -> dict[str, Outcome]:
         if document.get("operation_id") == operation_id:
             found |= {str(item.get("correlation_id")): item for item in _outcomes(document)}
     return found
+
+
+def _same_as(command: str, target: Target, page: _Page) -> SafeText:
+    left_out = target.left_out
+    return joined((left_out, literal(" ") if left_out else left_out, page.text(command)))
 
 
 # -- entries of the audit -------------------------------------------------------------------
@@ -280,9 +285,8 @@ def audit_lines(
         "signed", joined((literal("by key "), key, verify)) if key else literal("by nobody: who did it is a claim")
     )
     command = entry_command(document, target, status)
-    page.say(
-        "same as", page.text(command) if command else literal("the audit does not keep all that its command had"), "dim"
-    )
+    gone = literal("the audit does not keep all that its command had")
+    page.say("same as", _same_as(command, target, page) if command else gone, "dim")
     if named := _outcomes(document):
         page.head((plural(len(named), "workflow"), "strong"))
         for item in named:

@@ -39,8 +39,9 @@ class Copying:
 
     def copy_command(self) -> Line:
         """Copy the command line that does or shows the same."""
-        line = self._command()
-        return self._copy(literal("the command"), line.encode(), said=((literal(": "), "dim"), (safe(line, 200), "")))
+        line, left_out = self._command(), self._left_out
+        what = joined((literal("the command"), literal(" ") if left_out else left_out, left_out))
+        return self._copy(what, line.encode(), said=((literal(": "), "dim"), (safe(line, 200), "")))
 
     def write(self) -> Line:
         """Write what the terminal was asked to copy just now, else the command of what is asked, else what is shown."""
@@ -48,11 +49,15 @@ class Copying:
         if offered is not None:
             return self._written(offered)
         if self._screen.confirm_bar.confirmation is not None:
-            return self._written(self._command().encode())
+            return *self._written(self._command().encode()), (joined((literal(" "), self._left_out)), "warn")
         found = self._screen.copied()
         return (
             [(literal("write: there is nothing to write here"), "warn")] if found is None else self._written(found[1])
         )
+
+    @property
+    def _left_out(self) -> SafeText:
+        return self._screen.shared.target.left_out
 
     def _command(self) -> str:
         """The command line of what is asked now, else of the view."""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from paigeant_console.actions import ACTIONS, VIEWS, Situation, by_id, commands, help_of, hints, of_view, refusal
-from paigeant_console.model.confirmation import Target, action_words, command_line, confirmation_of
+from paigeant_console.model import confirmation
+from paigeant_console.model.confirmation import (
+    Target,
+    action_words,
+    command_line,
+    confirmation_of,
+    dispatch_confirmation,
+)
 from paigeant_console.model.help_text import help_lines
 from paigeant_console.safe_text import literal
 from paigeant_core.operations import DeadLetter, Insert, Operations, Release, Retry
@@ -99,6 +108,31 @@ def test_production_and_many_have_to_be_typed() -> None:
 )
 def test_a_command_line_never_holds_a_password(target: Target, flags: str) -> None:
     assert command_line(target, ["list"]) == f"paigeant-console{flags} list"
+    assert target.left_out == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis://:***@h:6379/0", "redis://h:6379/0"),
+        ("redis://ann:***@one:6379,two:6379/0", "redis://ann@one:6379,two:6379/0"),
+        ("amqp://ann:***@h/prod?heartbeat=5", "amqp://ann@h/prod?heartbeat=5"),
+    ],
+)
+def test_the_broker_of_a_given_url_stays_on_the_command_line_without_its_password(
+    url: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmation, "_given", set())
+    confirmation.use_given(url)
+    # A context that was named, too, is not where the URL leads.
+    for target in (Target(url, "workflows"), Target(url, "workflows", "prod")):
+        assert shlex.split(command_line(target, ["list"])) == ["paigeant-console", "--url", named, "list"]
+        facts = dispatch_confirmation(["check"], {}, target).facts
+        assert plain(facts[1]).startswith("same as (password left out) paigeant-console --url ")
+    assert command_line(Target("redis://:***@other", "workflows", "prod"), []) == "paigeant-console --context prod"
+    confirmation.use_given("redis://h")
+    assert Target("redis://h", "workflows", "prod").flags() == ["--url", "redis://h"]
+    assert Target("redis://h", "workflows", "prod").left_out == ""
 
 
 def test_an_id_that_looks_like_a_flag_stays_an_id() -> None:

@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,6 +196,18 @@ def test_a_storm_of_sizes_leaves_a_screen_that_fits(tmp_path: Path) -> None:
         pty.wait_for_text("Enter open")
         pty.send("\x11")
         assert pty.exit_status() == 0
+
+
+def test_the_command_that_is_copied_goes_to_the_broker_that_was_given(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "paigeant_console", "--url", "redis://ann:secret@127.0.0.1:1/0"]
+    own = {name: str(tmp_path) for name in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME")}
+    with PtyProgram(argv, size=(160, 24), cwd=ROOT, env={**own, "PAIGEANT_URL": "redis://elsewhere"}) as pty:
+        pty.wait_for_text("1 workflows")
+        pty.send("Y")
+        pty.wait_for_text("the command (password left out)")
+        copied = re.search(rb"\x1b\]52;c;([A-Za-z0-9+/=]+)\x07", pty.raw)
+        assert copied is not None
+        assert b64decode(copied[1]).decode() == "paigeant-console --url redis://ann@127.0.0.1:1/0 list"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
