@@ -82,6 +82,7 @@ def operations(
 
 def _list(call: Call, found: list[OperationStatus], now: float) -> None:
     from paigeant_console.human import age, moment, text
+    from paigeant_console.model.deeds import failed_again
     from paigeant_console.safe_text import literal
     from paigeant_core.clock import rfc3339
 
@@ -98,7 +99,7 @@ def _list(call: Call, found: list[OperationStatus], now: float) -> None:
                 literal("alone" if status.silent(now) else status.state.value),
                 literal(f"{status.done + status.skipped + status.failed}/{status.total}"),
                 literal(str(status.failed)),
-                literal(str(status.again)),
+                literal(failed_again(status)),
                 age(now - status.updated_at),
                 text(status.said or status.reason, 60),
             ]

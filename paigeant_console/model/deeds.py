@@ -17,6 +17,7 @@ from paigeant_core.operations import OperationState, OperationStatus, Report
 
 __all__ = [
     "deed_spans",
+    "failed_again",
     "look_of",
     "operation_line",
     "operation_rows",
@@ -183,8 +184,8 @@ def operation_rows(
         through, total = status.done + status.skipped + status.failed, len(status.targets)
         bad = status.failed + status.again
         failed: Sequence[Span] = [(literal(f"{status.failed:,}"), "error" if status.failed else "dim")]
-        if status.again:
-            failed = [*failed, (literal(f" +{status.again:,}"), "error")]
+        if status.again or status.open:
+            failed = [*failed, (literal(f" +{failed_again(status)}"), "error" if status.again else "dim")]
         why = status.said or status.reason
         if status.state is OperationState.ARMED and not status.said:
             why = f"begins {_begins(status.begins_at - now)}; {key_of('operation.abort')} calls it off"
@@ -212,6 +213,13 @@ def operation_rows(
 def _begins(seconds: float) -> SafeText:
     """By the second at the end: who wants to call it off has to know how long that can be done."""
     return literal(f"in {ceil(seconds)}s") if 0 < seconds < MINUTE else countdown(seconds)
+
+
+def failed_again(status: OperationStatus) -> str:
+    """How many failed again; with a question mark where it was not seen of all what became of them."""
+    if not status.open:
+        return f"{status.again:,}"
+    return f"{status.again:,}?" if status.again else "?"
 
 
 def progress_bar(part: int, total: int, *, ascii_only: bool = False) -> SafeText:

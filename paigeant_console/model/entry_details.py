@@ -149,6 +149,7 @@ def operation_lines(
     through, total = status.done + status.skipped + status.failed, len(status.targets)
     counts = [f"{through:,} of {total:,}", f"{status.done:,} done", f"{status.skipped:,} skipped"]
     counts += [f"{status.failed:,} failed"] + ([f"{status.again:,} failed again"] if status.again else [])
+    counts += [f"of {status.open:,} it was not seen what became of them"] if status.open else []
     if through or status.state not in (OperationState.WAITING, OperationState.ARMED):
         page.say("came to", literal("; ".join((counts[0], ", ".join(counts[1:])))), "error" if status.failed else "")
     page.say("last word", page.text(status.said), "" if status.state is OperationState.FINISHED else "warn")

@@ -121,7 +121,8 @@ class OperationStatus:
         done: how many were done so far.
         skipped: how many were not eligible.
         failed: how many moved meanwhile, or could not be done.
-        again: how many of those done failed again.
+        again: how many of those done failed again, as far as whoever carried it out saw.
+        open: of how many of those done it was not seen what became of them.
         by: who carries it out; changes when somebody goes on with it.
         said: why it stands so, for people.
         selection: by what the workflows were selected, as it was written.
@@ -142,6 +143,7 @@ class OperationStatus:
     skipped: int = 0
     failed: int = 0
     again: int = 0
+    open: int = 0
     by: str = ""
     said: str = ""
     selection: str = ""
@@ -192,6 +194,7 @@ class OperationStatus:
             "skipped": self.skipped,
             "failed": self.failed,
             "again": self.again,
+            "open": self.open,
             "said": self.said or None,
             "begins_at": rfc3339(self.begins_at),
             "selection": self.selection or None,
@@ -289,6 +292,7 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
         if status.by == document["by"]:
             for name in ("done", "skipped", "failed", "again"):
                 setattr(status, name, int(document[name]))
+            status.open = int(document.get("open", 0))
     elif status.state not in OVER:
         status.state = _ORDERS.get(event) or OperationState(event)
         status.said = str(document.get("said", ""))

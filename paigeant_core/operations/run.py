@@ -80,7 +80,7 @@ class Running:
         self._seen = b""
         self._taken = False
         self._schemas: Mapping[str, bytes] = {}
-        self._again_before = status.again
+        self._again_before, self._open_before = status.again, status.open
         # Counted anew: what was done before is found done.
         status.done = status.skipped = status.failed = 0
 
@@ -196,7 +196,7 @@ class Running:
 
     def _brake(self) -> None:
         status = self.status
-        status.again = self._again_before + self._watch.again
+        self._look()
         if not self._sees() and self._watch.blind > PATIENCE and status.state is OperationState.RUNNING:
             status.state = OperationState.BRAKED
             status.said = "the brake stopped it: it cannot be seen what becomes of them"
@@ -210,6 +210,11 @@ class Running:
         if bad and share >= status.pace.brake:
             status.state = OperationState.BRAKED
             status.said = f"the brake stopped it: {bad} of {decided} failed ({share:.0f} %)"
+
+    def _look(self) -> None:
+        """Take up what is known of those that were done."""
+        self.status.again = self._again_before + self._watch.again
+        self.status.open = self._open_before + self._watch.open
 
     def _sees(self) -> bool:
         """Whether the brake, where there is one, would notice harm."""
@@ -236,7 +241,7 @@ class Running:
 
     async def _say(self, event: str) -> None:
         status, operations = self.status, self._operations
-        counts = {name: getattr(status, name) for name in ("done", "skipped", "failed", "again")}
+        counts = {name: getattr(status, name) for name in ("done", "skipped", "failed", "again", "open")}
         more = {"said": status.said} if status.said else {}
         at = operations.transport.clock.now()
         data = entry(status.operation_id, event, at, by=status.by, operator=operations.operator, **counts, **more)
@@ -247,6 +252,7 @@ class Running:
         results, matched = (*self._skipped, *self._results), len(status.targets) + len(self._left)
         report = Report(status.operation_id, results, matched)
         if not self._taken:
+            self._look()
             await self._say("progress")
             if status.state in (OperationState.FINISHED, OperationState.BRAKED):
                 await self._say(status.state.value)
@@ -302,6 +308,11 @@ class _Watch:
                 async with asyncio.timeout(seconds):
                     await self._quiet.wait()
         return not self._epochs
+
+    @property
+    def open(self) -> int:
+        """Of how many it is not known what became of them."""
+        return len(self._epochs)
 
     def expect(self, correlation_id: str, epoch: int) -> None:
         """Something is about to be done to this workflow, which stands at that epoch."""

@@ -8,16 +8,24 @@ from pathlib import Path
 import msgspec
 
 from paigeant_console.model.confirmation import Target
-from paigeant_console.model.entry_details import audit_document, audit_lines, entry_command, operation_command
+from paigeant_console.model.deeds import operation_rows
+from paigeant_console.model.entry_details import (
+    audit_document,
+    audit_lines,
+    entry_command,
+    operation_command,
+    operation_lines,
+)
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_console.screens.entry import EntryScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
-from paigeant_core.operations import DeadLetter, Hold, Operations, OperationStatus, Retry
+from paigeant_core.operations import DeadLetter, Hold, Operations, OperationState, OperationStatus, Retry
 from paigeant_core.operations.log import to_document
 from tests.console import story as told
 from tests.console.appkit import Console, console, copied, writes
 from tests.console.corpus import hostile_cases
 from tests.console.story import Story, sample_story
+from tests.console.story_rows import plain
 
 HERE = Target("redis://broker/0", "workflows")
 
@@ -52,6 +60,17 @@ async def test_an_entry_of_the_audit_tells_everything(tmp_path: Path) -> None:
         assert isinstance(opened.screen, AuditScreen)
         await opened.press("q")
         assert opened.app.return_value == 0
+
+
+def test_failed_again_is_no_last_word_where_some_were_not_seen_to_end() -> None:
+    status = OperationStatus("0badc0de", "ann", to_document(Retry()), "so", state=OperationState.FINISHED, done=30)
+    for again, unseen, figure in ((17, 13, " +17?"), (0, 30, " +?"), (17, 0, " +17")):
+        status.again, status.open = again, unseen
+        ((_, cells),) = operation_rows([status], 0.0)
+        assert plain(cells[6]) == f"0{figure}"
+        page = "\n".join(map(plain, operation_lines(status, [], HERE, 0.0, 120, ascii_only=False)))
+        assert (f"of {unseen} it was not seen what became of them" in page) == bool(unseen)
+        assert ("17 failed again" in page) == bool(again)
 
 
 async def test_an_operation_is_told_as_it_goes_on_and_scrolls(tmp_path: Path) -> None:

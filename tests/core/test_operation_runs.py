@@ -103,11 +103,34 @@ async def test_a_paced_operation_does_all_and_is_known_as_finished(
     assert report.count("done") == 30
     (status,) = (await operations.runs()).values()
     assert (status.state, status.done, status.again, status.targets) == ("finished", 30, 0, workflows)
+    assert status.open == 0
     started, entry = await transport.audit(TOPIC)
     assert b'"outcome":"started"' in started
     assert b'"targets":30' in entry
     assert b'"before":{"dead":30},"after":{"queued":30}' in entry
     assert b"30 done, 0 skipped, 0 failed" in entry
+
+
+async def test_what_becomes_of_those_that_still_run_when_it_ends_is_said_to_be_unknown(
+    transport: MemoryTransport, provider: Provider
+) -> None:
+    workflows = await dead(transport, provider, 3)
+    operations = Operations(transport, TOPIC, operator="ann")
+    await operations.pause_activity("charge", reason="none of them ends before the operation does")
+
+    async def heard() -> bool:
+        return "charge" in await transport.pauses(TOPIC)
+
+    await until(heard, "the pause")
+    running = await begun(operations, workflows, Pace())
+    await running.go()
+    (status,) = (await operations.runs()).values()
+    assert (status.state, status.done, status.again, status.open) == ("finished", 3, 0, 3)
+    assert status.to_document(0.0)["open"] == 3
+    # Nothing is to be seen of what is taken out of the way.
+    running = await operations.start(await operations.plan(Hold(), workflows, reason="later"), Pace())
+    await running.go()
+    assert (await operations.runs())[running.status.operation_id].open == 0
 
 
 async def test_the_brake_stops_it_when_they_fail_again_and_the_rest_is_untouched(
