@@ -337,7 +337,9 @@ class Fold:
             for activity in status.info.activities:
                 self._seen(activity, status.info.worker, now - status.last_seen_s)
             for held in status.running:
-                running[held.correlation_id] = (status.info.worker, held)
+                # One that hangs may still be told to run what another one took over.
+                if (other := running.get(held.correlation_id)) is None or held.since >= other[1].since:
+                    running[held.correlation_id] = (status.info.worker, held)
         self.served = served
         self._serves_all = any(not status.info.activities for status in workers)
         alive = {status.info.worker for status in workers}
@@ -347,6 +349,8 @@ class Fold:
                 trouble = row.own_trouble()
                 trouble.lost = "" if trouble.runner in alive else trouble.runner
                 trouble.lost_at = heard.get(trouble.runner, 0.0)
+                if trouble.lost and trouble.running is not None:
+                    trouble.ran_since = trouble.ran_since or trouble.running.since
                 trouble.running = None
                 trouble.runner = ""
                 row.revision += 1
@@ -359,6 +363,11 @@ class Fold:
                 continue
             if found.running != held or found.runner != worker:
                 trouble = found.own_trouble()
+                before = trouble.lost or trouble.runner
+                if before not in ("", worker) and before not in self._stopped:
+                    trouble.taken_from = before
+                    if trouble.running is not None:
+                        trouble.ran_since = trouble.ran_since or trouble.running.since
                 trouble.running = held
                 trouble.lost = ""
                 trouble.runner = worker

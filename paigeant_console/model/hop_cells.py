@@ -14,7 +14,7 @@ from paigeant_console.model.times import day_and_time, duration
 from paigeant_console.safe_text import joined, literal
 from paigeant_core.journal import Record, State
 
-__all__ = ["BAR", "TEXT_LIMIT", "bar", "by", "extras", "taken_over", "try_cells", "undone_cells"]
+__all__ = ["BAR", "TEXT_LIMIT", "bar", "by", "extras", "taken_from", "taken_over", "try_cells", "undone_cells"]
 
 TEXT_LIMIT: Final = 64
 BAR: Final = 24
@@ -30,7 +30,7 @@ def bar(span: Spent, scale: tuple[float, float], ascii_only: bool) -> Sequence[S
     def cell(at: float | None) -> int:
         return round(BAR * min(1.0, max(0.0, ((end if at is None else at) - start) / (end - start))))
 
-    sent, began, ended = cell(span.sent), cell(span.began), cell(span.ended)
+    sent, began, ended = cell(span.sent), cell(span.began if span.first is None else span.first), cell(span.ended)
     if span.began is None:
         ended = began
     else:
@@ -56,7 +56,7 @@ def undone_cells(
         (duration(span.waited), "dim"),
         (duration(span.worked), "dim"),
         bar(span, scale, ascii_only),
-        apart(outcome, by(record.worker, ascii_only), taken_over(record.detail)),
+        apart(outcome, taken_over(record.detail), by(record.worker, ascii_only)),
     )
 
 
@@ -73,7 +73,7 @@ def try_cells(one: Try, word: str, now: float, scale: tuple[float, float], ascii
         (duration(span.waited), "dim"),
         (duration(span.worked), "dim"),
         bar(span, scale, ascii_only),
-        apart(_error(record.detail, ascii_only), by(record.worker, ascii_only), taken_over(record.detail)),
+        apart(_error(record.detail, ascii_only), taken_over(record.detail), by(record.worker, ascii_only)),
     )
 
 
@@ -105,4 +105,10 @@ def extras(detail: Mapping[str, Any], ascii_only: bool) -> Sequence[Span]:
 def taken_over(detail: Mapping[str, Any]) -> Sequence[Span]:
     """That others had begun it."""
     died = died_with_it(detail.get("deaths"))
-    return [(literal(f"taken over: {died}"), "warn")] if died else ()
+    return [(literal(f"taken over ({died})"), "warn")] if died else ()
+
+
+def taken_from(worker: str, ascii_only: bool) -> Sequence[Span]:
+    """From whom it was taken over."""
+    name = shown(worker, TEXT_LIMIT, ascii_only=ascii_only)
+    return [(joined((literal("taken over from "), name)), "warn")] if worker else ()

@@ -51,11 +51,14 @@ class Spent:
     sent: float | None
     began: float | None
     ended: float | None
+    first: float | None = None
+    """When the first worker began, where one was lost with it; None: it is not known of any."""
 
     @property
     def waited(self) -> float | None:
         """Seconds until it began."""
-        return max(0.0, self.began - self.sent) if self.began is not None and self.sent is not None else None
+        began = self.began if self.first is None else self.first
+        return max(0.0, began - self.sent) if began is not None and self.sent is not None else None
 
     @property
     def worked(self) -> float | None:

@@ -61,9 +61,11 @@ class Trouble:
         "most",
         "on_deadline",
         "quarantined",
+        "ran_since",
         "reason",
         "runner",
         "running",
+        "taken_from",
         "token_until",
         "undoing",
     )
@@ -86,6 +88,10 @@ class Trouble:
         self.most: int | None = None
         self.lost = ""
         self.lost_at = 0.0
+        self.ran_since = 0.0
+        """When the first of the workers began that were lost with the step; 0: none was, or nobody saw it."""
+        self.taken_from = ""
+        """The worker that had the step before its runner took it over; empty: none, or nobody saw it."""
         self.token_until = ""
         self.quarantined = ""
         """Under which ID its message was quarantined, while it stands there; empty: it was not."""
@@ -308,6 +314,7 @@ class Row(msgspec.Struct, gc=False, eq=False):
             return
         self.trouble = kept = Trouble()
         kept.running, kept.runner = trouble.running, trouble.runner
+        kept.ran_since, kept.taken_from = trouble.ran_since, trouble.taken_from
 
 
 def trust_of(row: Row) -> str:

@@ -29,6 +29,8 @@ def settle(row: Row, kind: str) -> None:
     trouble.lost = trouble.quarantined = ""
     trouble.asked = None
     trouble.back_at = 0.0
+    if trouble.running is None:
+        trouble.ran_since, trouble.taken_from = 0.0, ""
     if kind in (_ADVANCED, _FINISHED):
         row.calm()
         return

@@ -11,7 +11,16 @@ import msgspec
 
 from paigeant_console.model.documents import readable
 from paigeant_console.model.fold import Fold
-from paigeant_console.model.hop_cells import TEXT_LIMIT, bar, by, extras, taken_over, try_cells, undone_cells
+from paigeant_console.model.hop_cells import (
+    TEXT_LIMIT,
+    bar,
+    by,
+    extras,
+    taken_from,
+    taken_over,
+    try_cells,
+    undone_cells,
+)
 from paigeant_console.model.hop_log import Hop, Spent, hops_of, number_of, spent_of
 from paigeant_console.model.looks import DONE, FAILED, SKIPPED, TO_COME, UNDONE, Look, kind_look, look, times_glyph
 from paigeant_console.model.payload_diff import changes
@@ -270,7 +279,7 @@ class WorkflowPage:
             return None
         sent = max(sent, row.trouble.back_at)
         if row.running is not None and row.state in (State.RUNNING, State.COMPENSATING):
-            return Spent(sent, row.running.since, None)
+            return Spent(sent, row.running.since, None, row.trouble.ran_since or None)
         waits = row.state in (State.QUEUED, State.RETRYING, State.COMPENSATING)
         return Spent(sent, None, None) if waits else None
 
@@ -300,7 +309,9 @@ class WorkflowPage:
                 took, waited = stopwatch(now - span.began), duration(span.waited)
             elif span.sent is not None:
                 waited = age(now - span.sent)
-            outcome = apart([(look(here.state).word, mark.style)], by(here.runner if runs else "", self._ascii))
+            said = [(look(here.state).word, mark.style)]
+            who = by(here.runner if runs else "", self._ascii)
+            outcome = apart(said, taken_from(here.trouble.taken_from if runs else "", self._ascii), who)
             if here.state == State.RETRYING and (due := parsed(here.due_at)) is not None:
                 outcome = [*outcome, (joined((literal(" next try "), countdown(due - now))), "warn")]
         elif hop.done is not None:
@@ -310,7 +321,7 @@ class WorkflowPage:
             took = duration(seconds_in(detail.get("duration_s")))
             waited = duration(span.waited)
             who = by(hop.done.worker, self._ascii)
-            outcome = apart(who, taken_over(detail), self._signed_by(number), extras(detail, self._ascii))
+            outcome = apart(taken_over(detail), who, self._signed_by(number), extras(detail, self._ascii))
         elif mark is FAILED and hop.tries:
             attempt = hop.tries[-1].number
             outcome = [(mark.word, mark.style)]

@@ -222,6 +222,7 @@ def test_a_worker_that_vanishes_with_its_step_is_said_until_somebody_takes_over(
     assert (row.state, row.lost, fold.stuck(row, NOW)) == (State.QUEUED, "w-1", "worker_lost")
     fold.observe([worker("a", running=story.message)], NOW)
     assert fold.stuck(row, NOW) is None
+    assert (row.trouble.taken_from, row.trouble.ran_since) == ("", NOW), "it is the same worker"
     # A worker that lives and no longer holds the step has just handed it on.
     fold.observe([worker("a")], NOW)
     assert row.lost == ""

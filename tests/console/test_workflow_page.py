@@ -17,6 +17,7 @@ from paigeant_console.safe_text import literal
 from paigeant_core import transition as moves
 from paigeant_core.operations import Operations, Replay
 from paigeant_core.transition import Span
+from paigeant_core.transports.types import WorkerInfo, WorkerStatus, holding
 from tests.console import story as told
 from tests.console.story import START, Story, sample_story
 from tests.console.story_rows import StoryRows, plain, workers_of
@@ -28,6 +29,36 @@ def page(story: Story, key: str) -> WorkflowPage:
     rows.fold.observe(workers_of(story), START)
     history = story._do(story.transport().history(story.topic, key))
     return WorkflowPage(history, rows.fold, key)
+
+
+@pytest.mark.parametrize("seen_to_vanish", [True, False])
+def test_a_step_that_was_taken_over_says_so_while_it_runs_and_did_not_wait_meanwhile(seen_to_vanish: bool) -> None:
+    story = Story()
+    story.start("a", ("one", "two"))
+    story.wait(10)
+    made = page(story, "a")
+    fold, row = made._fold, made._fold.rows["a"]
+
+    def runs_on(name: str, since: float) -> WorkerStatus:
+        info = WorkerInfo(worker=name, activities=("one",), concurrency=1)
+        return WorkerStatus(info=info, running=(holding(row.headers, since),))
+
+    fold.observe([runs_on("w2", START + 10)], START + 10)
+    if seen_to_vanish:
+        fold.observe([], START + 40)
+    # Until its lease is over the dead one is still told to run it.
+    first, second = runs_on("w2", START + 10), runs_on("w1", START + 50)
+    fold.observe([second] if seen_to_vanish else [second, first], START + 50)
+    one = cells_text(made.hops(START + 60))[0].split(" | ")
+    assert one[3:5] == ["10.0s", "00:10"]
+    assert one[6] == "running taken over from w2 on w1"
+    assert made.totals(START + 60) == (10.0, 10.0)
+    fold.observe([second], START + 70)
+    assert row.trouble.taken_from == "w2"
+    # What comes next has been taken over from nobody.
+    story.done("a", took=5.0)
+    made = page(story, "a")
+    assert made._fold.rows["a"].trouble.taken_from == ""
 
 
 def cells_text(rows) -> list[str]:
@@ -230,7 +261,7 @@ def test_a_hop_that_a_dead_worker_had_begun_says_so() -> None:
     span = Span(worker="w2", started_at=story.clock.now(), completed_at=story.clock.now() + 1, deaths=1)
     story._settle(story.message("a"), moves.done(story.message("a"), None, span))
     made = page(story, "a")
-    assert cells_text(made.hops(story.clock.now()))[0].endswith("on w2 taken over: 1 worker died with it")
+    assert cells_text(made.hops(story.clock.now()))[0].endswith("taken over (1 worker died with it) on w2")
     assert "after 1 worker died with it" in cells_text(made.records(story.clock.now()))[0]
 
 
