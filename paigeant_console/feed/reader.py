@@ -25,7 +25,7 @@ from paigeant_console.feed.intake import Intake
 from paigeant_console.feed.mending import Mending
 from paigeant_console.feed.past import Past
 from paigeant_console.feed.ring import RING
-from paigeant_console.feed.rounds import POLL_EVERY, Rounds, parked_now
+from paigeant_console.feed.rounds import OF_NOW, POLL_EVERY, Rounds, parked_now
 from paigeant_console.feed.status import FeedStatus, Phase, reason_of
 from paigeant_console.history import History
 from paigeant_console.model.head_start import NEWEST
@@ -110,6 +110,8 @@ class Feed:
         self.info: BrokerInfo | None = None
         self.queues: Sequence[QueueStatus] | None = None
         """Figures of the queues, while somebody wants them; None: not known yet."""
+        self.queues_at = 0.0
+        """When the broker gave them, seconds since the Unix epoch."""
         self.rounds = Rounds(topic, self._observe, self._show_queues, self._refuse)
         """What is asked beside the journal."""
         self._connect = connect or (lambda: get_transport(url))
@@ -314,8 +316,10 @@ class Feed:
 
     def _show_queues(self, queues: Sequence[QueueStatus]) -> None:
         with self.lock:
-            if queues != self.queues:
-                self.queues = list(queues)
+            at = self.now()
+            changed = queues != self.queues or at - self.queues_at > OF_NOW
+            self.queues, self.queues_at = list(queues), at
+            if changed:
                 self._bump()
 
     def _refuse(self, refusal: str) -> None:

@@ -17,11 +17,13 @@ from paigeant_core.pauses import Pause
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
 
-__all__ = ["POLL_EVERY", "Rounds", "parked_now"]
+__all__ = ["OF_NOW", "POLL_EVERY", "Rounds", "parked_now"]
 
 logger = logging.getLogger("paigeant.console")
 
 POLL_EVERY: Final = 1.0
+OF_NOW: Final = 3 * POLL_EVERY
+"""Seconds for which an answer is of now: two rounds, and what asking takes."""
 ASK_WITHIN: Final = 10.0
 HEARD_AGAIN: Final = 2 * RENEW_EVERY
 """Seconds in which every worker has spoken again, once the broker takes writes again."""

@@ -10,15 +10,17 @@ from textual.css.scalar import Scalar
 from textual.widget import Widget
 
 from paigeant_console.actions import Situation
+from paigeant_console.feed.rounds import OF_NOW
 from paigeant_console.model.confirmation import command_line
-from paigeant_console.model.plain_rows import PlainRows
+from paigeant_console.model.plain_rows import PlainRows, RowCells
 from paigeant_console.model.rates import CELLS
 from paigeant_console.model.tables import problem_of, queue_rows, worker_rows
-from paigeant_console.model.text import width_of
+from paigeant_console.model.text import EMPTY, width_of
+from paigeant_console.model.times import day_and_time
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.screens.pausing import PausingScreen
 from paigeant_console.screens.shared import Shared
-from paigeant_console.widgets.columns import Column
+from paigeant_console.widgets.columns import Column, spans_of
 from paigeant_console.widgets.line_table import LineTable
 from paigeant_core.transports.types import QueueStatus
 
@@ -44,15 +46,50 @@ _WORKERS: Final = (
 )
 
 
-class _QueueTable(LineTable):
-    """The queues."""
+class _Table(LineTable):
+    """Figures that a heading tells the age of."""
 
+    as_of: SafeText = EMPTY
+    """When they are of, where that is not now."""
     problems = 0
-    """Cells of what there is to say of queues; 0: nothing."""
+    """Cells of what there is to say of rows; 0: nothing."""
+
+    def tell(self, as_of: SafeText, problems: int = 0) -> None:
+        """Say so from now on."""
+        if (as_of, problems) != (self.as_of, self.problems):
+            self.as_of, self.problems = as_of, problems
+            self.relook()
+
+
+class _QueueTable(_Table):
+    """The queues."""
 
     def columns_for(self, width: int) -> Sequence[Column]:
         """See :meth:`LineTable.columns_for`; a column is there only while there is something to say."""
-        return (*_QUEUES, Column(literal(""), self.problems, priority=10)) if self.problems else _QUEUES
+        room = max(self.problems, width_of(self.as_of))
+        return (*_QUEUES, Column(self.as_of, room, priority=10)) if room else _QUEUES
+
+
+class _WorkerTable(_Table):
+    """The workers."""
+
+    def columns_for(self, width: int) -> Sequence[Column]:
+        """See :meth:`LineTable.columns_for`."""
+        if not self.as_of:
+            return _WORKERS
+        *columns, runs = _WORKERS
+        title = joined((runs.title, literal(" "), self.as_of))
+        return (*columns, replace(runs, title=title, min_width=width_of(title)))
+
+
+def _as_of(at: float, now: float) -> SafeText:
+    """When an answer is of; empty: now."""
+    return joined((literal("as of "), day_and_time(at, now))) if now - at > OF_NOW else EMPTY
+
+
+def _dimmed(rows: Sequence[tuple[str, RowCells]]) -> list[tuple[str, RowCells]]:
+    """Rows that are not of now."""
+    return [(key, tuple([(text, "dim") for text, _ in spans_of(cell)] for cell in cells)) for key, cells in rows]
 
 
 class QueuesScreen(PausingScreen):
@@ -65,7 +102,7 @@ class QueuesScreen(PausingScreen):
         self._queue_rows, self._worker_rows = PlainRows(), PlainRows()
         ascii_only = shared.ascii_only
         self.queues = _QueueTable(_QUEUES, self._queue_rows, empty=self.sentence(), ascii_only=ascii_only, id="queues")
-        self.crew = LineTable(
+        self.crew = _WorkerTable(
             _WORKERS, self._worker_rows, empty=literal("no worker lives"), ascii_only=ascii_only, id="workers"
         )
 
@@ -90,24 +127,24 @@ class QueuesScreen(PausingScreen):
         with self.feed.lock:
             now = self.feed.now()
             known = self.feed.queues or ()
-            queues = queue_rows(known, self.feed.fold, self.feed.rates, now, ascii_only=self.shared.ascii_only)
+            asked, observed_at = self.feed.queues_at, self.feed.fold.observed_at
+            at = asked if _as_of(asked, now) else now
+            queues = queue_rows(known, self.feed.fold, self.feed.rates, at, ascii_only=self.shared.ascii_only)
             workers = worker_rows(
                 self.feed.fold.workers, now, room=self.crew.last_cells, ascii_only=self.shared.ascii_only
             )
             observed = self.feed.fold.observed
-        self._queue_rows.replace(queues)
-        self._tell_problems(max((width_of(problem_of(queue)[0]) for queue in known), default=0))
-        self._worker_rows.replace(workers)
+        heading = _as_of(asked, now) if queues else EMPTY
+        self._queue_rows.replace(_dimmed(queues) if heading else queues)
+        self.queues.tell(heading, max((width_of(problem_of(queue)[0]) for queue in known), default=0))
+        heading = _as_of(observed_at, now) if workers else EMPTY
+        self._worker_rows.replace(_dimmed(workers) if heading else workers)
+        self.crew.tell(heading)
         self._fit()
         self.queues.set_empty(self.sentence())
         self.crew.set_empty(literal("no worker lives" if observed else "asking which workers live …"))
         self.queues.sync()
         self.crew.sync()
-
-    def _tell_problems(self, width: int) -> None:
-        if width != self.queues.problems:
-            self.queues.problems = width
-            self.queues.relook()
 
     def _fit(self) -> None:
         """Give the workers as many lines as they need, but leave half of the screen to the queues."""

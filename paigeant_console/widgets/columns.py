@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from paigeant_console.safe_text import Align, SafeText, ascii_safe, cells, joined, literal, safe
 
-__all__ = ["Cell", "Column", "RowSource", "Span", "fill_cell", "fit_columns"]
+__all__ = ["Cell", "Column", "RowSource", "Span", "fill_cell", "fit_columns", "spans_of"]
 
 Span: TypeAlias = tuple[SafeText, str]
 """A text and the name of its style."""
@@ -113,7 +113,7 @@ def fill_cell(cell: Cell, width: int, *, align: Align, ascii_only: bool) -> list
         Texts and names of styles, which together take exactly `width` cells.
     """
     ellipsis = "~" if ascii_only else "…"
-    spans = [cast(Span, cell)] if _is_span(cell) else list(cast("Sequence[Span]", cell))
+    spans = spans_of(cell)
     texts = [text if type(text) is SafeText else safe(text) for text, _ in spans]
     if ascii_only:
         texts = [ascii_safe(text) for text in texts]
@@ -134,6 +134,11 @@ def fill_cell(cell: Cell, width: int, *, align: Align, ascii_only: bool) -> list
         result.append((text, style))
         width -= size
     return result
+
+
+def spans_of(cell: Cell) -> list[Span]:
+    """What a cell holds, one span or several."""
+    return [cast(Span, cell)] if _is_span(cell) else list(cast("Sequence[Span]", cell))
 
 
 def _is_span(cell: Cell) -> bool:

@@ -12,6 +12,7 @@ from paigeant_console.actions import Situation, by_id
 from paigeant_console.app import ConsoleApp, run
 from paigeant_console.feed import Feed
 from paigeant_console.feed.gap import Gap
+from paigeant_console.model.times import clock
 from paigeant_console.terminal import TerminalError
 from paigeant_core.errors import ConfigError
 from tests.console.appkit import console
@@ -50,6 +51,41 @@ async def test_an_empty_topic_says_how_to_start(tmp_path: Path) -> None:
         assert "no worker lives" in opened.text()
         await opened.press("5")
         await opened.shows("no operator has done anything yet")
+
+
+async def test_figures_of_before_say_when_they_are_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paigeant_console.feed import Phase, reader
+
+    monkeypatch.setattr(reader, "FIRST_DELAY", 600.0)
+    story = sample_story()
+    async with console(story, tmp_path, size=(120, 40)) as opened:
+        await opened.press("3")
+        await opened.shows("inspect-parcel")
+        await opened.shows("orders-1")
+        assert "as of" not in opened.text()
+        feed, at = opened.app.feed, clock(story.clock.now())
+        # The line is down: nothing is asked any more, and time goes on.
+        feed._retry_at = 1e18
+        feed._set_phase(Phase.RECONNECTING, "nobody answers")
+        await opened.until(lambda: "reconnecting" in opened.lines()[0])
+        story.wait(60)
+        await opened.shows(f"RUNS as of {at}")
+        (heading,) = [line for line in opened.lines() if "QUEUE" in line]
+        assert f"as of {at}" in heading
+        assert "idle; serves validate-customer-data" in opened.text()
+        feed._set_phase(Phase.LIVE)
+        await opened.until(lambda: "as of" not in opened.text(), "figures of now")
+        # The answer of the last visit is not of now either, until the next one comes.
+        await opened.press("1")
+        monkeypatch.setattr(feed.rounds, "watch_queues", lambda on: None)
+        at = clock(feed.queues_at)
+        story.wait(60)
+        await opened.press("3")
+        await opened.shows(f"as of {at}")
+        await opened.until(lambda: "RUNS as of" not in opened.text(), "workers are asked all the time")
+        monkeypatch.undo()
+        feed.rounds.watch_queues(True)
+        await opened.until(lambda: "as of" not in opened.text(), "figures of now")
 
 
 async def test_a_lost_line_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
