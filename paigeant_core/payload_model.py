@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from paigeant_core.errors import ConfigError, PayloadInvalid
+from paigeant_core.lenient_schema import lenient_schema
 from paigeant_core.payload_schema import MAX_SCHEMA
 
 logger = logging.getLogger("paigeant")
@@ -112,11 +113,8 @@ class PayloadModel:
     def schema(self) -> bytes:
         """Its JSON Schema (2020-12), for those who have no code of the worker; empty: it has none that can be told."""
         try:
-            from paigeant_core.lenient_schema import LenientSchema
-
-            found = self._adapter.json_schema(schema_generator=LenientSchema)
-            schema = msgspec.json.encode(found, order="deterministic")
-        except Exception as error:  # noqa: BLE001 - not every type has a schema, and types bring code of their own
+            schema = msgspec.json.encode(lenient_schema(self._adapter.core_schema), order="deterministic")
+        except Exception as error:  # noqa: BLE001 - types bring core schemas of their own
             logger.warning("%s: its payload model has no JSON Schema (%s)", self.activity, type(error).__name__)
             return b""
         if len(schema) > MAX_SCHEMA:
