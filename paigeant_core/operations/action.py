@@ -58,6 +58,15 @@ class Action:
         """
         return None
 
+    def goes_on(self, standing: Standing, operation_id: str) -> tuple[str, int]:
+        """The workflow that goes on because of it, and the epoch above which it does.
+
+        Args:
+            standing: as it was checked.
+            operation_id: of the operation.
+        """
+        return standing.headers.correlation_id, standing.headers.epoch
+
     def refusal(self, state: str) -> str:
         """Why not, from ``state``."""
         return f"it is {state}"

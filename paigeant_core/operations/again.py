@@ -23,6 +23,14 @@ from paigeant_core.transition import Transition
 _AGAIN = frozenset({"retry", "replay"})
 
 
+def _copy_of(correlation_id: str, operation_id: str) -> str:
+    """The ID of the workflow that an operation starts beside another one.
+
+    The same whenever the operation comes to that: one that is gone on with starts no second copy.
+    """
+    return sha256(f"{operation_id}/{correlation_id}".encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, slots=True)
 class Retry(Action):
     """Run the step where the workflow stands again, now, with attempts starting anew.
@@ -113,6 +121,12 @@ class Replay(Action):
         """See :meth:`Action.queues`."""
         return self._prepare(standing, 0.0)
 
+    def goes_on(self, standing: Standing, operation_id: str) -> tuple[str, int]:
+        """See :meth:`Action.goes_on`."""
+        if self.as_new:
+            return _copy_of(standing.headers.correlation_id, operation_id), 0
+        return Action.goes_on(self, standing, operation_id)
+
     def apply(self, standing: Standing, at: float, detail: dict[str, Any]) -> Transition:
         """See :meth:`Action.apply`."""
         following = self._prepare(standing, at, detail.get("operation_id", ""))
@@ -150,8 +164,7 @@ class Replay(Action):
             slip, timestamp=rfc3339(at), run=current.run + 1, epoch=current.epoch + 1, payload=payload
         )
         if self.as_new:
-            # The same whenever this operation comes to the workflow: one that is gone on with starts no second copy.
-            copy = sha256(f"{operation_id}/{current.correlation_id}".encode()).hexdigest()[:32]
+            copy = _copy_of(current.correlation_id, operation_id)
             fresh = {"correlation_id": copy, "run": 1, "epoch": 1, "created_at": rfc3339(at)}
             following.headers = msgspec.structs.replace(following.headers, **fresh)
             if following.delegation is not None:

@@ -127,14 +127,15 @@ class Running:
         line = self._planned.get(correlation_id) or operations.line(
             self._action, correlation_id, standing, schemas=self._schemas
         )
+        watched = ""
         if standing is not None and line.eligible:
-            self._watch.expect(correlation_id, standing.headers.epoch)
+            # Ahead of the act: a broker may confirm it after a worker came to the end.
+            watched, epoch = self._action.goes_on(standing, operation_id)
+            self._watch.expect(watched, epoch)
         plan = Plan(operation_id, self._action, self.status.reason, (line,), approvals=self.status.approvals or None)
         result = await operations.act(plan, line)
-        if result.outcome != "done" or result.new_correlation_id or result.reason == BEFORE:
-            self._watch.forget(correlation_id)
-        if result.new_correlation_id:
-            self._watch.expect(result.new_correlation_id, 0)
+        if result.outcome != "done" or result.reason == BEFORE:
+            self._watch.forget(watched)
         return result
 
     def _count(self, result: Result) -> None:

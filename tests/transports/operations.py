@@ -18,10 +18,12 @@ from paigeant_console.model.fold import Fold
 from paigeant_core.activity import ActivityContext
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import AmbiguousID, NonRetryable, Refused, WorkflowNotFound
-from paigeant_core.journal import Kind, State
+from paigeant_core.journal import Kind, Record, State
 from paigeant_core.operations import Action, DeadLetter, Hold, Operations, OperationState, Pace, Replay, Report, Retry
+from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import entry
 from paigeant_core.retry import RetryPolicy
+from paigeant_core.transition import Transition
 from paigeant_core.transports import Transport
 from paigeant_core.worker import Worker
 from tests.transports.contract import Connect
@@ -216,6 +218,40 @@ class OperationsContract:
             assert new != workflow
             await self._state(operations, new, State.COMPLETED)
             await self._state(operations, workflow, State.DEAD)
+
+    async def test_the_brake_sees_a_copy_that_is_dead_before_the_broker_confirms_it(
+        self, connect: Connect, topic: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic)
+        # The copies are not seen later either: without a brake that sees them the ramp goes on.
+        monkeypatch.setattr(run_module, "PATIENCE", 1.0)
+        records, dispatch, seen = console.records, console.dispatch, list[Record]()
+
+        async def told(*args: Any, **options: Any) -> AsyncIterator[list[Record]]:
+            async for batch in records(*args, **options):
+                yield batch
+                seen.extend(batch)
+
+        async def confirmed_late(topic: str, transition: Transition, **options: Any) -> None:
+            await dispatch(topic, transition, **options)
+            copy = transition.record.headers.correlation_id
+
+            async def over() -> bool:
+                return any(r.headers.correlation_id == copy and r.kind == Kind.DEAD_LETTERED for r in seen)
+
+            await until(over, "the end of the copy was never read")
+
+        async with open_shop(transport, topic):
+            workflows = [await self._dispatch(transport, topic, "expired") for _ in range(3)]
+            for workflow in workflows:
+                await self._state(operations, workflow, State.DEAD)
+            plan = await operations.plan(Replay(as_new=True), workflows, reason="once more")
+            monkeypatch.setattr(console, "records", told)
+            monkeypatch.setattr(console, "dispatch", confirmed_late)
+            running = await operations.start(plan, Pace(ramp=True, brake=20))
+            assert len((await running.go()).results) == 1
+        assert (running.status.state, running.status.again) == (OperationState.BRAKED, 1)
 
     async def test_what_is_armed_for_hours_is_listed_and_can_be_called_off(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
