@@ -266,7 +266,8 @@ ASIDE = (Hold, Cancel, DeadLetter, Compensate)
 """Verbs that take a workflow out of the way, wherever it has come to; nothing more is to be waited for then."""
 
 _GOOD = frozenset({Kind.ADVANCED, Kind.FINISHED, Kind.HELD, Kind.COMPENSATED})
-_BAD = frozenset({Kind.DEAD_LETTERED, Kind.COMPENSATION_FAILED})
+# A step that failed for good is journalled so ahead of its compensation, whose end is no success then.
+_BAD = frozenset({Kind.FAILED, Kind.DEAD_LETTERED, Kind.COMPENSATION_FAILED})
 
 
 class _Watch:

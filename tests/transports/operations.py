@@ -19,7 +19,18 @@ from paigeant_core.activity import ActivityContext
 from paigeant_core.dispatcher import WorkflowDispatcher
 from paigeant_core.errors import AmbiguousID, NonRetryable, Refused, WorkflowNotFound
 from paigeant_core.journal import Kind, Record, State
-from paigeant_core.operations import Action, DeadLetter, Hold, Operations, OperationState, Pace, Replay, Report, Retry
+from paigeant_core.operations import (
+    Action,
+    Compensate,
+    DeadLetter,
+    Hold,
+    Operations,
+    OperationState,
+    Pace,
+    Replay,
+    Report,
+    Retry,
+)
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import entry
 from paigeant_core.retry import RetryPolicy
@@ -252,6 +263,44 @@ class OperationsContract:
             running = await operations.start(plan, Pace(ramp=True, brake=20))
             assert len((await running.go()).results) == 1
         assert (running.status.state, running.status.again) == (OperationState.BRAKED, 1)
+
+    async def test_the_brake_takes_what_failed_again_and_was_compensated_for_bad(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic)
+        async with open_shop(transport, topic):
+            workflows = [await self._dispatch(transport, topic, "expired", on_failure="compensate") for _ in range(3)]
+            for workflow in workflows:
+                await self._state(operations, workflow, State.COMPENSATED)
+            plan = await operations.plan(Replay(from_step="charge"), workflows, reason="the provider is back")
+            running = await operations.start(plan, Pace(ramp=True, brake=20))
+            assert len((await running.go()).results) == 1
+        assert (running.status.state, running.status.again) == (OperationState.BRAKED, 1)
+
+    async def test_the_brake_takes_what_is_compensated_as_it_was_meant_to_be_for_good(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic)
+        async with open_shop(transport, topic) as shop:
+
+            @shop.worker.activities["validate"].compensate
+            async def undo(ctx: ActivityContext) -> None:
+                if not shop.provider_up:
+                    raise NonRetryable("503")
+
+            workflows = [await self._dispatch(transport, topic, "expired") for _ in range(3)]
+            for workflow in workflows:
+                await self._state(operations, workflow, State.DEAD)
+            for action, state in ((Compensate(), State.COMPENSATION_FAILED), (Retry(), State.COMPENSATED)):
+                plan = await operations.plan(action, workflows, reason="it is to be undone")
+                running = await operations.start(plan, Pace(ramp=True, brake=20))
+                assert (await running.go()).count("done") == 3
+                assert (running.status.state, running.status.again) == (OperationState.FINISHED, 0)
+                for workflow in workflows:
+                    await self._state(operations, workflow, state)
+                shop.provider_up = True
 
     async def test_what_is_armed_for_hours_is_listed_and_can_be_called_off(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
