@@ -15,7 +15,8 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from paigeant_core.errors import TransportError
-from paigeant_core.journal import Kind, Record
+from paigeant_core.handoff import wish_of
+from paigeant_core.journal import ENDED, PARKED, Kind, Record
 from paigeant_core.operations.action import Action
 from paigeant_core.operations.aside import Cancel, DeadLetter, Hold
 from paigeant_core.operations.log import HEARTBEAT, RESTING, OperationState, OperationStatus, Pace, control, entry
@@ -75,7 +76,7 @@ class Running:
         self._action = action
         self._results: list[Result] = []
         self._skipped: list[Result] = []
-        self._watch = _Watch(operations, judging=not isinstance(action, ASIDE))
+        self._watch = _Watch(operations, status.operation_id, judging=not isinstance(action, ASIDE))
         self._said_at = self._heeded_at = float("-inf")
         self._seen = b""
         self._taken = False
@@ -136,6 +137,8 @@ class Running:
         result = await operations.act(plan, line)
         if result.outcome != "done" or result.reason == BEFORE:
             self._watch.forget(watched)
+        elif watched == correlation_id and result.after in PARKED | ENDED:
+            self._watch.stays(watched)
         return result
 
     def _count(self, result: Result) -> None:
@@ -275,14 +278,16 @@ class _Watch:
 
     Args:
         operations: the command bus.
+        operation_id: of the operation.
         judging: whether anything is to be seen: not of what was taken out of the way.
     """
 
-    def __init__(self, operations: Control, *, judging: bool) -> None:
+    def __init__(self, operations: Control, operation_id: str, *, judging: bool) -> None:
         self.judging = judging
         self.good = 0
         self.again = 0
         self._operations = operations
+        self._operation_id = operation_id
         self._epochs: dict[str, int] = {}
         self._blind_since: float | None = None
         self._quiet = asyncio.Event()
@@ -325,6 +330,10 @@ class _Watch:
         """It was not done."""
         self._epochs.pop(correlation_id, None)
 
+    def stays(self, correlation_id: str) -> None:
+        """It was done, and left the workflow where it goes no further by itself."""
+        self.good += self._epochs.pop(correlation_id, None) is not None
+
     @property
     def blind(self) -> float:
         """Seconds for which nothing could be seen; 0: it is seen what happens, or there is nothing to be seen."""
@@ -347,7 +356,12 @@ class _Watch:
     def _take(self, batch: list[Record]) -> None:
         for record in batch:
             epoch = self._epochs.get(record.headers.correlation_id)
-            if epoch is None or record.headers.epoch <= epoch:
+            if epoch is None:
+                continue
+            if wish_of(record) and record.detail.get("operation_id") == self._operation_id:
+                # The step that it was asked of ends in the same epoch.
+                epoch = self._epochs[record.headers.correlation_id] = record.headers.epoch - 1
+            if record.headers.epoch <= epoch:
                 continue
             if record.kind in _GOOD or record.kind in _BAD:
                 del self._epochs[record.headers.correlation_id]

@@ -24,6 +24,7 @@ from paigeant_core.operations import (
     Compensate,
     DeadLetter,
     Hold,
+    Insert,
     Operations,
     OperationState,
     Pace,
@@ -34,11 +35,12 @@ from paigeant_core.operations import (
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import entry
 from paigeant_core.retry import RetryPolicy
+from paigeant_core.routing import Step
 from paigeant_core.transition import Transition
 from paigeant_core.transports import Transport
 from paigeant_core.worker import Worker
 from tests.transports.contract import Connect
-from tests.transports.hands import until
+from tests.transports.hands import PATIENCE, until
 
 
 class Shop:
@@ -301,6 +303,42 @@ class OperationsContract:
                 for workflow in workflows:
                     await self._state(operations, workflow, state)
                 shop.provider_up = True
+
+    async def test_the_ramp_counts_as_good_and_does_not_wait_for_what_stays_where_it_was_put(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport = await connect()
+        operations = Operations(transport, topic)
+        workflows = [await self._dispatch(transport, topic, "fine") for _ in range(11)]
+        assert (await self._do(operations, DeadLetter(), *workflows)).count("done") == 11
+        plan = await operations.plan(Insert((Step("notify"),)), workflows, reason="tell them")
+        assert (await self._do(operations, Retry(), *workflows[6:])).count("done") == 5
+        running = await operations.start(plan, Pace(ramp=True, brake=60))
+        async with asyncio.timeout(PATIENCE):
+            report = await running.go()
+        assert [result.outcome for result in report.results] == ["done"] * 6 + ["failed"] * 5
+        assert running.status.state is OperationState.FINISHED, "5 of 11"
+
+    async def test_what_was_asked_of_a_running_step_is_judged_by_how_that_ends(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic)
+        async with open_shop(transport, topic) as shop:
+            shop.gate.clear()
+            workflow = await self._dispatch(transport, topic, "expired")
+            await self._state(operations, workflow, State.RUNNING)
+
+            async def charging() -> bool:
+                return bool(shop.ran("charge"))
+
+            await until(charging, "charge never started")
+            plan = await operations.plan(Insert((Step("notify"),)), [workflow], reason="tell them")
+            running = await operations.start(plan, Pace(ramp=True, brake=20))
+            async with asyncio.timeout(PATIENCE):
+                (result,) = (await running.go(lambda _: shop.gate.set())).results
+        assert result.reason == "asked for: done when charge is handed on"
+        assert (running.status.state, running.status.again) == (OperationState.BRAKED, 1)
 
     async def test_what_is_armed_for_hours_is_listed_and_can_be_called_off(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
