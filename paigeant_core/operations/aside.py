@@ -204,6 +204,13 @@ class Restore(Action):
         """See :meth:`Action.queues`."""
         return None if _stood(standing).get("state") == State.HELD else standing.message()
 
+    def goes_on(self, standing: Standing, operation_id: str) -> tuple[str, int]:
+        """See :meth:`Action.goes_on`."""
+        if standing.state != State.QUARANTINED or standing.record.body is None:
+            return Action.goes_on(self, standing, operation_id)  # erased since, it is not restored
+        headers = standing.message().headers
+        return headers.correlation_id, headers.epoch
+
     def refusal(self, state: str) -> str:
         """Why not, from ``state``."""
         return f"it is {state}, not among the dead letters"

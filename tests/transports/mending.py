@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,8 @@ from paigeant_core.operations import (
     Hold,
     Insert,
     Operations,
+    OperationState,
+    Pace,
     Release,
     Replay,
     Restore,
@@ -27,7 +30,7 @@ from paigeant_core.routing import Step
 from paigeant_core.transition import Place
 from paigeant_core.transports.types import Settled, holding
 from tests.transports.contract import Connect
-from tests.transports.hands import Hands, until
+from tests.transports.hands import PATIENCE, Hands, until
 from tests.transports.operations import open_shop
 from tests.transports.verbs import VerbsContract
 
@@ -174,6 +177,29 @@ class MendingContract(VerbsContract):
         await self._until(operations, kept, State.QUARANTINED)
         await self._done(operations, Retry(), workflow)
         assert "superseded: " in await self._refused(operations, Restore(), kept)
+        await hands.consumer.close()
+
+    async def test_the_brake_sees_what_becomes_of_a_workflow_that_is_restored_out_of_quarantine(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic)
+        hands = Hands(transport, topic, "a")
+        await self._begin(transport, topic, steps=["a"])
+        delivery = await hands.take_one()
+        at = transport.clock.now()
+        refused = moves.quarantine(
+            delivery.body, code="untrusted", reason="no key", activity="a", topic=topic, at=at, worker="w"
+        )
+        await hands.consumer.settle(delivery, refused)
+        kept = refused.record.headers.correlation_id
+        await self._until(operations, kept, State.QUARANTINED)
+        plan = await operations.plan(Restore(), [kept], reason="its key is known now")
+        running = await operations.start(plan, Pace(ramp=True, brake=20))
+        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+            group.create_task(running.go())
+            await hands.bury(await hands.take_one())
+        assert (running.status.state, running.status.again) == (OperationState.BRAKED, 1)
         await hands.consumer.close()
 
     @pytest.mark.parametrize("verb", [Hold(), Cancel(), DeadLetter()], ids=lambda verb: verb.name)
