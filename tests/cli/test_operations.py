@@ -75,8 +75,9 @@ def test_an_operation_survives_the_death_of_its_console(
     shell.send_signal(signal.SIGKILL)
     shell.communicate()
     (operation,) = cli("operations", "--json").ended(0).documents
+    heard_last(redis_url, topic, 2099)
     cli("operations", "resume", operation["operation_id"]).ended(5).said("carries it out now")
-    silence(redis_url, topic)
+    heard_last(redis_url, topic, 2020)
     done = cli("operations", "resume", operation["operation_id"], "--json").ended(0)
     assert done.documents[-1]["done"] == 12
     until(lambda: len(cli("list", "state:completed", "--json").documents) == 12)
@@ -85,8 +86,8 @@ def test_an_operation_survives_the_death_of_its_console(
         assert sum(record["kind"] == "operated" for record in history) == 1, "nothing was done twice"
 
 
-def silence(redis_url: str, topic: str) -> None:
-    """Make the entries of the operation older than they are, in place of waiting."""
+def heard_last(redis_url: str, topic: str, year: int) -> None:
+    """Make the entries of the operation older than they are in place of waiting, or newer in place of hurrying."""
     client: Any = redis.Redis.from_url(redis_url)
     key = f"{{paigeant:{topic}}}:operations"
     entries = client.xrange(key)
@@ -94,7 +95,7 @@ def silence(redis_url: str, topic: str) -> None:
     for _, fields in entries:
         text = fields[b"e"].decode()
         at = text.index('"at":"') + 6
-        client.xadd(key, {**fields, b"e": text[:at] + "2020" + text[at + 4 :]})
+        client.xadd(key, {**fields, b"e": text[:at] + str(year) + text[at + 4 :]})
     client.close()
 
 
