@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
-from textual.timer import Timer
 from textual.widget import Widget
 
 from paigeant_console.actions import Action, Situation, key_of
@@ -62,7 +62,7 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
         rows.body = shared.feed.bodies.get
         self.table = WorkflowTable(rows, dead=self.dead, empty=self.sentence(), ascii_only=shared.ascii_only)
         self._subscription: Subscription | None = None
-        self._next_slice: Timer | None = None
+        self._next_slice: asyncio.TimerHandle | None = None
         self._typing_filter = self._comes_home = False
 
     def body(self) -> Iterable[Widget]:
@@ -294,7 +294,7 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
     def _scan(self) -> None:
         """Apply a new filter in slices, and let keys and painting in between them."""
         if self._next_slice is not None:
-            self._next_slice.stop()
+            self._next_slice.cancel()
             self._next_slice = None
         if not self.rows.scan():
             self._go_on()
@@ -312,7 +312,8 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
     def _go_on(self) -> None:
         """Let what was typed be read and painted, then scan."""
         if self._next_slice is not None:
-            self._next_slice.stop()
-        # By a timer: a message to itself would keep the queue from ever being empty, and Textual paints, and reads what
-        # was typed, when it is. What is shown meanwhile is the flush's to say.
-        self._next_slice = self.set_timer(PAUSE, self._scan)
+            self._next_slice.cancel()
+        # After a pause: a message to itself at once would keep the queue from ever being empty, and Textual paints, and
+        # reads what was typed, when it is. What is shown meanwhile is the flush's to say. Not by Textual's own timer,
+        # which never comes where so short a time is over before it has begun to wait.
+        self._next_slice = asyncio.get_running_loop().call_later(PAUSE, self.call_later, self._scan)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from itertools import count
 from pathlib import Path
 
 import pytest
+from textual import _time
 
 from paigeant_console.model.query import use_saved
 from tests.console import story as told
@@ -240,6 +243,16 @@ async def test_keys_are_heard_while_a_filter_is_applied(tmp_path: Path, monkeypa
         await opened.press("escape")
         await opened.press("2")
         assert opened.screen.view == "traffic"
+
+
+async def test_a_filter_is_applied_however_busy_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        # Whoever looks at the clock twice is kept waiting in between.
+        looked = count()
+        monkeypatch.setattr(_time, "get_time", lambda: time.monotonic() + next(looked) * 0.002)
+        opened.screen.set_filter("state:dead")
+        await opened.until(lambda: opened.screen.rows.filtering is None, "the filter")
+        assert opened.screen.targets() == [told.DEAD]
 
 
 async def test_the_order_can_be_turned_round(tmp_path: Path) -> None:
