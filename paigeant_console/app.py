@@ -29,8 +29,8 @@ from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed
 from paigeant_console.history import history_of
 from paigeant_console.model.confirmation import Target
-from paigeant_console.model.status import Place
-from paigeant_console.safe_text import SafeText, joined, literal, safe
+from paigeant_console.model.status import Place, signing
+from paigeant_console.safe_text import SafeText, safe
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_console.screens.dead_letters import DeadLettersScreen
@@ -38,6 +38,7 @@ from paigeant_console.screens.help import HelpScreen
 from paigeant_console.screens.queues import QueuesScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.screens.traffic import TrafficScreen
+from paigeant_console.screens.typed_ahead import Typed, TypedAhead
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_console.user_directories import user_directory
@@ -113,6 +114,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         self._state_directory = state_directory
         self._interrupted_at = float("-inf")
         self._typed_at = time.monotonic()
+        self._typed = TypedAhead(self._waits, self._take)
         self._generation = 0
         self._view = self._view_before = "workflows"
         self._contexts = contexts
@@ -121,13 +123,14 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
 
     def _enter(self, url: str, context: str, production: bool, clipboard: bool) -> None:
         """Make the views of a broker."""
+        signer = self.feed.signer
         place = Place(
             context=safe(context, 40),
             url=safe(_USER.sub("", url), 100),
             topic=safe(self.feed.topic, 64),
             read_only=self.feed.read_only,
             production=production,
-            signing=_signing(self.feed, url),
+            signing=signing(signer.name if signer is not None else None, url, verifies=self.feed.trust is not None),
         )
         self.shared = Shared(
             feed=self.feed,
@@ -140,6 +143,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             edit_text=self.edit_text,
             use_theme=self.use_theme,
             use_context=self.use_context,
+            take_typed=lambda: self.call_later(self._typed.go_on),
             contexts=self._contexts.names,
             clipboard=clipboard,
         )
@@ -197,13 +201,17 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
 
     def flush(self) -> None:
         """Let the screen on top look at the feed."""
+        screen = self._on_top()
+        if screen is not None:
+            screen.flush()
+        garbage.between_keys(time.monotonic() - self._typed_at)
+
+    def _on_top(self) -> ConsoleScreen | None:
         try:
             screen = self.screen
         except ScreenStackError:  # the app is ending
-            return
-        if isinstance(screen, ConsoleScreen):
-            screen.flush()
-        garbage.between_keys(time.monotonic() - self._typed_at)
+            return None
+        return screen if isinstance(screen, ConsoleScreen) else None
 
     # -- going --------------------------------------------------------------------------
 
@@ -287,15 +295,24 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         Args:
             event: any; keys are taken here.
         """
-        if isinstance(event, events.Key) and not event.is_forwarded and await self._key(event):
-            return
-        if isinstance(event, events.Paste) and not event.is_forwarded and self._paste(event):
-            return
-        await super().on_event(event)
+        if not isinstance(event, Typed) or event.is_forwarded:
+            await super().on_event(event)
+        elif isinstance(event, events.Key) and event.key in PASSING:
+            await self._take(event)
+        else:
+            await self._typed.add(event)
+
+    def _waits(self, event: Typed) -> bool:
+        screen = self._on_top()
+        return screen is not None and isinstance(event, events.Key) and screen.has_to_wait(event.key)
+
+    async def _take(self, event: Typed) -> None:
+        if not (await self._key(event) if isinstance(event, events.Key) else self._paste(event)):
+            await super().on_event(event)
 
     def _paste(self, event: events.Paste) -> bool:
-        screen = self.screen
-        if not isinstance(screen, ConsoleScreen):
+        screen = self._on_top()
+        if screen is None:
             return False
         taker = screen.taker()
         if isinstance(taker, Prompt):
@@ -307,11 +324,8 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         return True
 
     async def _key(self, event: events.Key) -> bool:
-        try:
-            screen = self.screen
-        except ScreenStackError:  # the app is ending
-            return False
-        if not isinstance(screen, ConsoleScreen):
+        screen = self._on_top()
+        if screen is None:
             return False
         self._typed_at = time.monotonic()
         self.app_focus = True  # whoever types is here, whatever the terminal said last
@@ -414,21 +428,6 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
 def _edits(widget: Widget | None) -> bool:
     """Whether keys are a widget's own; known by its word for it, as the class would bring Textual's editor with it."""
     return getattr(widget, "edits", False)
-
-
-def _signing(feed: Feed, url: str) -> SafeText | None:
-    """Who signs here, whether anybody verifies, and what this broker cannot find out; None: it is unsigned."""
-    if feed.signer is None and feed.trust is None:
-        return None
-    said = [literal("verifies, no key")]
-    if feed.signer is not None:
-        said = [literal("signs as "), safe(feed.signer.name, 24)]
-        if feed.trust is None:
-            said.append(literal(", no policy"))
-    if url.startswith("amqp"):
-        # Its fence is eventual: see docs/security.md.
-        said.append(literal(", cannot see rollbacks"))
-    return joined(said)
 
 
 def run(

@@ -11,7 +11,7 @@ from paigeant_console.model.text import GAP, Piece, Span, clip, count, spans_wid
 from paigeant_console.model.times import age, day_and_time
 from paigeant_console.safe_text import SafeText, cells, joined, literal, safe
 
-__all__ = ["Place", "Status", "context_pieces", "feed_sentence", "no_writes", "tabs_line"]
+__all__ = ["Place", "Status", "context_pieces", "feed_sentence", "no_writes", "signing", "tabs_line"]
 
 _SPACE: Final = literal(" ")
 _NO_WRITES: Final = literal(", and takes no writes; `doctor` tells more")
@@ -110,6 +110,21 @@ class Place:
     read_only: bool = False
     production: bool = False
     signing: SafeText | None = None
+
+
+def signing(signer: str | None, url: str, *, verifies: bool) -> SafeText | None:
+    """Who signs here, whether anybody verifies, and what this broker cannot find out; None: it is unsigned."""
+    if signer is None and not verifies:
+        return None
+    said = [literal("verifies, no key")]
+    if signer is not None:
+        said = [literal("signs as "), safe(signer, 24)]
+        if not verifies:
+            said.append(literal(", no policy"))
+    if url.startswith("amqp"):
+        # Its fence is eventual: see docs/security.md.
+        said.append(literal(", cannot see rollbacks"))
+    return joined(said)
 
 
 def context_pieces(

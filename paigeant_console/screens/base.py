@@ -299,6 +299,14 @@ class ConsoleScreen(PromptScreen, inherit_bindings=False):
                 self.say((literal("nothing was done"), "dim"))
         return True
 
+    def has_to_wait(self, key: str) -> bool:
+        """Whether a key, and all that is typed behind it, has to wait for what it is meant for to be shown.
+
+        Args:
+            key: Textual's name of it.
+        """
+        return False
+
     def before_key(self, key: str) -> None:
         """Take notice of a key that nothing asked for, before it does what it means.
 

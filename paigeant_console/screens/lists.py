@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 
 from textual.widget import Widget
 
-from paigeant_console.actions import Action, Situation, key_of
+from paigeant_console.actions import Action, Situation, key_of, keys_of, of_view
 from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
@@ -29,6 +29,8 @@ __all__ = ["WorkflowListScreen"]
 PAUSE: Final = 0.001
 """Seconds between two slices of a filter."""
 
+_MAY_NEED_ROW: Final = frozenset({"command", "palette", "copy-command"})
+"""Actions that are for a row, or lead to some that are, though they can do without."""
 _ORDERED: Final[dict[Order, str]] = {
     "created": "creation, newest first",
     "updated": "last change, newest first",
@@ -151,6 +153,13 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
     def has_targets(self) -> bool:
         """See :meth:`ConsoleScreen.has_targets`; a group may stand for a hundred thousand."""
         return self.table.cursor_key is not None
+
+    def has_to_wait(self, key: str) -> bool:
+        """See :meth:`ConsoleScreen.has_to_wait`: what is typed behind a filter is for a row of those that it shows."""
+        if self.rows.filtering is None or self.pending or self.situation().view != self.view:
+            return False
+        action = next((action for action in of_view(self.view) if key in keys_of(action)), None)
+        return action is not None and (action.needs_row or action.owner == "table" or action.id in _MAY_NEED_ROW)
 
     def situation(self) -> Situation:
         """See :meth:`ConsoleScreen.situation`."""
@@ -305,6 +314,7 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
             self._comes_home = False
             self.table.return_to(self.table.home_key)
             self._forget_home()
+        self.shared.take_typed()
         if self.prompt.asking and self.prompt.value == self._text:
             # Else it asks for something else, or what was typed since cannot be read.
             self.prompt.note(self.found())

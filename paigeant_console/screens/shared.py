@@ -31,6 +31,7 @@ class Shared:
         edit_text: edits a text in $EDITOR; None: it could not be, or nothing came back; the app's.
         use_theme: draws in another theme, or says why not; the app's.
         use_context: goes to another context, or says why not; the app's.
+        take_typed: takes what was typed and had to wait, see :meth:`ConsoleScreen.has_to_wait`; the app's.
         contexts: names of those there are.
         clipboard: ask the terminal to copy; else what is copied goes to a file.
     """
@@ -45,6 +46,7 @@ class Shared:
     edit_text: Callable[[str], str | None]
     use_theme: Callable[[str], SafeText | None]
     use_context: Callable[[str], SafeText | None]
+    take_typed: Callable[[], object]
     contexts: tuple[str, ...] = ()
     clipboard: bool = True
 

@@ -28,6 +28,7 @@ PATIENCE = 30.0
 
 NAMES = {
     " ": "space",
+    "\n": "enter",
     ":": "colon",
     "/": "slash",
     "?": "question_mark",

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from textual import _time
 
 from paigeant_console.model.query import use_saved
+from paigeant_console.model.workflow_list import WorkflowList
 from tests.console import story as told
 from tests.console.appkit import console
 from tests.console.story import Story, sample_story
@@ -243,6 +245,71 @@ async def test_keys_are_heard_while_a_filter_is_applied(tmp_path: Path, monkeypa
         await opened.press("escape")
         await opened.press("2")
         assert opened.screen.view == "traffic"
+
+
+@pytest.fixture
+def slowly(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Filters, orders and groupings are applied once `through` is set."""
+    slowly, scan = SimpleNamespace(through=True), WorkflowList.scan
+    monkeypatch.setattr(WorkflowList, "scan", lambda self: slowly.through and scan(self))
+    return slowly
+
+
+def six_of_which_two_are_dead() -> Story:
+    story = Story()
+    for number in range(6):
+        story.start(f"w{number}", ("charge",))
+    for number in (1, 3):
+        story.fails(f"w{number}", ValueError("declined"))
+    return story
+
+
+@pytest.mark.parametrize("keys", ["x", ":cancel\n", "jkx", " 2-x", "Gux"])
+async def test_what_is_typed_behind_a_filter_is_for_what_it_shows(
+    tmp_path: Path, slowly: SimpleNamespace, keys: str
+) -> None:
+    async with console(six_of_which_two_are_dead(), tmp_path) as opened:
+        slowly.through = False
+        await opened.type(f"/id:w2\n{keys}mended\n")
+        await opened.again()
+        assert opened.screen.view == "workflows"
+        assert not opened.screen.prompt.asking
+        assert opened.screen.targets() == ["w5"]
+        assert opened.screen.table.marks == ()
+        slowly.through = True
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the question")
+        (row,) = opened.screen.confirm_bar.confirmation.rows
+        assert "w2" in "".join(text for text, _ in row)
+
+
+async def test_enter_behind_a_filter_opens_what_it_shows(tmp_path: Path, slowly: SimpleNamespace) -> None:
+    async with console(six_of_which_two_are_dead(), tmp_path) as opened:
+        slowly.through = False
+        await opened.type("/id:w2\n\n")
+        await opened.again()
+        assert opened.screen.view == "workflows"
+        slowly.through = True
+        await opened.until(lambda: opened.screen.view == "workflow", "the page")
+        assert opened.screen.correlation_id == "w2"
+
+
+async def test_what_is_typed_behind_a_grouping_is_for_a_group_of_it(tmp_path: Path, slowly: SimpleNamespace) -> None:
+    async with console(six_of_which_two_are_dead(), tmp_path) as opened:
+        await opened.press("4")
+        slowly.through = False
+        await opened.type("bbr")
+        await opened.again()
+        assert not opened.screen.prompt.asking
+        slowly.through = True
+        await opened.shows("retry 2 workflows because:")
+
+
+async def test_what_waits_for_a_filter_keeps_nobody_from_leaving(tmp_path: Path, slowly: SimpleNamespace) -> None:
+    async with console(six_of_which_two_are_dead(), tmp_path) as opened:
+        slowly.through = False
+        await opened.type("/id:w2\nx")
+        await opened.press("ctrl+c", "ctrl+c")
+        await opened.until(lambda: opened.app.return_value == 0, "the end")
 
 
 async def test_a_filter_is_applied_however_busy_the_machine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
