@@ -315,8 +315,8 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
             self.table.return_to(self.table.home_key)
             self._forget_home()
         self.shared.take_typed()
-        if self.prompt.asking and self.prompt.value == self._text:
-            # Else it asks for something else, or what was typed since cannot be read.
+        if self._typing_filter and self.prompt.value == self._text:
+            # Else something else is asked for, or what was typed since cannot be read.
             self.prompt.note(self.found())
 
     def _go_on(self) -> None:

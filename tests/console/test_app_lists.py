@@ -304,6 +304,17 @@ async def test_what_is_typed_behind_a_grouping_is_for_a_group_of_it(tmp_path: Pa
         await opened.shows("retry 2 workflows because:")
 
 
+async def test_what_is_asked_of_an_act_is_told_no_count(tmp_path: Path) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await opened.press("x")
+        asked = opened.lines()[-2]
+        assert "because:" in asked
+        # As behind an hour in another view: any may have changed.
+        opened.screen._subscription.changed = None
+        await opened.again()
+        assert opened.lines()[-2] == asked
+
+
 async def test_what_waits_for_a_filter_keeps_nobody_from_leaving(tmp_path: Path, slowly: SimpleNamespace) -> None:
     async with console(six_of_which_two_are_dead(), tmp_path) as opened:
         slowly.through = False
