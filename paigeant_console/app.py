@@ -307,6 +307,9 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         return screen is not None and isinstance(event, events.Key) and screen.has_to_wait(event.key)
 
     async def _take(self, event: Typed) -> None:
+        key = event.key if isinstance(event, events.Key) else ""
+        if self.has_class("-too-small") and key not in PASSING and key != "escape":
+            return  # nobody sees what it would be for
         if not (await self._key(event) if isinstance(event, events.Key) else self._paste(event)):
             await super().on_event(event)
 

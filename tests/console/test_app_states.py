@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from paigeant_console.actions import Situation, by_id
 from paigeant_console.app import ConsoleApp, run
@@ -15,7 +16,8 @@ from paigeant_console.feed.gap import Gap
 from paigeant_console.model.times import clock
 from paigeant_console.terminal import TerminalError
 from paigeant_core.errors import ConfigError
-from tests.console.appkit import console
+from tests.console import story as told
+from tests.console.appkit import Console, console
 from tests.console.story import Story, sample_story
 
 
@@ -132,6 +134,75 @@ async def test_too_small(tmp_path: Path, size: tuple[int, int]) -> None:
         assert "onboarding" in opened.text()
         await opened.pilot.resize_terminal(*size)
         await opened.until(lambda: "onboarding" not in opened.text(), "too small again")
+
+
+async def too_small(opened: Console) -> None:
+    await opened.pilot.resize_terminal(59, 14)
+    sentence = "The console needs 60x15; this terminal has 59x14."
+    await opened.until(lambda: " ".join(opened.text().split()) == sentence, "nothing but the sentence")
+
+
+async def large_enough(opened: Console) -> None:
+    await opened.pilot.resize_terminal(100, 30)
+    await opened.until(lambda: "The console needs" not in opened.text())
+    await opened.again()
+
+
+async def test_what_is_not_seen_takes_no_key(tmp_path: Path) -> None:
+    story = sample_story()
+    records = story.records()
+    async with console(story, tmp_path) as opened:
+        before = opened.text()
+        await too_small(opened)
+        for keys in ("j", " ", "2", "?", "/", "x", "q", "enter"):
+            await opened.press(keys)
+        opened.app.post_message(events.Paste(told.DEAD))
+        await large_enough(opened)
+        assert opened.text() == before
+        assert story.records() == records
+        await opened.press("j")
+        assert opened.screen.table.cursor_index == 1
+        await too_small(opened)
+        await opened.press("ctrl+q")
+        await opened.until(lambda: opened.app.return_value == 0, "the end")
+
+
+async def test_what_is_asked_is_asked_again_once_it_is_seen(tmp_path: Path) -> None:
+    story = sample_story()
+    records = story.records()
+    async with console(story, tmp_path) as opened:
+        await opened.press("x")
+        await too_small(opened)
+        await opened.press("a", "enter")
+        await large_enough(opened)
+        assert opened.screen.prompt.asking
+        await opened.press("b", "enter")
+        await opened.until(lambda: opened.screen.confirm_bar.waiting, "the question")
+        await opened.pilot.pause()
+        asked = opened.text()
+        assert "do it?" in asked
+        await too_small(opened)
+        await opened.press("y", "n", "j")
+        await large_enough(opened)
+        assert opened.text() == asked
+        assert story.records() == records
+        await too_small(opened)
+        await opened.press("escape")
+        await large_enough(opened)
+        assert "nothing was done" in opened.text()
+        await opened.press("ctrl+p")
+        await too_small(opened)
+        await large_enough(opened)
+        await opened.press("escape", "R")
+        await opened.until(lambda: opened.screen.replay_form.asking == "replay", "the form")
+        await opened.press("p")
+        await opened.until(lambda: opened.screen.replay_form.asking == "payload", "the editor")
+        await too_small(opened)
+        await opened.type("[]")
+        await large_enough(opened)
+        assert "[]" not in opened.screen.replay_form.editor.text
+        await opened.type("[]")
+        assert "[]" in opened.screen.replay_form.editor.text
 
 
 async def test_every_size_can_be_drawn(tmp_path: Path) -> None:

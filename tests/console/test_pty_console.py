@@ -185,6 +185,7 @@ def test_a_storm_of_sizes_leaves_a_screen_that_fits(tmp_path: Path) -> None:
         pty.wait_for_text("onboarding")
         for view in ("1", "2", "3", "4", "5", "4\r", "?"):
             pty.send(view)
+            pty.wait_until_quiet(0.3)
             for width, height in ((1, 1), (200, 60), (59, 15), (60, 14), (3, 80), (300, 2), (60, 15)):
                 pty.resize(width, height)
                 time.sleep(0.02)
@@ -192,7 +193,10 @@ def test_a_storm_of_sizes_leaves_a_screen_that_fits(tmp_path: Path) -> None:
         pty.resize(40, 10)
         pty.wait_for_text("needs 60x15; this terminal")
         pty.send("q", "1")
+        pty.wait_until_quiet(0.3)
         pty.resize(80, 24)
+        pty.wait_for_text("Keys of")
+        pty.send("q", "1")
         pty.wait_for_text("Enter open")
         pty.send("\x11")
         assert pty.exit_status() == 0
