@@ -222,16 +222,13 @@ class AuditScreen(OperationsScreen):
         entry = self._audit.get(self.table.cursor_key or "") if self.focused is self.table else None
         return super().done_here() if entry is None else action_of(entry)
 
-    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+    def open_row(self, table: LineTable, key: str) -> None:
         """Show all there is to know of the operation, or of the entry."""
-        event.stop()
-        if self.app.screen is not self:
-            return  # of two in one burst the first has opened it
         audit = list(self._audit.values())
-        if event.table is self.runs:
-            self.app.push_screen(EntryScreen(self.shared, event.key, None, self._known, audit))
-        elif event.key in self._audit:
-            self.app.push_screen(EntryScreen.of_entry(self.shared, self._audit[event.key], self._known, audit))
+        if table is self.runs:
+            self.app.push_screen(EntryScreen(self.shared, key, None, self._known, audit))
+        elif key in self._audit:
+            self.app.push_screen(EntryScreen.of_entry(self.shared, self._audit[key], self._known, audit))
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""

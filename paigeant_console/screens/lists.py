@@ -184,16 +184,13 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
             return command_line(self.shared.target, ["list", self.rows.query.text])
         return super().command()
 
-    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
-        """Open the workflow."""
-        event.stop()
-        if self.app.screen is not self:
-            return  # of two in one burst the first has opened it
-        if is_head(event.key):
-            self.rows.toggle(event.key)
+    def open_row(self, table: LineTable, key: str) -> None:
+        """Open the workflow, or the group."""
+        if is_head(key):
+            self.rows.toggle(key)
             self._show()
         else:
-            self.shared.open_workflow(event.key)
+            self.shared.open_workflow(key)
 
     def on_line_table_marks_changed(self) -> None:
         """Show how many are marked."""

@@ -100,12 +100,9 @@ class OlderScreen(ConsoleScreen):
         key = self.table.cursor_key
         return [] if key is None else [key]
 
-    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+    def open_row(self, table: LineTable, key: str) -> None:
         """Open the workflow as it was."""
-        event.stop()
-        if self.app.screen is not self:
-            return  # of two in one burst the first has opened it
-        self.app.push_screen(PastWorkflowScreen(self.shared, event.key, "workflows", self._found.fold))
+        self.app.push_screen(PastWorkflowScreen(self.shared, key, "workflows", self._found.fold))
 
     def command(self) -> str:
         """See :meth:`ConsoleScreen.command`."""

@@ -163,11 +163,8 @@ class TrafficScreen(FilteringScreen):
         self._left_at = self.rows.next_serial
         self._say_where()
 
-    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+    def open_row(self, table: LineTable, key: str) -> None:
         """Open the workflow of the record."""
-        event.stop()
-        if self.app.screen is not self:
-            return  # of two in one burst the first has opened it
         ids = self.targets()
         if ids:
             self.shared.open_workflow(ids[0])

@@ -479,9 +479,8 @@ class WorkflowScreen(PausingScreen):
         """Look at once."""
         self._fetched = None
 
-    def on_line_table_row_selected(self, event: LineTable.RowSelected) -> None:
+    def open_row(self, table: LineTable, key: str) -> None:
         """Go to the payload of the row."""
-        event.stop()
         self.set_focus(self.payload, scroll_visible=False)
 
     def nothing(self) -> SafeText:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Protocol, runtime_checkable
 
 from rich.segment import Segment
 from rich.style import Style
@@ -30,6 +30,14 @@ from paigeant_console.widgets.row_strip import NOTHING, Line, RowStrips, changed
 from paigeant_console.widgets.row_view import NO_ROWS, RowView
 
 __all__ = ["LineTable"]
+
+
+@runtime_checkable
+class OpensRows(Protocol):
+    """What holds a table whose rows can be opened."""
+
+    def open_row(self, table: LineTable, key: str) -> None:
+        """Open the row ``key`` of ``table``: Enter was pressed on it."""
 
 
 _CACHED_LINES: Final = 512
@@ -114,11 +122,6 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         def control(self) -> LineTable:
             """The table, for the `on` decorator."""
             return self.table
-
-    class RowSelected(TableMessage):
-        """Enter was pressed on the row `key`."""
-
-        key: str
 
     class CursorMoved(TableMessage):
         """The cursor stands on the row `key`, which is None when the table has become empty."""
@@ -357,9 +360,11 @@ class LineTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.follow()
 
     def action_select(self) -> None:
-        """Tell that a row was chosen."""
-        if self.cursor_key is not None:
-            self.post_message(self.RowSelected(self, self.cursor_key))
+        """Have the row under the cursor opened: at once, as the next key is for what is open then."""
+        opener = next((node for node in self.ancestors if isinstance(node, OpensRows)), None)
+        # Of two clicks in one burst the first has opened it.
+        if opener is not None and self.cursor_key is not None and self.app.screen is self.screen:
+            opener.open_row(self, self.cursor_key)
 
     def action_toggle_mark(self) -> None:
         """Mark the row under the cursor, or unmark it."""

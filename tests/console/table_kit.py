@@ -102,8 +102,8 @@ class TableApp(App[None]):
     def compose(self) -> ComposeResult:
         yield self.table
 
-    def on_line_table_row_selected(self, message: LineTable.RowSelected) -> None:
-        self.told.append(("selected", message.key))
+    def open_row(self, table: LineTable, key: str) -> None:
+        self.told.append(("selected", key))
 
     def on_line_table_cursor_moved(self, message: LineTable.CursorMoved) -> None:
         self.told.append(("cursor", message.key))

@@ -299,17 +299,39 @@ async def test_a_pasted_text_is_one_line_and_harmless(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("view", ["1", "2", "5"])
 async def test_two_enters_in_one_burst_open_one_page(tmp_path: Path, view: str) -> None:
-    story = sample_story()
-    async with console(story, tmp_path) as opened:
-        if view == "5":
-            await ask_for(opened, "h", "look at it first")
-            await opened.press("y")
-            await opened.shows("hold: 1 done")
-        await opened.press(view)
-        await opened.until(lambda: len(opened.screen.table.source), "rows")
-        await opened.press("j")
-        for _ in range(2):
-            opened.app.post_message(events.Key("enter", "\r"))
+    async with console(sample_story(), tmp_path) as opened:
+        await row_of(opened, view)
+        burst(opened, "enter", "enter")
         await opened.pilot.pause()
         await opened.pilot.pause()
         assert len(opened.app.screen_stack) == 2
+
+
+@pytest.mark.parametrize("view", ["1", "2", "5"])
+async def test_a_key_right_behind_enter_is_for_what_enter_opened(tmp_path: Path, view: str) -> None:
+    async with console(sample_story(), tmp_path) as opened:
+        await row_of(opened, view)
+        # In the list the second one would leave the console.
+        burst(opened, "enter", "q")
+        await opened.pilot.pause()
+        await opened.pilot.pause()
+        assert opened.app.is_running
+        assert len(opened.app.screen_stack) == 1
+        assert opened.screen.view == {"1": "workflows", "2": "traffic", "5": "audit"}[view]
+
+
+async def row_of(opened: Console, view: str) -> None:
+    """Go to a row of that view."""
+    if view == "5":
+        await ask_for(opened, "h", "look at it first")
+        await opened.press("y")
+        await opened.shows("hold: 1 done")
+    await opened.press(view)
+    await opened.until(lambda: len(opened.screen.table.source), "rows")
+    await opened.press("j")
+
+
+def burst(opened: Console, *keys: str) -> None:
+    """Keys that come at once."""
+    for key in keys:
+        opened.app.post_message(events.Key(key, {"enter": "\r"}.get(key, key)))

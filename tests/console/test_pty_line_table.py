@@ -76,9 +76,9 @@ class CorpusApp(ConsoleAppBase):
         # Safe text is no markup, and a title that is a `str` is parsed as markup, whatever it went through.
         self.text.border_title = Content(safe(case.text) if self.gateway else case.text)
 
-    def on_line_table_row_selected(self, message: LineTable.RowSelected) -> None:
-        self.rows.revisions[message.key or ""] += 1
-        self.table.update_rows([message.key or ""])
+    def open_row(self, table: LineTable, key: str) -> None:
+        self.rows.revisions[key] += 1
+        table.update_rows([key])
 
     async def key_q(self) -> None:
         self.exit(return_code=0)
