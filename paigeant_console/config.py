@@ -166,8 +166,14 @@ def load(flags: Flags = _NO_FLAGS, environ: Mapping[str, str] | None = None) -> 
         environ: The environment; by default this process's.
 
     Raises:
-        ConfigError: A value that cannot be, an unknown key or context, a file that cannot be read.
+        ConfigError: A value that cannot be, an empty flag, an unknown key or context, a file that cannot be read.
     """
+    for flag, value in (("--url", flags.url), ("--topic", flags.topic), ("--context", flags.context)):
+        if value == "":
+            # What a script meant is not what holds where nothing is said.
+            raise ConfigError(
+                f"{flag} is empty, as where a script's variable is not set: give it a value, or leave it out"
+            )
     environ = os.environ if environ is None else environ
     path = config_path(environ)
     file = _read(path, required=bool(environ.get("PAIGEANT_CONFIG")))

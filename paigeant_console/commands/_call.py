@@ -44,10 +44,11 @@ class Options:
         Args:
             outer: What stood before the command.
         """
+        # An empty one was said: it is refused, and not taken for what stood before.
         return Options(
-            url=self.url or outer.url,
-            topic=self.topic or outer.topic,
-            context=self.context or outer.context,
+            url=outer.url if self.url is None else self.url,
+            topic=outer.topic if self.topic is None else self.topic,
+            context=outer.context if self.context is None else self.context,
             read_only=self.read_only or outer.read_only,
             json=self.json or outer.json,
         )

@@ -33,7 +33,7 @@ def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False, theme: Theme = 
 
     options = _in_memory(call)
     return run_demo(
-        topic=check_topic(options.topic or "workflows"),
+        topic=check_topic("workflows" if options.topic is None else options.topic),
         read_only=call.read_only_here,
         look=load_look(theme=theme, ascii=ascii, mouse=mouse),
     )

@@ -43,6 +43,8 @@ from tests.servers import RedisServer, free_port
         (["dispatch", "a", "--id", "q-1"], "kept for quarantine"),
         (["dispatch", "a", "--on-failure", "explode"], "'dead_letter' or 'compensate'"),
         (["dispatch", "a", "--topic", "two words"], "topic 'two words'"),
+        (["dispatch", "a", "--topic", ""], "--topic is empty"),
+        (["demo", "--topic", ""], "topic ''"),
         (["dispatch", "a", "--context", "prod"], "no context 'prod'"),
         (["replay", "w1", "--reason", "x", "--payload", "list.json"], "the payload must be a JSON object"),
         (["replay", "w1", "--reason", "x", "--var", "x"], "write --var key=value"),

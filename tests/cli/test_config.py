@@ -110,6 +110,14 @@ def test_a_context_that_is_named_by_a_flag_is_a_flag(path: Path) -> None:
     assert settings(path, Flags(context="bare"), PAIGEANT_URL="redis://env").url == "redis://env"
 
 
+def test_a_variable_that_is_empty_is_unset_and_a_flag_that_is_empty_a_mistake(path: Path) -> None:
+    found = settings(path, PAIGEANT_URL="", PAIGEANT_TOPIC="", PAIGEANT_CONTEXT="")
+    assert (found.url, found.topic, found.context) == ("redis://staging/0", "staged", "staging")
+    for flags, name in ((Flags(url=""), "--url"), (Flags(topic=""), "--topic"), (Flags(context=""), "--context")):
+        with pytest.raises(ConfigError, match=f"{name} is empty"):
+            settings(path, flags)
+
+
 def test_read_only_is_a_brake_that_no_name_lifts(path: Path) -> None:
     assert settings(path, Flags(read_only=True)).read_only
     assert settings(path, Flags(context="staging"), PAIGEANT_READ_ONLY="1").read_only

@@ -89,6 +89,20 @@ def test_where_selects(three: Cli) -> None:
     three("retry", "--where", "stat:held", "--reason", "x", "--yes").ended(2).said("is state meant?")
 
 
+@pytest.mark.parametrize("flag", ["--url", "--topic", "--context"])
+def test_a_flag_that_is_empty_is_refused_and_nothing_is_done_elsewhere(
+    three: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    with monkeypatch.context() as patch:
+        (tmp_path / "c.toml").write_text(f"context='c'\n[contexts.c]\nurl='{os.environ['PAIGEANT_URL']}'\n")
+        patch.setenv("PAIGEANT_CONFIG", "c.toml")
+        patch.setenv("PAIGEANT_TOPIC", "workflows")
+        words = ("cancel", "--where", "*", "--reason", "x", "--yes")
+        for line in ((flag, "", *words), (*words, flag, ""), (flag, "workflows", *words, flag, "")):
+            three(*line).ended(2).said(f"{flag} is empty", "give it a value, or leave it out")
+    assert states(three) == {"w1": "queued", "w2": "queued", "w3": "queued"}
+
+
 def test_prefixes_stand_for_one_workflow(three: Cli) -> None:
     three("dispatch", "a", "--id", "3f2a").ended(0)
     assert three("retry", "3f", "--reason", "x", "--yes", "--json").ended(0).documents[0]["correlation_id"] == "3f2a"
