@@ -31,12 +31,29 @@ def writable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def json_or_text(typed: str) -> msgspec.Raw:
+    """What somebody typed as a value: as JSON, as it was written, if it reads as JSON; else as text.
+
+    Raises:
+        InvalidMessage: it cannot be written: it has lone surrogates, which stand for bytes.
+    """
+    try:
+        _decode(typed)
+        return msgspec.Raw(typed.strip().encode())
+    except BAD_JSON:
+        pass
+    try:
+        return msgspec.Raw(_encode(typed))
+    except BAD_JSON:
+        raise InvalidMessage("the value is no UTF-8") from None
+
+
 def encode_object(value: Mapping[str, Any], what: str) -> bytes:
     """``value`` as JSON.
 
     Args:
         value: mappings count as objects and tuples as lists; texts and numbers may be of
-            a subclass, as a step is one of ``str``.
+            a subclass, as a step is one of ``str``; a ``msgspec.Raw`` is JSON already, and stays as it was written.
         what: the beginning of an error's sentence, e.g. ``the payload``.
 
     Raises:
@@ -71,6 +88,12 @@ def _check(value: object, what: str, depth: int) -> None:
     elif isinstance(value, list | tuple):
         for item in value:
             _check(item, what, depth + 1)
+    elif isinstance(value, msgspec.Raw):
+        try:
+            decoded = _decode(value)
+        except BAD_JSON:
+            raise InvalidMessage(f"{what} holds bytes that are no JSON") from None
+        _check(decoded, what, depth)
     else:
         raise InvalidMessage(f"{what} holds a {type(value).__name__}, which JSON cannot say")
 
@@ -89,3 +112,4 @@ def _plain(value: object) -> object:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_plain).encode
+_decode = msgspec.json.Decoder().decode

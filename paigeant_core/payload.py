@@ -64,7 +64,7 @@ def _within_cap(payload: bytes) -> bytes:
 def merge_payload(
     payload: bytes, changes: Mapping[str, Any], removed: set[str] | frozenset[str] = frozenset()
 ) -> bytes:
-    """``payload`` with ``changes`` at top level; other values keep their bytes.
+    """``payload`` with ``changes`` at top level; other values keep their bytes, and a ``msgspec.Raw`` its own.
 
     Raises:
         InvalidMessage: a change is no JSON.

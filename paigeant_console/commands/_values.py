@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import msgspec
 
-from paigeant_core.errors import ConfigError, MessageTooLarge
+from paigeant_core.errors import ConfigError, InvalidMessage, MessageTooLarge
+from paigeant_core.json_values import json_or_text
 from paigeant_core.limits import MAX_PAYLOAD
 from paigeant_core.payload import check_payload
 
@@ -64,19 +65,14 @@ def variables(given: Sequence[str] | None) -> dict[str, msgspec.Raw]:
     Raises:
         ConfigError: One is no pair, or no text.
     """
-    return {key: _json_or_text(key, value) for key, value in pairs(given, "--var").items()}
+    return {key: _variable(key, value) for key, value in pairs(given, "--var").items()}
 
 
-def _json_or_text(key: str, value: str) -> msgspec.Raw:
+def _variable(key: str, value: str) -> msgspec.Raw:
     try:
-        msgspec.json.decode(value)
-        return msgspec.Raw(value.strip().encode())
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        pass
-    try:
-        return msgspec.Raw(msgspec.json.encode(value))
-    except (UnicodeEncodeError, msgspec.MsgspecError):
-        raise ConfigError(f"--var {ascii(key)[:80]}: the value is no UTF-8") from None
+        return json_or_text(value)
+    except InvalidMessage as error:
+        raise ConfigError(f"--var {ascii(key)[:80]}: {error}") from None
 
 
 def payload_with(payload: bytes | None, changes: dict[str, msgspec.Raw]) -> bytes:

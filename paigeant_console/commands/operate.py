@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -66,7 +65,7 @@ def replay(
     return Replay(
         from_step=int(from_step) if from_step is not None and _is_hop(from_step) else from_step,
         payload=_values.read_payload(payload),
-        changes=_changes(var),
+        changes=_values.variables(var),
         as_new=as_new,
         itinerary=tuple(to_step(_values.step(text)) for text in step) if step else None,
     )
@@ -101,11 +100,12 @@ def release(
     ] = None,
 ) -> Action:
     """Let held workflows go on, with values where a person was asked; take back a hold that is still to come."""
+    from paigeant_console.commands import _values
     from paigeant_console.commands._signing import read_token, tokens_of_environment
     from paigeant_core.operations import Release
 
     token = read_token(token_file)
-    return Release(_changes(var), token, None if token is None else tokens_of_environment())
+    return Release(_values.variables(var), token, None if token is None else tokens_of_environment())
 
 
 @verb("skip")
@@ -175,11 +175,3 @@ def undo(
 
 def _is_hop(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
-
-
-def _changes(var: Sequence[str] | None) -> dict[str, Any]:
-    import msgspec
-
-    from paigeant_console.commands import _values
-
-    return {key: msgspec.json.decode(value) for key, value in _values.variables(var).items()}

@@ -9,10 +9,11 @@ import msgspec
 
 from paigeant_console.model.time_span import duration
 from paigeant_core.errors import InvalidMessage
+from paigeant_core.json_values import json_or_text
 from paigeant_core.operations import Pace
 
 
-def parse_dispatch(typed: str) -> tuple[list[str], dict[str, Any]]:
+def parse_dispatch(typed: str) -> tuple[list[str], dict[str, msgspec.Raw]]:
     """The steps of a new workflow, and its payload's fields; see :func:`parse_words`.
 
     Raises:
@@ -24,10 +25,10 @@ def parse_dispatch(typed: str) -> tuple[list[str], dict[str, Any]]:
     return steps, variables
 
 
-def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
+def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, msgspec.Raw]]:
     """The plain words, and the fields: words with an equals sign.
 
-    A value that is JSON is meant as JSON; any other is text. Quotes as in a shell.
+    A value that is JSON is meant as JSON, as it was written; any other is text. Quotes as in a shell.
 
     Raises:
         InvalidMessage: an open quote, a field without a name, or an option as a shell's command line has them.
@@ -40,13 +41,13 @@ def parse_words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
     return words, values
 
 
-def _words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
+def _words(command: str, typed: str) -> tuple[list[str], dict[str, msgspec.Raw]]:
     try:
         words = shlex.split(typed)
     except ValueError:
         raise InvalidMessage(f"{command}: a quote is not closed") from None
     steps: list[str] = []
-    variables: dict[str, Any] = {}
+    variables: dict[str, msgspec.Raw] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
@@ -54,10 +55,7 @@ def _words(command: str, typed: str) -> tuple[list[str], dict[str, Any]]:
         elif not name:
             raise InvalidMessage(f"{command}: {ascii(word)[:80]} has no name before the equals sign")
         else:
-            try:
-                variables[name] = msgspec.json.decode(value)
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                variables[name] = value
+            variables[name] = json_or_text(value)
     return steps, variables
 
 
@@ -68,7 +66,8 @@ def parse_pace(command: str, typed: str) -> Pace:
         InvalidMessage: something else stands there.
         ConfigError: a figure that cannot be.
     """
-    words, values = _words(command, typed)
+    words, written = _words(command, typed)
+    values: dict[str, Any] = {name: msgspec.json.decode(value) for name, value in written.items()}
     if isinstance(delay := values.get("delay"), str):
         values["delay"] = duration(delay)
     wrong = [word for word in words if word != "ramp"] + [name for name in values if name not in _PACE]

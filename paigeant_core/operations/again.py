@@ -85,7 +85,7 @@ class Replay(Action):
         from_step: a hop (1…) or an activity (its last occurrence so far); None: where
             the workflow stands, unless it is completed or its steps were undone.
         payload: bytes of a JSON object in place of the payload; None: as it was at that hop.
-        changes: single fields that are changed.
+        changes: single fields that are changed; a ``msgspec.Raw`` stays as it was written.
         itinerary: steps to do from there, in place of those that were left; None: as they were.
         as_new: leave the workflow alone and start another one there.
     """

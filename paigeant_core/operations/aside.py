@@ -60,7 +60,7 @@ class Release(Action):
     same user and for no more than before.
 
     Attributes:
-        values: fields that are put into the payload.
+        values: fields that are put into the payload; a ``msgspec.Raw`` stays as it was written.
         token: the user's new token; None: it goes on with the one that it has.
         tokens: lets that ride sealed; None: only in memory can it ride as it is.
     """

@@ -252,10 +252,33 @@ def take(known: dict[str, OperationStatus], entries: Iterable[bytes]) -> None:
     for data in entries:
         try:
             document = msgspec.json.decode(data, type=dict[str, Any])
+            if "action" in document:
+                document["action"] = _action(data)
             operation_id = str(document["operation_id"])
             _take(known.setdefault(operation_id, OperationStatus(operation_id)), document)
         except _UNREADABLE:
             continue  # anybody may write into the broker
+
+
+def _action(data: bytes) -> dict[str, Any]:
+    """The action of an entry; a value for the payload that was written in another way than ours stays so."""
+    action: dict[str, Any] = {}
+    for name, raw in _decode_fields(_decode_fields(data)["action"]).items():
+        if name in _GIVEN:
+            action[name] = {key: _given(value) for key, value in _decode_fields(raw).items()}
+        else:
+            action[name] = msgspec.json.decode(raw)
+    return action
+
+
+def _given(raw: msgspec.Raw) -> Any:
+    value = msgspec.json.decode(raw)
+    return value if msgspec.json.encode(value) == bytes(raw) else raw
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_GIVEN = frozenset({"changes", "values"})
+"""What actions call the fields that they put into a payload."""
 
 
 def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:

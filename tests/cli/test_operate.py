@@ -156,6 +156,17 @@ def test_replay_from_a_step_with_another_payload(three: Cli, tmp_path: Path) -> 
     assert states(three)[new] == "queued"
 
 
+@pytest.mark.parametrize("pace", [(), ("--rate", "100")])
+def test_var_gives_a_value_as_it_was_written(three: Cli, pace: tuple[str, ...]) -> None:
+    given = ("--var", "amt=1.10", "--var", "n=1E5", "--var", "long=0.12345678901234567890", "--var", 'o={"p": 1.50}')
+    written = '{"n":1E5,"amt":1.10,"long":0.12345678901234567890,"o":{"p": 1.50}}'
+    three("replay", "w1", "--reason", "x", "--yes", *pace, *given).ended(0)
+    three("hold", "w2", "--reason", "x", "--yes").ended(0)
+    three("release", "w2", "--reason", "x", "--yes", *pace, *given).ended(0)
+    for workflow in ("w1", "w2"):
+        assert f'"payload":{written}' in three("show", workflow, "--json").ended(0).out
+
+
 def test_hold_release_and_undo(three: Cli) -> None:
     done = three("hold", "w1", "w2", "--reason", "wait", "--yes", "--json").ended(0)
     assert states(three) == {"w1": "held", "w2": "held", "w3": "queued"}

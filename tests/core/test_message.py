@@ -306,6 +306,16 @@ def test_merging_keeps_numbers_and_texts_as_they_were_written() -> None:
     }
 
 
+def test_what_is_merged_as_it_was_written_keeps_its_bytes_and_has_to_be_json() -> None:
+    merged = merge_payload(b'{"a":1,"b":2}', {"a": msgspec.Raw(b"1.10"), "c": {"d": msgspec.Raw(b"1E5")}})
+    assert merged == b'{"a":1.10,"b":2,"c":{"d":1E5}}'
+    for wrong in (b"", b'1,"x":2', b"NaN", b"}", b'"\xff"'):
+        with pytest.raises(InvalidMessage, match="no JSON"):
+            merge_payload(b"{}", {"a": msgspec.Raw(wrong)})
+    with pytest.raises(InvalidMessage, match="nested deeper"):
+        merge_payload(b"{}", {"a": msgspec.Raw(b"[" * 70 + b"]" * 70)})
+
+
 @given(json_objects, json_objects, st.sets(texts, max_size=2))
 def test_changes_in_place_are_what_is_sent(before: dict[str, Any], changes: dict[str, Any], gone: set[str]) -> None:
     message = message_of(json.dumps(before, indent=1).encode())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,7 +26,16 @@ from paigeant_core.operations import (
     Skip,
     Undo,
 )
-from paigeant_core.operations.log import OperationStatus, at_once, control, from_document, take, to_document
+from paigeant_core.operations.log import (
+    OperationStatus,
+    at_once,
+    control,
+    from_document,
+    opening,
+    proposed,
+    take,
+    to_document,
+)
 from paigeant_core.routing import to_step
 
 
@@ -50,6 +61,20 @@ def test_every_action_is_read_as_it_was_written() -> None:
         if isinstance(action, Insert):
             assert isinstance(again, Insert)
             assert [step.to_document() for step in again.steps] == [step.to_document() for step in action.steps]
+
+
+@pytest.mark.parametrize("begins", [opening, proposed])
+@pytest.mark.parametrize("verb", [Release, lambda values: Replay(changes=values)])
+def test_the_log_keeps_what_is_given_to_a_payload_as_it_was_written(
+    begins: Callable[[OperationStatus], Iterable[bytes]], verb: Callable[[dict[str, Any]], Action]
+) -> None:
+    written = {"amt": b"1.10", "n": b"1E5", "big": b"0.12345678901234567890", "o": b'{"p": 1.50}', "t": b'"\\u00e4"'}
+    action = verb({name: msgspec.Raw(value) for name, value in written.items()})
+    status = OperationStatus("x", action=to_document(action), targets=["w"], approvals={"w": ""})
+    known: dict[str, OperationStatus] = {}
+    take(known, begins(status))
+    assert from_document(known["x"].action) == action
+    assert list(begins(known["x"])) == list(begins(status)), "and so does who goes on with it"
 
 
 @given(st.lists(st.binary(max_size=60) | st.dictionaries(st.text(max_size=9), st.integers()).map(repr).map(str.encode)))
