@@ -89,9 +89,11 @@ class _Waited:
                 continue
             if record.headers.epoch >= self._epoch:
                 self.state, self._epoch, self._message = record.state, record.headers.epoch, record.id
-                if self.state == State.HELD and self._told != self.state:
-                    note(f"{self._correlation_id} is held: release it, or it waits for its deadline")
-                self._told = self.state
+
+        # Only now: what was held on the way here may have been released long ago.
+        if self.state == State.HELD and self._told != self.state:
+            note(f"{self._correlation_id} is held: release it, or it waits for its deadline")
+        self._told = self.state
 
     def is_over(self) -> bool:
         """Whether nothing but an operator will move it; that its message was quarantined is said."""

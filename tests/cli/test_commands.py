@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from paigeant_console.background import Background
+from paigeant_console.commands._wait import wait_until_over
 from paigeant_core import PaigeantMessage, RetryPolicy, Worker, get_transport
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers
+from paigeant_core.operations import Cancel, Operations
 from tests.cli.conftest import Cli
 
 HOSTILE = "\x1b]0;owned\x07\u202e<b>"
@@ -103,6 +105,28 @@ def test_wait_follows_to_the_end(here: Cli, worker: Worker) -> None:
     assert done.document == {"schema": 1, "correlation_id": "bad"}
     assert here("show", "good", "--wait", "--json").ended(0).document["state"] == "completed"
     assert here("show", "bad", "--wait").ended(1).out.startswith("✓ validate → ✗ charge → · validate\n")
+
+
+def test_wait_says_of_a_workflow_that_it_is_held_while_it_is(here: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    here("dispatch", "nobody", "--id", "w").ended(0)
+    for verb in ("hold", "release", "cancel"):
+        here(verb, "w", "--reason", "x", "--yes").ended(0)
+    assert here("show", "w", "--wait").ended(1).err == ""
+
+    async def waits() -> str:
+        async with get_transport(os.environ["PAIGEANT_URL"]) as transport:
+            waiting = asyncio.create_task(wait_until_over(transport, "workflows", "held"))
+            said = ""
+            while "held is held: release it" not in said:
+                await asyncio.sleep(0.01)
+                said += capsys.readouterr().err
+            operations = Operations(transport, "workflows")
+            await operations.execute(await operations.plan(Cancel(), ["held"], reason="x"))
+            return await waiting
+
+    here("dispatch", "nobody", "--id", "held").ended(0)
+    here("hold", "held", "--reason", "x", "--yes").ended(0)
+    assert asyncio.run(asyncio.wait_for(waits(), 20)) == "cancelled"
 
 
 def test_list_has_the_fields_of_the_contract_newest_first(here: Cli, worker: Worker) -> None:
