@@ -73,10 +73,11 @@ class _Waited:
         self.state = ""
         self._correlation_id = correlation_id
         self._epoch = 0
-        self._message = ""
+        self._stands = "", ""
+        """The ID of its current message, and the activity that it waits for."""
         self._told = ""
-        self._aside: dict[str, str] = {}
-        """Under which ID its messages were quarantined, by their own."""
+        self._aside: dict[tuple[str, str], str] = {}
+        """Under which ID its messages were quarantined, by their own and the activity whose queue they came out of."""
 
     def take(self, records: Sequence[Record]) -> None:
         """Learn from records of the journal, whosever they are."""
@@ -84,11 +85,12 @@ class _Waited:
             if record.kind == Kind.QUARANTINED:
                 headers = _headers_in(record)
                 if headers is not None and headers.correlation_id == self._correlation_id:
-                    self._aside[headers.message_id] = record.headers.correlation_id
+                    self._aside[headers.message_id, record.headers.activity] = record.headers.correlation_id
             if record.headers.correlation_id != self._correlation_id or not record.state:
                 continue
             if record.headers.epoch >= self._epoch:
-                self.state, self._epoch, self._message = record.state, record.headers.epoch, record.id
+                self.state, self._epoch = record.state, record.headers.epoch
+                self._stands = record.id, record.headers.activity
 
         # Only now: what was held on the way here may have been released long ago.
         if self.state == State.HELD and self._told != self.state:
@@ -97,7 +99,7 @@ class _Waited:
 
     def is_over(self) -> bool:
         """Whether nothing but an operator will move it; that its message was quarantined is said."""
-        if self.state not in OVER and (aside := self._aside.get(self._message)) is not None:
+        if self.state not in OVER and (aside := self._aside.get(self._stands)) is not None:
             # The state of a workflow whose message failed verification stays what it was: it waits, and in vain.
             note(f"the message of {self._correlation_id} was quarantined as {aside}: show {aside} tells why")
             self.state = State.QUARANTINED

@@ -141,6 +141,9 @@ class Fold:
         row = self.rows.get(headers.correlation_id)
         if row is None or row.token != headers.message_id or row.base not in WAITING:
             return set()
+        if row.activity != record.headers.activity:
+            # A copy that somebody put into the queue of another activity: the message itself is where it was.
+            return set()
         row.own_trouble().quarantined = record.headers.correlation_id
         row.revision += 1
         return {row.correlation_id}

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from paigeant_console.background import Background
-from paigeant_console.commands._wait import wait_until_over
+from paigeant_console.commands._wait import _Waited, wait_until_over
 from paigeant_core import PaigeantMessage, RetryPolicy, Worker, get_transport
 from paigeant_core.journal import Kind, Record
 from paigeant_core.message import Headers
 from paigeant_core.operations import Cancel, Operations
+from paigeant_core.transition import Place
 from tests.cli.conftest import Cli
+from tests.transports.hands import until
 
 HOSTILE = "\x1b]0;owned\x07\u202e<b>"
 
@@ -127,6 +129,25 @@ def test_wait_says_of_a_workflow_that_it_is_held_while_it_is(here: Cli, capsys: 
     here("dispatch", "nobody", "--id", "held").ended(0)
     here("hold", "held", "--reason", "x", "--yes").ended(0)
     assert asyncio.run(asyncio.wait_for(waits(), 20)) == "cancelled"
+
+
+def test_wait_goes_on_where_a_copy_in_another_queue_was_quarantined(here: Cli, worker: Worker) -> None:
+    here("dispatch", "nobody", "--id", "w").ended(0)
+    transport = get_transport(os.environ["PAIGEANT_URL"])
+    (message,) = messages()
+    with transport.broker.topic("workflows", wake=True) as state:  # type: ignore[attr-defined]
+        state.put("validate", message.encode()[:-1] + b"?}")
+
+    async def over() -> bool:
+        aside = await until(lambda: transport.parked("workflows", Place.QUARANTINE), "no worker looked at it")
+        waited = _Waited("w")
+        waited.take(await transport.history("workflows", "w"))
+        waited.take(aside)
+        return waited.is_over()
+
+    assert not asyncio.run(over())
+    assert here("list", "--json", "stuck:quarantined").ended(0).documents == []
+    assert here("show", "w", "--json").ended(0).document["stuck"] != "quarantined"
 
 
 def test_list_has_the_fields_of_the_contract_newest_first(here: Cli, worker: Worker) -> None:

@@ -326,9 +326,9 @@ def test_who_ran_what_is_parked_by_now_is_not_lost_with_it(reported: bool) -> No
     assert sentence(fold, row, TEN_TO_TEN + 60) == "5 died (charge; w-2 parked it at 09:50)"
 
 
-def set_aside(story: Story, body: bytes) -> Record:
+def set_aside(story: Story, body: bytes, activity: str = "a") -> Record:
     parked = moves.quarantine(
-        body, code="decode_error", reason="no JSON", activity="a", topic="t", at=story.at, worker="w-1"
+        body, code="decode_error", reason="no JSON", activity=activity, topic="t", at=story.at, worker="w-1"
     )
     return story.add(parked, follow=False)
 
@@ -349,7 +349,7 @@ def test_a_workflow_whose_message_was_quarantined_names_it_until_it_moves_again(
     assert fold.stuck(row, NOW + 3600) is None
 
 
-@pytest.mark.parametrize("shape", ["an older message", "of nobody", "no message at all"])
+@pytest.mark.parametrize("shape", ["an older message", "of nobody", "no message at all", "a copy in another queue"])
 def test_what_is_quarantined_beside_the_current_message_makes_nothing_stuck(shape: str) -> None:
     story = Story("a", "b")
     body = story.journal[0].body
@@ -358,9 +358,9 @@ def test_what_is_quarantined_beside_the_current_message_makes_nothing_stuck(shap
         story.done()
     elif shape == "of nobody":
         body = body.replace(story.message.correlation_id.encode(), b"nobody")
-    else:
+    elif shape == "no message at all":
         body = b"\xff"
-    set_aside(story, body)
+    set_aside(story, body, "b" if shape == "a copy in another queue" else "a")
     fold = Fold()
     fold.apply(story.journal)
     fold.observe([worker("a", "b")], NOW)

@@ -157,7 +157,8 @@ class MendingContract(VerbsContract):
             )
             assert await hands.consumer.settle(delivery, bad) is Settled.DONE
             kept = bad.record.headers.correlation_id
-            await self._until(operations, kept, State.QUARANTINED)
+            assert (await self._until(operations, kept, State.QUARANTINED)).headers.activity == "a"
+            assert [record.headers.activity for record in await console.parked(topic, Place.QUARANTINE)] == ["a"]
             if body is None:
                 assert await self._done(operations, Restore(), kept) == f"workflow {workflow} goes on"
                 assert (await self._now(operations, kept)).state == State.CANCELLED
