@@ -46,6 +46,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 code: int | None = job
             else:
                 call = job.call
+                if job.prints and sys.stdout is None:
+                    # Found out at its first word, it would be broken off half-way.
+                    from paigeant_core.errors import ConfigError
+
+                    raise ConfigError(
+                        "standard output is closed; give it a file, a pipe or /dev/null, then run it again"
+                    )
                 if arguments is None:
                     # A process of its own: what nobody awaited is no concern of whoever typed the command.
                     from paigeant_console.logs import quiet

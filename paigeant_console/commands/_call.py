@@ -200,6 +200,8 @@ class Job:
 
     call: Call
     do: Callable[[], int | None]
+    prints: bool
+    """Whether it writes to stdout; the console does not."""
 
 
 Url: TypeAlias = Annotated[
@@ -223,6 +225,10 @@ _COMMON: Final[Mapping[str, tuple[Any, Any]]] = {
 """Options that may stand before the command and behind it: annotation and default by parameter."""
 
 
+_SILENT: Final = frozenset({"demo", "dev", "import_", "worker"})
+"""Commands that write nothing to stdout without `--json`."""
+
+
 def command(function: Callable[Concatenate[Call, _P], int | None]) -> Callable[..., Job]:
     """Make a function a command: Typer sees its parameters and the common ones, and gets a job for it.
 
@@ -241,7 +247,8 @@ def command(function: Callable[Concatenate[Call, _P], int | None]) -> Callable[.
         outer = ctx.obj if isinstance(ctx.obj, Options) else Options()
         options = Options(**{name: given.pop(name) for name in _COMMON}).under(outer)
         call = Call(options)
-        return Job(call, functools.partial(function, call, **given))
+        prints = options.json or function.__name__ not in _SILENT
+        return Job(call, functools.partial(function, call, **given), prints)
 
     functools.update_wrapper(wrapper, function)
     del wrapper.__wrapped__  # type: ignore[attr-defined]  # the signature is the one below

@@ -153,7 +153,7 @@ def _program(
     if ctx.invoked_subcommand is not None:
         return None
     call = Call(options)
-    return Job(call, lambda: _console(call, ascii=ascii, mouse=mouse, theme=theme))
+    return Job(call, lambda: _console(call, ascii=ascii, mouse=mouse, theme=theme), prints=False)
 
 
 def _console(call: Call, *, ascii: bool, mouse: bool, theme: str | None) -> int:

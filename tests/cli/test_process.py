@@ -205,11 +205,34 @@ def test_a_full_disk_is_a_sentence(environment: dict[str, str]) -> None:
 
 def test_streams_that_are_closed(environment: dict[str, str]) -> None:
     program = f"{sys.executable} -m paigeant_console"
-    for redirection, code in ((">&-", 1), ("2>&-", 0), ("<&-", 0)):
+    for redirection, code in ((">&-", 2), ("2>&-", 0), ("<&-", 0)):
         command = f"{program} info --json {redirection}"
         done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=40)
         assert done.returncode == code, (redirection, done)
         assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_done_where_standard_output_is_closed(
+    cli: Cli, environment: dict[str, str], redis_url: str, topic: str
+) -> None:
+    environment |= {"PAIGEANT_URL": redis_url, "PAIGEANT_TOPIC": topic}
+    for number in (1, 2):
+        cli("dispatch", "a", "--id", f"w{number}").ended(0)
+    for words in ("dispatch a --id w3", "hold --where '*' --reason x --yes --json", "list", "worker none.py --json"):
+        command = f"{sys.executable} -m paigeant_console {words} >&-"
+        done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=40)
+        assert done.returncode == 2
+        assert done.stderr.startswith("paigeant-console: standard output is closed; give it a file"), done.stderr
+        assert done.stderr.count("\n") == 1
+    found = cli("list", "--json").ended(0).documents
+    assert {item["correlation_id"]: item["state"] for item in found} == {"w1": "queued", "w2": "queued"}
+    assert cli("audit", "--json").ended(0).documents == []
+
+
+def test_a_worker_that_says_nothing_on_standard_output_needs_none(environment: dict[str, str]) -> None:
+    command = f"{sys.executable} -m paigeant_console worker none.py --url memory://x >&-"
+    done = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=40)
+    assert (done.returncode, "there is no such file" in done.stderr) == (2, True), done.stderr
 
 
 def test_output_in_another_encoding(environment: dict[str, str]) -> None:
