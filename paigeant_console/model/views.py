@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Any
+
+import msgspec
 
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.query import STUCK_WORDS
@@ -15,8 +18,8 @@ from paigeant_console.model.row import Row, trust_of
 from paigeant_core.clock import parse_rfc3339, rfc3339
 from paigeant_core.errors import PaigeantError
 from paigeant_core.journal import Record
+from paigeant_core.json_values import BAD_JSON
 from paigeant_core.message import Headers, PaigeantMessage
-from paigeant_core.payload import decode_payload
 
 __all__ = ["RecordView", "RowView"]
 
@@ -25,6 +28,18 @@ MAX_LEAVES = 10_000
 
 _FIGURE = re.compile(r"[0-9.e+-]+")
 _NO_INTEGER = re.compile(rb"[0-9][.eE]")
+
+
+class _Written(float):
+    """A number of a payload that is no integer, and how it was written."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+_decode_written = msgspec.json.Decoder(dict[str, Any], float_hook=_Written).decode
 
 
 class _HeadersView(ABC):
@@ -114,8 +129,8 @@ class _HeadersView(ABC):
             self._payload = {}
             if self._body is not None:
                 # Quarantined bytes, or a payload that no handler could read either, have nothing to match.
-                with contextlib.suppress(PaigeantError):
-                    self._payload = decode_payload(PaigeantMessage.decode(self._body).payload_bytes)
+                with contextlib.suppress(PaigeantError, *BAD_JSON):
+                    self._payload = _decode_written(PaigeantMessage.decode(self._body).payload_bytes)
         return self._payload
 
 
@@ -336,5 +351,10 @@ def _leaves(value: object, *, keys: bool = False) -> Iterator[str]:
             yield item
         elif item is None or isinstance(item, bool):
             yield {None: "null", True: "true", False: "false"}[item]
-        else:
+        elif not isinstance(item, _Written):
             yield str(item)
+        else:
+            # As `show` has it, and as its value: 1.10 is found by either.
+            yield item.text
+            if math.isfinite(item):
+                yield str(item)

@@ -103,6 +103,15 @@ def test_a_flag_that_is_empty_is_refused_and_nothing_is_done_elsewhere(
     assert states(three) == {"w1": "queued", "w2": "queued", "w3": "queued"}
 
 
+def test_where_selects_by_a_number_as_show_has_it(three: Cli) -> None:
+    three("dispatch", "a", "--id", "priced", "--var", "amt=1.10").ended(0)
+    assert '"amt":1.10' in three("show", "priced", "--json").out
+    (found,) = three("list", "--json", "payload.amt:1.10").ended(0).documents
+    assert found["correlation_id"] == "priced"
+    three("cancel", "--where", "!payload.amt:1.10", "--reason", "x", "--yes").ended(0)
+    assert {name for name, state in states(three).items() if state == "queued"} == {"priced"}
+
+
 def test_prefixes_stand_for_one_workflow(three: Cli) -> None:
     three("dispatch", "a", "--id", "3f2a").ended(0)
     assert three("retry", "3f", "--reason", "x", "--yes", "--json").ended(0).documents[0]["correlation_id"] == "3f2a"

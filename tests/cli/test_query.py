@@ -405,6 +405,44 @@ def test_the_quick_way_to_look_everywhere_finds_what_the_slow_one_does(
     assert view.holds(folded) == any(folded in text.casefold() for text in view.everything())
 
 
+def _of_payload(payload: bytes) -> RowView:
+    record = moves.dispatch(new_workflow(["validate"], payload, topic="shop", at=BORN), BORN).record
+    fold = Fold()
+    fold.apply([record])
+    (row,) = fold.rows.values()
+    return RowView(fold, row, NOW, record.body)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("payload.amt:1.10", "payload.amt:1.1", "payload.amt:=1.10", "payload.amt:>1.09", "payload.amt:1.10*", "1.10"),
+        *("payload.n:1E5", "payload.n:1e5", "payload.n:100000", "payload.n:=100000", "1e5", "100000.0"),
+        *("payload.long:0.12345678901234567890", "payload.long:0.12345678901234568", "payload.list:2.50", "2.5"),
+    ],
+)
+def test_a_number_is_found_as_it_was_written_and_as_its_value(text: str) -> None:
+    payload = b'{"amt":1.10,"n":1E5,"long":0.12345678901234567890,"list":[{"x":2.50}]}'
+    view = _of_payload(payload)
+    assert parse(text).matches(view)
+    assert not parse(f"!{text}").matches(view)
+    record = moves.dispatch(new_workflow(["validate"], payload, topic="shop", at=BORN), BORN).record
+    assert parse(text).matches(RecordView(record, NOW))
+
+
+_FIGURES = st.from_regex(r"-?(0|[1-9][0-9]{0,3})(\.[0-9]{1,4})?([eE][+-]?[0-9]{1,2})?", fullmatch=True)
+
+
+@given(_FIGURES, st.text(st.sampled_from("0123456789.eE+-"), max_size=4))
+@example("1.10", "1.10")
+@example("1E5", "00.0")
+@example("1E5", "1e5")
+def test_the_quick_way_finds_a_number_however_it_was_written(written: str, needle: str) -> None:
+    view = _of_payload(b'{"value":%b}' % written.encode())
+    folded = needle.casefold()
+    assert view.holds(folded) == any(folded in text.casefold() for text in view.everything())
+
+
 @given(_QUERIES, _QUERIES, st.text(max_size=2))
 @example("name:on", "name:onb", "")
 @example("ann", "anna", "")
