@@ -82,8 +82,10 @@ def _ended_by_signals() -> Iterator[None]:
     """
 
     def leave(number: int, _frame: FrameType | None) -> None:
+        Signalled.last = number
         raise Signalled(128 + number)
 
+    Signalled.last = 0
     previous: dict[int, Any] = {}
     try:
         # SIGTERM last: whoever sees that it is handled knows that both are.

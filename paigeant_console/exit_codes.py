@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import ClassVar
 
 
 class ExitCode(IntEnum):
@@ -29,7 +30,14 @@ class ExitCode(IntEnum):
 
 
 class Signalled(SystemExit):
-    """A signal ends the process: its own class, to be told from a ``sys.exit()`` in somebody else's code."""
+    """A signal ends the process: its own class, to be told from a ``sys.exit()`` in somebody else's code.
+
+    Attributes:
+        last: the signal that came, whatever became of the exception; 0: none. Python swallows one that is raised while
+            it collects garbage or tells a weak reference's owner, as it often does while modules are imported.
+    """
+
+    last: ClassVar[int] = 0
 
 
 def exit_code(error: Exception) -> ExitCode:

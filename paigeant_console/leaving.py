@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Final, TextIO
 
+from paigeant_console.exit_codes import Signalled
+
 __all__ = ["drop", "leaving_in_order", "watching_for_its_reader"]
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -71,6 +73,8 @@ def leaving_in_order(leave_app: Callable[[int], bool], grace_s: float) -> Iterat
         if signal.getsignal(number) is not signal.SIG_IGN:
             previous[number] = signal.signal(number, leave)
     try:
+        if Signalled.last:
+            leave(Signalled.last, None)
         with _watching_for_its_end(_terminal(stdin), gone):
             yield
     finally:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
 
+from paigeant_console.exit_codes import Signalled
+
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -54,6 +56,8 @@ def run(
             task.cancel()
 
         with _handlers(loop, receive), _watching(loop, leave) if while_read else contextlib.nullcontext():
+            if Signalled.last:
+                receive(Signalled.last)
             try:
                 return loop.run_until_complete(task)
             except asyncio.CancelledError:

@@ -179,7 +179,7 @@ class Erasing(Control):
                 own = record.headers.correlation_id
                 found.setdefault(message.correlation_id, []).append(f"quarantine has a message of it: erase {own} too")
         for operation_id, status in (await self._log.read(100_000, all_begun)).items():
-            if any(status.action.get(name) for name in ("payload", "changes", "steps", "itinerary")):
+            if any(status.action.get(name) for name in ("payload", "changes", "values", "steps", "itinerary")):
                 for target in wanted.intersection(status.targets):
                     said = f"the log of operation {operation_id} has the values that were given with it: 90 days"
                     found.setdefault(target, []).append(said)

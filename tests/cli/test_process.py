@@ -119,6 +119,42 @@ def test_signals_end_what_follows(start: Start, number: signal.Signals, code: in
     assert (out, err) == ("", "")
 
 
+_SWALLOWED = """
+import os, signal, sys
+from paigeant_console import cli, leaving, runner
+from paigeant_console.commands import program
+
+class Dies:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def first(does):
+    def done(*given, **named):
+        Dies()
+        return does(*given, **named)
+    return done
+
+runner.run, leaving.leaving_in_order = first(runner.run), first(leaving.leaving_in_order)
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.parametrize("words", [("tail", "--url", "memory://x"), ("worker", "crew.py", "--url", "memory://x")])
+def test_a_signal_whose_exception_python_swallows_ends_the_command_too(
+    environment: dict[str, str], target: str, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    words = tuple(target if word == "crew.py" else word for word in words)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", _SWALLOWED, *words],
+        env={**os.environ, **environment},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 143
+
+
 @pytest.mark.parametrize("target", ["slow.py", "slow"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_the_import_of_a_target(
