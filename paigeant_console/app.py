@@ -81,9 +81,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
 
     Args:
         feed: what it shows; started and stopped by it.
-        url: the broker's, without its password.
-        context: its name in the configuration; may be empty.
-        production: a mistake here is dear.
+        target: where that is; the URL without its password.
         ascii_only: write ASCII only.
         look: theme, keys and clipboard.
         contexts: where it can go to.
@@ -100,9 +98,7 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         self,
         feed: Feed,
         *,
-        url: str,
-        context: str = "",
-        production: bool = False,
+        target: Target,
         ascii_only: bool = False,
         look: Look = _PLAIN,
         contexts: Contexts = NO_CONTEXTS,
@@ -118,24 +114,24 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
         self._generation = 0
         self._view = self._view_before = "workflows"
         self._contexts = contexts
-        self._enter(url, context, production, look.clipboard)
+        self._enter(target, look.clipboard)
         self._looks(look)
 
-    def _enter(self, url: str, context: str, production: bool, clipboard: bool) -> None:
+    def _enter(self, target: Target, clipboard: bool) -> None:
         """Make the views of a broker."""
-        signer = self.feed.signer
+        signer, url = self.feed.signer, target.url
         place = Place(
-            context=safe(context, 40),
+            context=safe(target.context, 40),
             url=safe(_USER.sub("", url), 100),
-            topic=safe(self.feed.topic, 64),
+            topic=safe(target.topic, 64),
             read_only=self.feed.read_only,
-            production=production,
+            production=target.production,
             signing=signing(signer.name if signer is not None else None, url, verifies=self.feed.trust is not None),
         )
         self.shared = Shared(
             feed=self.feed,
             place=place,
-            target=Target(url, self.feed.topic, context, production),
+            target=target,
             ascii_only=self.ascii_only,
             write_file=self.write_file,
             show_view=self.show_view,
@@ -264,7 +260,8 @@ class ConsoleApp(ConsoleAppBase, inherit_bindings=False):
             trust=left.trust,
             history=history_of(found.url, found.topic),
         )
-        self._enter(mask_url(found.url), found.context, found.production, self.shared.clipboard)
+        target = Target(mask_url(found.url), found.topic, found.context, found.production)
+        self._enter(target, self.shared.clipboard)
         self.switch_mode(self._mode("workflows"))
         for mode in gone:
             self.remove_mode(mode)
@@ -437,6 +434,7 @@ def run(
     url: str,
     topic: str,
     *,
+    given: bool = False,
     context: str = "",
     read_only: bool = False,
     operator: str | None = None,
@@ -453,6 +451,7 @@ def run(
     Args:
         url: the broker.
         topic: the topic.
+        given: the URL came by ``--url``.
         context: its name in the configuration; shown, and put into command lines.
         read_only: refuse every operation.
         operator: who acts, for the audit; None: user and host.
@@ -486,9 +485,7 @@ def run(
     )
     app = ConsoleApp(
         feed,
-        url=mask_url(url),
-        context=context,
-        production=production,
+        target=Target(mask_url(url), topic, context, production, given),
         ascii_only=terminal.ascii_only,
         look=look,
         contexts=contexts,

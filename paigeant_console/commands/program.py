@@ -164,13 +164,11 @@ def _console(call: Call, *, ascii: bool, mouse: bool, theme: str | None) -> int:
     signer, trust = operators_signing()
     from paigeant_console.app import run
     from paigeant_console.contexts import Contexts
-    from paigeant_console.model.confirmation import use_given
 
-    if settings.sources["url"] == "flag":
-        use_given(settings.masked_url)
     return run(
         settings.url,
         settings.topic,
+        given=settings.sources["url"] == "flag",
         context=settings.context,
         read_only=settings.read_only,
         operator=settings.operator,

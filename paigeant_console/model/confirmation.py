@@ -34,7 +34,6 @@ __all__ = [
     "pause_confirmation",
     "reject_confirmation",
     "stop_confirmation",
-    "use_given",
 ]
 
 PROGRAM: Final = "paigeant-console"
@@ -47,34 +46,31 @@ FEW: Final = 6
 """Targets that are all in sight."""
 ID_CELLS: Final = 12
 NAME_CELLS: Final = 16
-_given: set[str] = set()
-"""The URL that this process was given, see :func:`use_given`."""
-
-
-def use_given(url: str) -> None:
-    """Say that the broker was named by ``--url``: nothing else leads there, so command lines have to name it, too.
-
-    Args:
-        url: it, without its password.
-    """
-    _given.clear()
-    _given.add(url)
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where commands go: what has to stand on their line to reach the same broker and topic."""
+    """Where commands go: what has to stand on their line to reach the same broker and topic.
+
+    Attributes:
+        url: the broker's, without its password.
+        topic: the topic.
+        context: its name in the configuration; may be empty.
+        production: a mistake there is dear.
+        given: the URL came by ``--url``: nothing else leads there, so command lines have to name it, too.
+    """
 
     url: str
     topic: str
     context: str = ""
     production: bool = False
+    given: bool = False
 
     def flags(self) -> list[str]:
         """The words for it; never a password."""
         if self.url.startswith("memory:"):
             words = []  # that broker is in this process alone
-        elif self.url in _given:
+        elif self.given:
             # Without its password a login is refused; without the flag the line would go to another broker.
             words = ["--url", without_password(self.url)]
         elif self.context:
@@ -88,7 +84,7 @@ class Target:
     @property
     def left_out(self) -> SafeText:
         """What its command lines lack; empty: nothing, or what leads there knows it."""
-        return literal("(password left out)") if self.url in _given and has_password(self.url) else EMPTY
+        return literal("(password left out)") if self.given and has_password(self.url) else EMPTY
 
 
 def command_line(target: Target, words: Sequence[str]) -> str:

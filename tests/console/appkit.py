@@ -18,6 +18,7 @@ from paigeant_console.config import Look
 from paigeant_console.contexts import NO_CONTEXTS, Contexts
 from paigeant_console.feed import Feed, Phase
 from paigeant_console.feed.ended import MOST_ENDED
+from paigeant_console.model.confirmation import Target
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Trust
@@ -154,9 +155,7 @@ async def console(
     )
     app = ConsoleApp(
         feed,
-        url="memory://story",
-        context=context,
-        production=production,
+        target=Target("memory://story", story.topic, context, production),
         ascii_only=ascii_only,
         look=look or Look(),
         contexts=contexts,

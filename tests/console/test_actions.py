@@ -7,7 +7,6 @@ import shlex
 import pytest
 
 from paigeant_console.actions import ACTIONS, VIEWS, Situation, by_id, commands, help_of, hints, of_view, refusal
-from paigeant_console.model import confirmation
 from paigeant_console.model.confirmation import (
     Target,
     action_words,
@@ -119,20 +118,15 @@ def test_a_command_line_never_holds_a_password(target: Target, flags: str) -> No
         ("amqp://ann:***@h/prod?heartbeat=5", "amqp://ann@h/prod?heartbeat=5"),
     ],
 )
-def test_the_broker_of_a_given_url_stays_on_the_command_line_without_its_password(
-    url: str, named: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(confirmation, "_given", set())
-    confirmation.use_given(url)
+def test_the_broker_of_a_given_url_stays_on_the_command_line_without_its_password(url: str, named: str) -> None:
     # A context that was named, too, is not where the URL leads.
-    for target in (Target(url, "workflows"), Target(url, "workflows", "prod")):
+    for target in (Target(url, "workflows", given=True), Target(url, "workflows", "prod", given=True)):
         assert shlex.split(command_line(target, ["list"])) == ["paigeant-console", "--url", named, "list"]
         facts = dispatch_confirmation(["check"], {}, target).facts
         assert plain(facts[1]).startswith("same as (password left out) paigeant-console --url ")
     assert command_line(Target("redis://:***@other", "workflows", "prod"), []) == "paigeant-console --context prod"
-    confirmation.use_given("redis://h")
-    assert Target("redis://h", "workflows", "prod").flags() == ["--url", "redis://h"]
-    assert Target("redis://h", "workflows", "prod").left_out == ""
+    plainly = Target("redis://h", "workflows", "prod", given=True)
+    assert (plainly.flags(), plainly.left_out) == (["--url", "redis://h"], "")
 
 
 def test_an_id_that_looks_like_a_flag_stays_an_id() -> None:

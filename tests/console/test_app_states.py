@@ -13,6 +13,7 @@ from paigeant_console.actions import Situation, by_id
 from paigeant_console.app import ConsoleApp, run
 from paigeant_console.feed import Feed
 from paigeant_console.feed.gap import Gap
+from paigeant_console.model.confirmation import Target
 from paigeant_console.model.times import clock
 from paigeant_console.terminal import TerminalError
 from paigeant_core.errors import ConfigError
@@ -236,7 +237,7 @@ def test_a_password_is_nowhere_on_the_screen(tmp_path: Path) -> None:
     from paigeant_core.urls import mask_url
 
     url = "redis://ops:hunter2@redis.example.com:6379/0"
-    app = ConsoleApp(Feed(url, "workflows"), url=mask_url(url), log_directory=tmp_path)
+    app = ConsoleApp(Feed(url, "workflows"), target=Target(mask_url(url), "workflows"), log_directory=tmp_path)
     assert app.shared.place.url == "redis://redis.example.com:6379/0"
     assert "hunter2" not in repr(app.shared.target)
     assert Situation("workflows") == Situation("workflows")

@@ -25,6 +25,7 @@ from redis.asyncio import Redis
 from paigeant_console.app import ConsoleApp
 from paigeant_console.cli import main
 from paigeant_console.feed import Feed, Phase
+from paigeant_console.model.confirmation import Target
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_core import (
     ActivityContext,
@@ -251,7 +252,9 @@ async def quarantine(transport: Transport) -> None:
 async def app(url: str, tmp_path: Path) -> AsyncIterator[Console]:
     """The console on a real broker."""
     feed = Feed(url, TOPIC)
-    opened = ConsoleApp(feed, url=url, log_directory=tmp_path / "log", state_directory=tmp_path / "state")
+    opened = ConsoleApp(
+        feed, target=Target(url, TOPIC), log_directory=tmp_path / "log", state_directory=tmp_path / "state"
+    )
     try:
         async with opened.run_test(size=(180, 50)) as pilot:
             console = Console(opened, pilot, cast("Any", None))

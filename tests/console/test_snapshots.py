@@ -18,6 +18,7 @@ from textual.pilot import Pilot
 from paigeant_console.app import ConsoleApp
 from paigeant_console.config import Look
 from paigeant_console.feed import Feed
+from paigeant_console.model.confirmation import Target
 from paigeant_core.operations import OperationStatus, Pace
 from paigeant_core.operations.log import entry, opening
 from paigeant_core.transports.memory import MemoryTransport
@@ -215,9 +216,7 @@ def taken(
     feed = Feed("memory://story", story.topic, read_only=read_only, connect=story.transport)
     app = ConsoleApp(
         feed,
-        url="memory://story",
-        context=context,
-        production=production,
+        target=Target("memory://story", story.topic, context, production),
         ascii_only=ascii_only,
         look=look or Look(),
         log_directory=tmp_path,

@@ -27,6 +27,7 @@ from paigeant_console.cli import main
 from paigeant_console.config import Look
 from paigeant_console.feed import Feed, Phase
 from paigeant_console.model import fold
+from paigeant_console.model.confirmation import Target
 from paigeant_console.model.stuck import explain
 from paigeant_console.screens.base import ConsoleScreen
 from paigeant_console.screens.queues import QueuesScreen
@@ -178,7 +179,9 @@ async def opened(url: str, topic: str, tmp_path: Path, look: Look) -> AsyncItera
     """The console on a broker, as an operator has it who comes when all has happened."""
     feed = Feed(url, topic)
     state = tmp_path / "state"
-    app = ConsoleApp(feed, url=url, look=look, log_directory=tmp_path / "log", state_directory=state)
+    app = ConsoleApp(
+        feed, target=Target(url, feed.topic), look=look, log_directory=tmp_path / "log", state_directory=state
+    )
     try:
         async with app.run_test(size=(160, 40)) as pilot:
             console = Console(app, pilot)
