@@ -180,7 +180,7 @@ class Night:
         tmux.until(lambda screen: "w2" in screen and "renew" in screen)
         self._shown(tmux, "its-worker-died")
         crew.start("w1", *ORDERS, *SUPPORT)
-        tmux.until(lambda screen: "w1" in screen and "running" in screen)
+        tmux.until(lambda screen: "running taken over" in screen)
         (folder / "gate").touch()
         tmux.until("completed")
         self._shown(tmux, "taken-over")

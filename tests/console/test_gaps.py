@@ -277,7 +277,6 @@ async def overflow(transport: Transport, topic: str) -> set[str]:
             return {record.headers.correlation_id for record in left}
 
 
-@pytest.mark.xdist_group("rabbitmq")
 async def test_a_console_that_comes_back_to_a_real_broker_says_what_it_missed(url: str, topic: str) -> None:
     async with get_transport(url) as transport:
         done, dead, waiting = [await dispatch(transport, topic, step) for step in ("a", "b", "c")]
@@ -302,7 +301,6 @@ async def test_a_console_that_comes_back_to_a_real_broker_says_what_it_missed(ur
             assert states(feed) == {done: "completed", dead: "dead", **dict.fromkeys(left, "queued")}
 
 
-@pytest.mark.xdist_group("rabbitmq")
 async def test_the_rows_of_a_topic_that_is_deleted_on_a_real_broker_leave(url: str, topic: str) -> None:
     async with get_transport(url) as transport:
         old = [await dispatch(transport, topic, "a") for _ in range(3)]

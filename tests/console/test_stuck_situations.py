@@ -336,7 +336,6 @@ class TestOnRedis(StuckContract):
             client.xadd(f"{{paigeant:{topic}}}:work:{activity}", {"m": raw})
 
 
-@pytest.mark.xdist_group("rabbitmq")
 class TestOnRabbitMQ(StuckContract):
     """On RabbitMQ, which alone can lose a message and know of it."""
 

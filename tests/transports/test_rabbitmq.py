@@ -21,7 +21,7 @@ from tests.transports.operations import OperationsContract
 from tests.transports.pauses import PausesContract
 from tests.transports.schemas import SchemasContract
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
+pytestmark = pytest.mark.xdist_group("rabbitmq-contract")
 
 channel = on_rabbitmq.channel
 connect = on_rabbitmq.connect

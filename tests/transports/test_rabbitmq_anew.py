@@ -17,7 +17,7 @@ from tests.transports import on_rabbitmq
 from tests.transports.hands import PATIENCE, until
 from tests.transports.on_rabbitmq import dispatch
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
+pytestmark = pytest.mark.xdist_group("rabbitmq-anew")
 
 connect = on_rabbitmq.connect
 

@@ -214,7 +214,6 @@ def test_a_url_of_sentinels_must_name_their_primary(url: str) -> None:
         get_transport(url)
 
 
-@pytest.mark.xdist_group("rabbitmq")
 async def test_a_rabbitmq_node_that_is_gone_is_left_for_another_one(rabbit_url: str, topic: str) -> None:
     port = port_of(rabbit_url)
     with Proxy(port) as one, Proxy(port) as two:
@@ -234,7 +233,6 @@ async def test_a_rabbitmq_node_that_is_gone_is_left_for_another_one(rabbit_url: 
             assert await on_rabbitmq.kinds(transport, topic, workflow) == ["dispatched", "advanced", "finished"]
 
 
-@pytest.mark.xdist_group("rabbitmq")
 async def test_what_is_said_when_none_of_several_rabbitmq_nodes_answers() -> None:
     ports = [free_port(), free_port()]
     transport = get_transport(f"amqp://ann:s3cret@{HOST}:{ports[0]},{HOST}:{ports[1]}/")
