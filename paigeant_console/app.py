@@ -38,7 +38,6 @@ from paigeant_console.screens.help import HelpScreen
 from paigeant_console.screens.queues import QueuesScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.screens.traffic import TrafficScreen
-from paigeant_console.screens.typed_ahead import Typed, TypedAhead
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.screens.workflows import WorkflowsScreen
 from paigeant_console.user_directories import user_directory
@@ -46,6 +45,7 @@ from paigeant_console.widgets.confirm_bar import ConfirmBar
 from paigeant_console.widgets.keys import PASSING, bindings_of
 from paigeant_console.widgets.prompt import Prompt
 from paigeant_console.widgets.themes import DEFAULT, THEMES, all_themes, textual_name
+from paigeant_console.widgets.typed_ahead import Typed, TypedAhead
 from paigeant_core.errors import PaigeantError
 from paigeant_core.transports import Transport
 from paigeant_core.urls import mask_url, parse_url

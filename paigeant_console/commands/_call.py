@@ -225,16 +225,25 @@ _COMMON: Final[Mapping[str, tuple[Any, Any]]] = {
 """Options that may stand before the command and behind it: annotation and default by parameter."""
 
 
-_SILENT: Final = frozenset({"demo", "dev", "import_", "worker"})
-"""Commands that write nothing to stdout without `--json`."""
-
-
 def command(function: Callable[Concatenate[Call, _P], int | None]) -> Callable[..., Job]:
     """Make a function a command: Typer sees its parameters and the common ones, and gets a job for it.
 
     Args:
         function: Takes a `Call` and its own parameters; gives the exit code, None for 0.
     """
+    return _command(function, prints=True)
+
+
+def silent_command(function: Callable[Concatenate[Call, _P], int | None]) -> Callable[..., Job]:
+    """The same of a function that writes nothing to stdout without `--json`.
+
+    Args:
+        function: As for `command`.
+    """
+    return _command(function, prints=False)
+
+
+def _command(function: Callable[Concatenate[Call, _P], int | None], *, prints: bool) -> Callable[..., Job]:
     signature = inspect.signature(function, eval_str=True)
     own = list(signature.parameters.values())[1:]
     context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
@@ -247,8 +256,7 @@ def command(function: Callable[Concatenate[Call, _P], int | None]) -> Callable[.
         outer = ctx.obj if isinstance(ctx.obj, Options) else Options()
         options = Options(**{name: given.pop(name) for name in _COMMON}).under(outer)
         call = Call(options)
-        prints = options.json or function.__name__ not in _SILENT
-        return Job(call, functools.partial(function, call, **given), prints)
+        return Job(call, functools.partial(function, call, **given), prints or options.json)
 
     functools.update_wrapper(wrapper, function)
     del wrapper.__wrapped__  # type: ignore[attr-defined]  # the signature is the one below

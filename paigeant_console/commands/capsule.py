@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paigeant_console.commands._call import Call, command
+from paigeant_console.commands._call import Call, command, silent_command
 from paigeant_console.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _write(call: Call, data: bytes, correlation_id: str, output: str | None) -> 
         call.out.line(literal("open it with: paigeant-console import FILE, or dev TARGET --capsule FILE"))
 
 
-@command
+@silent_command
 def import_(
     call: Call,
     file: Annotated[str, typer.Argument(metavar="FILE", help="A file that export wrote.")],

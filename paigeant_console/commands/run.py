@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from paigeant_console.commands._call import Call, Options, command
+from paigeant_console.commands._call import Call, Options, silent_command
 from paigeant_console.exit_codes import ExitCode
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ Mouse = Annotated[bool, typer.Option("--mouse", help="Let the console listen to 
 Theme = Annotated[str | None, typer.Option("--theme", metavar="NAME", help="ansi, dark, light or high-contrast.")]
 
 
-@command
+@silent_command
 def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False, theme: Theme = None) -> int:
     """Open the console on the in-memory broker, with sample workflows and workers."""
     from paigeant_console.config import load_look
@@ -39,7 +39,7 @@ def demo(call: Call, ascii: Ascii = False, mouse: Mouse = False, theme: Theme = 
     )
 
 
-@command
+@silent_command
 def dev(
     call: Call,
     target: Target,
@@ -76,7 +76,7 @@ def _in_memory(call: Call) -> Options:
     return call.options
 
 
-@command
+@silent_command
 def worker(
     call: Call,
     target: Target,

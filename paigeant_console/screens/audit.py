@@ -222,7 +222,7 @@ class AuditScreen(OperationsScreen):
         entry = self._audit.get(self.table.cursor_key or "") if self.focused is self.table else None
         return super().done_here() if entry is None else action_of(entry)
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         """Show all there is to know of the operation, or of the entry."""
         audit = list(self._audit.values())
         if table is self.runs:

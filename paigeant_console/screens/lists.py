@@ -19,7 +19,6 @@ from paigeant_console.safe_text import SafeText, joined, literal, safe
 from paigeant_console.screens.filtering import FilteringScreen
 from paigeant_console.screens.pausing import PausingScreen
 from paigeant_console.screens.shared import Shared
-from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
 from paigeant_console.widgets.workflow_table import WorkflowTable
 from paigeant_core.operations import Report
@@ -184,7 +183,7 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
             return command_line(self.shared.target, ["list", self.rows.query.text])
         return super().command()
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         """Open the workflow, or the group."""
         if is_head(key):
             self.rows.toggle(key)

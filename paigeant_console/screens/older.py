@@ -20,7 +20,6 @@ from paigeant_console.screens.base import ConsoleScreen
 from paigeant_console.screens.shared import Shared
 from paigeant_console.screens.workflow import WorkflowScreen
 from paigeant_console.widgets.filter_line import FilterLine
-from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.status_bar import StatusBar
 from paigeant_console.widgets.workflow_table import WorkflowTable
 from paigeant_core.journal import Record
@@ -100,7 +99,7 @@ class OlderScreen(ConsoleScreen):
         key = self.table.cursor_key
         return [] if key is None else [key]
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         """Open the workflow as it was."""
         self.app.push_screen(PastWorkflowScreen(self.shared, key, "workflows", self._found.fold))
 

@@ -163,7 +163,7 @@ class TrafficScreen(FilteringScreen):
         self._left_at = self.rows.next_serial
         self._say_where()
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         """Open the workflow of the record."""
         ids = self.targets()
         if ids:

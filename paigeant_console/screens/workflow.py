@@ -479,7 +479,7 @@ class WorkflowScreen(PausingScreen):
         """Look at once."""
         self._fetched = None
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         """Go to the payload of the row."""
         self.set_focus(self.payload, scroll_visible=False)
 

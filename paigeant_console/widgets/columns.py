@@ -1,4 +1,4 @@
-"""Rows and columns of a line table as plain data: what a source must tell, which columns fit, and how a cell is filled.
+"""Rows and columns of a line table as plain data: where rows come from, who opens one, which columns fit, what fits in.
 
 Nothing here knows Textual.
 """
@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, cast
+from typing import Final, Protocol, TypeAlias, cast, runtime_checkable
 
 from rich.cells import cell_len
 
 from paigeant_console.safe_text import Align, SafeText, ascii_safe, cells, joined, literal, safe
 
-__all__ = ["Cell", "Column", "RowSource", "Span", "fill_cell", "fit_columns", "spans_of"]
+__all__ = ["Cell", "Column", "OpensRows", "RowSource", "Span", "fill_cell", "fit_columns", "spans_of"]
 
 Span: TypeAlias = tuple[SafeText, str]
 """A text and the name of its style."""
@@ -45,6 +45,15 @@ class RowSource(Protocol):
 
     def cells(self, index: int, /) -> Sequence[Cell]:
         """The row's cells, one for each column of the table; a single one spans them all."""
+        ...
+
+
+@runtime_checkable
+class OpensRows(Protocol):
+    """What holds a table whose rows can be opened."""
+
+    def open_row(self, table: object, key: str, /) -> None:
+        """Open the row `key` of that table."""
         ...
 
 

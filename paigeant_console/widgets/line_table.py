@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import ClassVar, Final, Protocol, runtime_checkable
+from typing import ClassVar, Final
 
 from rich.segment import Segment
 from rich.style import Style
@@ -24,20 +24,12 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from paigeant_console.safe_text import SafeText, literal
-from paigeant_console.widgets.columns import Cell, Column, RowSource, fill_cell
+from paigeant_console.widgets.columns import Cell, Column, OpensRows, RowSource, fill_cell
 from paigeant_console.widgets.component_styles import ComponentStyles
 from paigeant_console.widgets.row_strip import NOTHING, Line, RowStrips, changed_cells
 from paigeant_console.widgets.row_view import NO_ROWS, RowView
 
 __all__ = ["LineTable"]
-
-
-@runtime_checkable
-class OpensRows(Protocol):
-    """What holds a table whose rows can be opened."""
-
-    def open_row(self, table: LineTable, key: str) -> None:
-        """Open the row ``key`` of ``table``: Enter was pressed on it."""
 
 
 _CACHED_LINES: Final = 512

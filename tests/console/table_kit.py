@@ -102,7 +102,7 @@ class TableApp(App[None]):
     def compose(self) -> ComposeResult:
         yield self.table
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         self.told.append(("selected", key))
 
     def on_line_table_cursor_moved(self, message: LineTable.CursorMoved) -> None:

@@ -76,9 +76,9 @@ class CorpusApp(ConsoleAppBase):
         # Safe text is no markup, and a title that is a `str` is parsed as markup, whatever it went through.
         self.text.border_title = Content(safe(case.text) if self.gateway else case.text)
 
-    def open_row(self, table: LineTable, key: str) -> None:
+    def open_row(self, table: object, key: str) -> None:
         self.rows.revisions[key] += 1
-        table.update_rows([key])
+        self.table.update_rows([key])
 
     async def key_q(self) -> None:
         self.exit(return_code=0)

@@ -13,7 +13,7 @@ import pytest
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.errors import PublishUnknown, TransportError
 from paigeant_core.journal import State
-from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, consumer, mirror, wire
+from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, connection, consumer, mirror, wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.publisher import Publisher
@@ -226,7 +226,7 @@ async def test_a_fence_whose_line_breaks_now_and_then_is_followed_again_almost_a
     transport = await connect()
     fence = transport.fence(Names(topic))
     monkeypatch.setattr(mirror, "Waits", Noted)
-    monkeypatch.setattr(mirror, "STEADY", 0.0)
+    monkeypatch.setattr(connection, "STEADY", 0.0)
     for number in range(1, 5):
         await fence.catch_up()
         transport._line._sockets[-1].transport.abort()

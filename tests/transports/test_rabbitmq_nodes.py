@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from paigeant_core.errors import TransportError
-from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, consumer, mirror, wire
+from paigeant_core.transports.rabbitmq import RabbitTransport, comeback, connection, consumer, mirror, wire
 from paigeant_core.transports.rabbitmq.connection import Channel, LineLost, Message, Waits
 from paigeant_core.transports.rabbitmq.desk import Copy
 from paigeant_core.transports.rabbitmq.mirror import Fence
@@ -277,7 +277,7 @@ async def test_after_a_line_that_stood_only_for_a_moment_the_next_waits_longer(
             await super().next(error)
 
     monkeypatch.setattr(consumer, "Waits", Noted)
-    monkeypatch.setattr(consumer, "STEADY", 1e6)
+    monkeypatch.setattr(connection, "STEADY", 1e6)
     transport = await connect()
     async with hands(transport, topic, "a") as worker:
 
@@ -291,7 +291,7 @@ async def test_after_a_line_that_stood_only_for_a_moment_the_next_waits_longer(
         await break_line(3)
         await started(worker)
         assert waited == [0.05, 0.1, 0.2]
-        monkeypatch.setattr(consumer, "STEADY", 0.0)
+        monkeypatch.setattr(connection, "STEADY", 0.0)
         await break_line(2)
         await started(worker)
         assert len(waited) == 3

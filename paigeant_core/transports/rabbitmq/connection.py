@@ -56,6 +56,8 @@ CONNECT_TIMEOUT = 10.0
 SHORTEST_TIMEOUT = 3.0
 """Seconds that each of several servers has at least to answer in."""
 
+STEADY = 5.0
+"""Seconds that something must have stood before the next try for it is made almost at once again."""
 LONGEST_WAIT = 5.0
 _SPARE = 4
 _END_TIMEOUT = 1.0
@@ -92,8 +94,22 @@ class Waits:
     """Waits between tries, longer each time; tells of a refusal once."""
 
     def __init__(self, first: float = 0.05) -> None:
-        self._wait = first
+        self._first = self._wait = first
         self._told = False
+
+    def reset(self, since: float) -> bool:
+        """Wait briefly again, if what was tried for stood long enough.
+
+        Args:
+            since: when it began to, by the loop's clock; infinity: it never did.
+
+        Returns:
+            Whether it did.
+        """
+        if asyncio.get_running_loop().time() - since <= STEADY:
+            return False
+        self._wait, self._told = self._first, False
+        return True
 
     async def next(self, error: Exception | None = None) -> None:
         """Wait.

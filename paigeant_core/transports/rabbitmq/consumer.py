@@ -56,9 +56,6 @@ logger = logging.getLogger("paigeant")
 FAREWELL = 10.0
 """Seconds that a closing consumer gives its unfinished settles."""
 
-STEADY = 5.0
-"""Seconds that a line must have stood before the next one is tried for at once: each loss takes what came over it."""
-
 REFRESH = 2.0
 """Seconds between two looks for new activities, where all are served."""
 
@@ -362,9 +359,8 @@ class RabbitConsumer(Consumer):
             if not self._closing:
                 logger.warning("%s; connecting again", reason)
                 told = True
-                if asyncio.get_running_loop().time() - since > STEADY:
-                    waits = Waits()
-                else:
+                # Each loss takes what came over the line.
+                if not waits.reset(since):
                     await waits.next()
 
     async def _set_up(self) -> Channel:

@@ -36,9 +36,6 @@ from paigeant_core.transports.rabbitmq.topology import Names, Topology
 _PATIENCE = 60.0
 """Seconds for a mark to come by; a long stream is read before it."""
 
-STEADY = 5.0
-"""Seconds that it must have been read before the next try is made almost at once again."""
-
 _AGAIN = 1.0
 """Seconds between two looks for a stream that was deleted."""
 
@@ -154,8 +151,7 @@ class Mirror(ABC):
                 # Also where this user may not read it now: nobody else would begin anew, and a worker that no longer
                 # follows the fence heeds no pause and no intervention.
                 self._fail(error)
-                if loop.time() - since > STEADY:
-                    waits = Waits()
+                waits.reset(since)
                 await waits.next(error)
 
     async def _until_there(self) -> None:
