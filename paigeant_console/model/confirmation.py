@@ -6,7 +6,7 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -22,10 +22,12 @@ from paigeant_core.urls import has_password, without_password
 __all__ = [
     "PACE_LOST",
     "Confirmation",
+    "Fact",
     "Target",
     "action_words",
     "approval_confirmation",
     "command_line",
+    "command_said",
     "confirmation_of",
     "dispatch_confirmation",
     "effect_of",
@@ -46,6 +48,10 @@ FEW: Final = 6
 """Targets that are all in sight."""
 ID_CELLS: Final = 12
 NAME_CELLS: Final = 16
+
+
+Fact: TypeAlias = tuple[Span, Span]
+"""A word for it and a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +98,18 @@ def command_line(target: Target, words: Sequence[str]) -> str:
     return shlex.join([PROGRAM, *target.flags(), *words])
 
 
-def _same_as(command: str, target: Target, ascii_only: bool, width: int = 8) -> Sequence[Span]:
-    """The fact that says which command line does the same, and what it lacks."""
-    left_out: list[Span] = [(joined((target.left_out, literal(" "))), "warn")] if target.left_out else []
-    label = literal("same as".ljust(width))
-    return [(label, "dim"), *left_out, (shown(command, 600, ascii_only=ascii_only), "dim")]
+def command_said(command: str, target: Target, limit: int = 600, *, ascii_only: bool = False) -> SafeText:
+    """A command line in at most ``limit`` cells, behind what it lacks."""
+    line = shown(command, limit, ascii_only=ascii_only)
+    return joined((target.left_out, literal(" "), line)) if target.left_out else line
+
+
+def _fact(label: str, text: SafeText, style: str = "") -> Fact:
+    return (literal(label), "dim"), (text, style)
+
+
+def _same_as(command: str, target: Target, ascii_only: bool, label: str = "same as ") -> Fact:
+    return _fact(label, command_said(command, target, ascii_only=ascii_only), "dim")
 
 
 def action_words(
@@ -185,7 +198,7 @@ class Confirmation:
     title: Sequence[Span]
     effect: SafeText
     rows: Sequence[Sequence[Span]]
-    facts: Sequence[Sequence[Span]]
+    facts: Sequence[Fact]
     eligible: int
     typed: tuple[str, ...]
     command: str
@@ -252,20 +265,20 @@ def confirmation_of(
         return command_line(target, words)
 
     command = command_with("payload.json")
-    facts: list[Sequence[Span]] = [
-        [(literal("reason  "), "dim"), (shown(plan.reason, 300, ascii_only=ascii_only), "")],
+    facts: list[Fact] = [
+        _fact("reason  ", shown(plan.reason, 300, ascii_only=ascii_only)),
         _same_as(command, target, ascii_only),
     ]
     facts[:0] = _change_facts(changes)
     effect = effect_of(action)
     if second:
         asks = joined((literal("it takes a second person, "), shown(second, 200, ascii_only=ascii_only)))
-        facts.insert(0, [(literal("asks    "), "dim"), (asks, "warn")])
+        facts.insert(0, _fact("asks    ", asks, "warn"))
         if pace:
-            facts.insert(1, [(literal("pace    "), "dim"), (PACE_LOST, "warn")])
+            facts.insert(1, _fact("pace    ", PACE_LOST, "warn"))
         effect = joined((literal("nothing is done until another operator approves it; then "), effect))
     elif pace:
-        facts.insert(0, [(literal("pace    "), "dim"), (pace_of(pace), "")])
+        facts.insert(0, _fact("pace    ", pace_of(pace)))
     word = f"ask for {action.name} of " if second else f"{action.name} "
     asked = _asked(plan, target, word, effect, facts, command, ascii_only=ascii_only)
     if isinstance(action, Replay) and action.payload is not None:
@@ -273,13 +286,13 @@ def confirmation_of(
     return asked
 
 
-def _change_facts(changes: Sequence[Span]) -> list[Sequence[Span]]:
+def _change_facts(changes: Sequence[Span]) -> list[Fact]:
     """The first changes, one a line, and how many more there are."""
     if len(changes) > CHANGES:
         more = plural(len(changes) - CHANGES + 1, "more change")
         changes = [*changes[: CHANGES - 1], (joined((literal("and "), more)), "dim")]
     words = [literal("changes "), *[literal(" " * 8)] * (CHANGES - 1)]
-    return [[(word, "dim"), change] for word, change in zip(words, changes, strict=False)]
+    return [((word, "dim"), change) for word, change in zip(words, changes, strict=False)]
 
 
 def approval_confirmation(
@@ -294,10 +307,10 @@ def approval_confirmation(
         ascii_only: write ASCII only.
     """
     command = command_line(target, ["operations", "approve", status.operation_id])
-    facts: list[Sequence[Span]] = [
-        [(literal("asked by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "strong")],
-        [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
-        _same_as(command, target, ascii_only, width=9),
+    facts: list[Fact] = [
+        _fact("asked by ", shown(status.operator, 80, ascii_only=ascii_only), "strong"),
+        _fact("because  ", shown(status.reason, 300, ascii_only=ascii_only)),
+        _same_as(command, target, ascii_only, "same as  "),
     ]
     effect = joined((literal("you are the second person, and sign it too: "), effect_of(plan.action, own=False)))
     return _asked(plan, target, f"approve {plan.action.name} of ", effect, facts, command, ascii_only=ascii_only)
@@ -308,7 +321,7 @@ def _asked(
     target: Target,
     word: str,
     effect: SafeText,
-    facts: Sequence[Sequence[Span]],
+    facts: Sequence[Fact],
     command: str,
     *,
     ascii_only: bool,
@@ -333,11 +346,11 @@ def _asked(
     return Confirmation(title, effect, rows, facts, eligible, typed, command, why)
 
 
-def _left_alone(plan: Plan, width: int, ascii_only: bool) -> Sequence[Span]:
+def _left_alone(plan: Plan, width: int, ascii_only: bool) -> Fact:
     """Why some will be left alone, and how many for each reason: of many targets few are in sight."""
     whys = Counter(line.why for line in plan.lines if not line.eligible)
     said = "; ".join(f"{why} ({number:,})" for why, number in whys.most_common())
-    return (literal("left".ljust(width)), "dim"), (shown(said, 600, ascii_only=ascii_only), "warn")
+    return _fact("left".ljust(width), shown(said, 600, ascii_only=ascii_only), "warn")
 
 
 def _row(line: Line, action: Action, ascii_only: bool) -> Sequence[Span]:
@@ -395,11 +408,11 @@ def reject_confirmation(
     if target.production:
         title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
     command = command_line(target, ["operations", "reject", status.operation_id, "--reason", reason])
-    facts: list[Sequence[Span]] = [
-        [(literal("asked by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "strong")],
-        [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
-        [(literal("your why "), "dim"), (shown(reason, 300, ascii_only=ascii_only), "")],
-        _same_as(command, target, ascii_only, width=9),
+    facts: list[Fact] = [
+        _fact("asked by ", shown(status.operator, 80, ascii_only=ascii_only), "strong"),
+        _fact("because  ", shown(status.reason, 300, ascii_only=ascii_only)),
+        _fact("your why ", shown(reason, 300, ascii_only=ascii_only)),
+        _same_as(command, target, ascii_only, "same as  "),
     ]
     effect = literal("nothing of it is done, and nobody can approve it any more")
     typed = tuple(filter(None, (target.context, str(len(status.targets))))) if target.production else ()
@@ -415,10 +428,10 @@ def stop_confirmation(status: OperationStatus, target: Target, *, ascii_only: bo
     if target.production:
         title.append((joined((literal("  in PRODUCTION "), safe(target.context, 40))), "danger"))
     command = command_line(target, ["operations", "abort", status.operation_id])
-    facts: list[Sequence[Span]] = [
-        [(literal("begun by "), "dim"), (shown(status.operator, 80, ascii_only=ascii_only), "")],
-        [(literal("because  "), "dim"), (shown(status.reason, 300, ascii_only=ascii_only), "")],
-        _same_as(command, target, ascii_only, width=9),
+    facts: list[Fact] = [
+        _fact("begun by ", shown(status.operator, 80, ascii_only=ascii_only)),
+        _fact("because  ", shown(status.reason, 300, ascii_only=ascii_only)),
+        _same_as(command, target, ascii_only, "same as  "),
     ]
     effect = literal("what was done stays done, the rest is left alone, and nobody can go on with it")
     typed = tuple(filter(None, (target.context, str(total)))) if target.production else ()
@@ -440,8 +453,8 @@ def pause_confirmation(
         else "no worker begins a step of it until it is resumed; what runs is finished, and no attempt is spent"
     )
     command = command_line(target, ["activity", word, activity, "--reason", reason])
-    facts: list[Sequence[Span]] = [
-        [(literal("reason  "), "dim"), (shown(reason, 300, ascii_only=ascii_only), "")],
+    facts: list[Fact] = [
+        _fact("reason  ", shown(reason, 300, ascii_only=ascii_only)),
         _same_as(command, target, ascii_only),
     ]
     typed = tuple(filter(None, (target.context, activity))) if target.production else ()
@@ -458,8 +471,8 @@ def dispatch_confirmation(
     effect = joined((literal("a new workflow begins, of the steps "), shown(", ".join(steps), 200)))
     fields = [f"--var={name}={_json(value)}" for name, value in variables.items()]
     command = command_line(target, ["dispatch", *steps, *fields])
-    facts: list[Sequence[Span]] = [
-        [(literal("payload "), "dim"), (shown(_json(variables), 600, ascii_only=ascii_only), "")],
+    facts: list[Fact] = [
+        _fact("payload ", shown(_json(variables), 600, ascii_only=ascii_only)),
         _same_as(command, target, ascii_only),
     ]
     typed = tuple(filter(None, (target.context, "1"))) if target.production else ()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from paigeant_console.model.confirmation import Target, action_words, command_line, pace_of
+from paigeant_console.model.confirmation import Target, action_words, command_line, command_said, pace_of
 from paigeant_console.model.deeds import look_of
 from paigeant_console.model.looks import ARROW, DONE, look
 from paigeant_console.model.text import Span, plural, shown, wrap_words
@@ -61,6 +61,10 @@ class _Page:
     def text(self, value: object, limit: int = TEXT) -> SafeText:
         """Something off the wire."""
         return shown("" if value is None else str(value), limit, ascii_only=self._ascii)
+
+    def command(self, line: str, target: Target) -> SafeText:
+        """A command line, behind what it lacks."""
+        return command_said(line, target, TEXT, ascii_only=self._ascii)
 
     def say(self, label: str, text: SafeText, style: str = "") -> None:
         """A fact, on as many lines as it needs; none where there is nothing to say."""
@@ -153,7 +157,7 @@ def operation_lines(
     if through or status.state not in (OperationState.WAITING, OperationState.ARMED):
         page.say("came to", literal("; ".join((counts[0], ", ".join(counts[1:])))), "error" if status.failed else "")
     page.say("last word", page.text(status.said), "" if status.state is OperationState.FINISHED else "warn")
-    page.say("same as", _same_as(operation_command(status, target), target, page), "dim")
+    page.say("same as", page.command(operation_command(status, target), target), "dim")
     results = _results(status.operation_id, entries)
     page.head((plural(total, "workflow"), "strong"))
     waiting = "" if results else "waits" if status.state is OperationState.WAITING else "the audit does not tell yet"
@@ -204,11 +208,6 @@ def _results(operation_id: str, entries: Iterable[bytes]) -> dict[str, Outcome]:
         if document.get("operation_id") == operation_id:
             found |= {str(item.get("correlation_id")): item for item in _outcomes(document)}
     return found
-
-
-def _same_as(command: str, target: Target, page: _Page) -> SafeText:
-    left_out = target.left_out
-    return joined((left_out, literal(" ") if left_out else left_out, page.text(command)))
 
 
 # -- entries of the audit -------------------------------------------------------------------
@@ -287,7 +286,7 @@ def audit_lines(
     )
     command = entry_command(document, target, status)
     gone = literal("the audit does not keep all that its command had")
-    page.say("same as", _same_as(command, target, page) if command else gone, "dim")
+    page.say("same as", page.command(command, target) if command else gone, "dim")
     if named := _outcomes(document):
         page.head((plural(len(named), "workflow"), "strong"))
         for item in named:

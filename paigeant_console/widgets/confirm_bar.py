@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 from textual import events
 
 from paigeant_console.actions import by_id, key_of, key_text, keys_of
-from paigeant_console.model.confirmation import FEW, Confirmation
+from paigeant_console.model.confirmation import FEW, Confirmation, Fact
 from paigeant_console.model.text import EMPTY, Span, clip, spans_width, width_of, wrap_words
 from paigeant_console.safe_text import SafeText, joined, literal
 from paigeant_console.widgets.keys import action_of
@@ -147,7 +147,7 @@ class ConfirmBar(SpanLines):
         return [clip(line, width, ascii_only=self.ascii_only) for line in (*above, *targets, *below)]
 
 
-def _wrapped(fact: Sequence[Span], width: int) -> list[Sequence[Span]]:
+def _wrapped(fact: Fact, width: int) -> list[Sequence[Span]]:
     """A word and its text on as many lines as it needs, under each other."""
     word, (text, style) = fact
     indent = width_of(word[0])

@@ -135,6 +135,8 @@ async def console(
     read_only: bool = False,
     production: bool = False,
     context: str = "",
+    url: str = "memory://story",
+    given: bool = False,
     ascii_only: bool = False,
     look: Look | None = None,
     contexts: Contexts = NO_CONTEXTS,
@@ -155,7 +157,7 @@ async def console(
     )
     app = ConsoleApp(
         feed,
-        target=Target("memory://story", story.topic, context, production),
+        target=Target(url, story.topic, context, production, given),
         ascii_only=ascii_only,
         look=look or Look(),
         contexts=contexts,

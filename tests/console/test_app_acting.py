@@ -135,6 +135,22 @@ async def test_what_was_meant_while_the_broker_is_away_is_told_beside_that(tmp_p
         assert "retry: nothing was done: no Redis answers; connection lost, again in 4 s" in opened.text()
 
 
+async def test_a_command_that_lacks_the_password_says_so_wherever_it_stands(tmp_path: Path) -> None:
+    said = "(password left out) paigeant-console --url amqp://ann@h/"
+    async with console(sample_story(), tmp_path, size=(80, 30), url="amqp://ann:***@h/", given=True) as opened:
+        await ask_for(opened, "h", "look at it first")
+        assert said in " ".join(opened.text().split())
+        await opened.press("Y")
+        await opened.shows("the command (password left out)")
+        await opened.press("w")
+        await opened.press("y")
+        await opened.shows("hold: 1 done")
+        await opened.press("5")
+        await opened.until(lambda: len(opened.screen.table.source), "the audit")
+        await opened.press("enter")
+        await opened.until(lambda: said in " ".join(opened.text().split()), "the entry's command")
+
+
 async def test_the_pace_and_the_command_are_told_in_full(tmp_path: Path) -> None:
     async with console(sample_story(), tmp_path, size=(80, 30)) as opened:
         await opened.press(":")
