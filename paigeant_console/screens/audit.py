@@ -155,6 +155,7 @@ class AuditScreen(OperationsScreen):
             self.set_focus(self.runs, scroll_visible=False)
         self._chosen = True  # what others begin takes no keys from who is at the audit
         self._known = known
+        self.runs.set_empty(literal("no operation has taken its time yet; more than ten workflows at once do"))
         if audit is not None:
             self._audit = audit_keyed(audit)
             self._rows.replace(audit_rows(self._audit, self.feed.now(), ascii_only=self.shared.ascii_only))
@@ -164,8 +165,6 @@ class AuditScreen(OperationsScreen):
         self.update_hints()
 
     def _draw(self) -> None:
-        if self._looked_at_runs > float("-inf") and not self._asking_now:
-            self.runs.set_empty(literal("no operation has taken its time yet; more than ten workflows at once do"))
         self._run_rows.replace(operation_rows(self._known.values(), self.feed.now(), ascii_only=self.shared.ascii_only))
         self._fit()
         self.runs.sync()
