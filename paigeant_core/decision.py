@@ -9,7 +9,15 @@ from typing import Any
 
 from paigeant_core import transition as moves
 from paigeant_core.activity import Activity, ActivityContext
-from paigeant_core.errors import InvalidMessage, MessageTooLarge, PayloadInvalid, TokenExpired, TokenSealed
+from paigeant_core.error_group import leaves
+from paigeant_core.errors import (
+    InvalidMessage,
+    MessageTooLarge,
+    NonRetryable,
+    PayloadInvalid,
+    TokenExpired,
+    TokenSealed,
+)
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.permission import NotPermitted, withheld
 from paigeant_core.retry import RetryPolicy
@@ -37,19 +45,8 @@ def decide(
         body: the message's bytes as they came.
     """
     undoing = bool(message.routing_slip.undoing)
-    if isinstance(error, TokenExpired | TokenSealed):
-        return withheld(message, error, span)
-    if isinstance(error, PayloadInvalid):
-        return moves.failed(message, error, error.code, span, body)
     if error is not None:
-        policy = policy_of(activity, message)
-        delay = policy.next_delay(error, message.headers.attempt)
-        if delay is not None:
-            return moves.retry(message, error, delay, span, most=policy.max_attempts)
-        if isinstance(error, NotPermitted):
-            return moves.failed(message, error, error.code, span, body)
-        exhausted = message.headers.attempt >= policy.max_attempts
-        return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
+        return _failed(activity, message, error, span, body)
     if undoing:
         if inspect.isgenerator(result) or inspect.isasyncgen(result):
             invalid = InvalidMessage("the compensator is a generator, so nothing of it was run; it must not yield")
@@ -64,6 +61,26 @@ def decide(
         return moves.done(message, result, span, outcome)
     except (InvalidMessage, MessageTooLarge) as refused:
         return moves.result_invalid(message, result, refused, span, body)
+
+
+def _failed(activity: Activity, message: PaigeantMessage, error: BaseException, span: Span, body: bytes) -> Transition:
+    # Of a group: what is not to be tried again decides, then what waits for somebody.
+    parts = tuple(leaves(error))
+    refused = next((part for part in parts if isinstance(part, NonRetryable | PayloadInvalid)), None)
+    if refused is None:
+        for part in parts:
+            if isinstance(part, TokenExpired | TokenSealed):
+                return withheld(message, part, span)
+    if isinstance(refused, PayloadInvalid):
+        return moves.failed(message, error, refused.code, span, body)
+    policy = policy_of(activity, message)
+    delay = policy.next_delay(error, message.headers.attempt)
+    if delay is not None:
+        return moves.retry(message, error, delay, span, most=policy.max_attempts)
+    if isinstance(refused, NotPermitted):
+        return moves.failed(message, error, refused.code, span, body)
+    exhausted = message.headers.attempt >= policy.max_attempts
+    return moves.failed(message, error, "attempts_exhausted" if exhausted else "not_retryable", span, body)
 
 
 def policy_of(activity: Activity, message: PaigeantMessage) -> RetryPolicy:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from paigeant_core.error_group import leaves
 from paigeant_core.errors import ConfigError, NonRetryable, RetryAfter
 
 
@@ -67,18 +68,30 @@ class RetryPolicy:
     def next_delay(self, error: BaseException, attempt: int, chance: float | None = None) -> float | None:
         """Seconds until the next try after ``error`` ended ``attempt``; None: dead-letter.
 
+        What is in an exception group decides: one that is not tried again is enough, and of several that say when the
+        latest counts.
+
         Args:
             error: what the handler raised.
             attempt: the attempt that failed (1…).
             chance: 0 to 1 in place of a random number.
         """
-        if attempt >= self.max_attempts or isinstance(error, NonRetryable):
+        parts = tuple(leaves(error)) or (error,)
+        if attempt >= self.max_attempts or any(isinstance(part, NonRetryable) for part in parts):
             return None
-        if isinstance(error, RetryAfter):
-            return error.seconds
-        if not isinstance(error, self.retry_on) or isinstance(error, self.never_on):
+        waits = [part.seconds for part in parts if isinstance(part, RetryAfter)]
+        others = [part for part in parts if not isinstance(part, RetryAfter)]
+        if not self._tries_again(error, others):
             return None
-        return self.delay(attempt, chance)
+        return max(waits) if waits else self.delay(attempt, chance)
+
+    def _tries_again(self, error: BaseException, parts: list[BaseException]) -> bool:
+        """Whether it is tried again: each of a group's ``parts``, or the group where its class is one that is named."""
+        group = isinstance(error, BaseExceptionGroup)
+        if any(isinstance(part, self.never_on) for part in parts) or (group and isinstance(error, self.never_on)):
+            return False
+        groups = tuple(kind for kind in self.retry_on if issubclass(kind, BaseExceptionGroup))
+        return isinstance(error, groups) or all(isinstance(part, self.retry_on) for part in parts)
 
     def to_document(self, *, whole: bool = False) -> dict[str, Any]:
         """What differs from the defaults, as it rides in a step; exceptions stay with the code.

@@ -8,7 +8,7 @@ only knows *how* on its broker, so the three cannot disagree.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from typing import Any, Literal
 import msgspec
 
 from paigeant_core.clock import rfc3339
+from paigeant_core.error_group import leaves
 from paigeant_core.errors import InvalidMessage, MessageTooLarge
 from paigeant_core.journal import Kind, Record, State
 from paigeant_core.json_values import writable
@@ -27,9 +28,6 @@ from paigeant_core.secret import conceal
 
 MAX_ERROR_TEXT = 2000
 """Characters of an exception's text that are kept."""
-
-MAX_IN_GROUP = 20
-"""Exceptions and groups of them in an exception group that are looked at."""
 
 OnDeadline = Literal["dead_letter", "release"]
 
@@ -154,7 +152,7 @@ def error_document(error: BaseException) -> dict[str, str]:
     text = _text(error)
     if isinstance(error, BaseExceptionGroup):
         # Its own text only counts them.
-        text = "; ".join([text, *(f"{type(leaf).__name__}: {_text(leaf)}" for leaf in _leaves(error))])
+        text = "; ".join([text, *(f"{type(leaf).__name__}: {_text(leaf)}" for leaf in leaves(error))])
     return {"type": type(error).__name__, "message": conceal(writable(text))[:MAX_ERROR_TEXT]}
 
 
@@ -163,20 +161,6 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:  # noqa: BLE001 - a handler's exception may have any __str__
         return "(its text cannot be had)"
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    """The first exceptions in it that are no groups; of a group whose groups go deep, those that are found soon."""
-    waiting: list[BaseException] = [group]
-    for _ in range(MAX_IN_GROUP):
-        if not waiting:
-            break
-        error = waiting.pop()
-        if isinstance(error, BaseExceptionGroup):
-            # As Python has it, whatever a subclass makes of the attribute.
-            waiting.extend(reversed(BaseExceptionGroup.exceptions.__get__(error)))
-        else:
-            yield error
 
 
 def dispatch(message: PaigeantMessage, at: float) -> Transition:

@@ -107,6 +107,44 @@ def test_exceptions_are_chosen_by_class() -> None:
     assert policy.next_delay(ValueError(), 1) is None
 
 
+def group(*errors: Exception) -> ExceptionGroup[Exception]:
+    return ExceptionGroup("unhandled errors in a TaskGroup", errors)
+
+
+def test_of_a_group_what_is_in_it_decides() -> None:
+    policy = RetryPolicy(retry_on=(OSError,), never_on=(FileNotFoundError,))
+    assert policy.next_delay(group(ConnectionError(), group(TimeoutError())), 1) is not None
+    assert policy.next_delay(group(ConnectionError(), ValueError()), 1) is None
+    assert policy.next_delay(group(ConnectionError(), group(FileNotFoundError())), 1) is None
+    assert RetryPolicy().next_delay(group(ValueError(), KeyError()), 1) is not None
+    assert RetryPolicy().next_delay(group(ValueError(), group(NonRetryable())), 1) is None
+    assert RetryPolicy(never_on=(ValueError,)).next_delay(group(ValueError()), 1) is None
+
+
+def test_a_group_that_says_when_is_tried_again_at_the_latest_of_its_times() -> None:
+    assert RetryPolicy(cap=1).next_delay(group(RetryAfter(90), group(RetryAfter(20), ValueError())), 1) == 90
+    assert RetryPolicy(retry_on=()).next_delay(group(RetryAfter(5)), 1) == 5
+    # The others in it must be such that are tried again.
+    assert RetryPolicy(retry_on=(OSError,)).next_delay(group(RetryAfter(5), ValueError()), 1) is None
+    assert RetryPolicy().next_delay(group(RetryAfter(5), NonRetryable()), 1) is None
+    assert RetryPolicy(max_attempts=2).next_delay(group(RetryAfter(5)), 2) is None
+
+
+def test_a_group_can_be_named_as_such() -> None:
+    assert RetryPolicy(retry_on=(ExceptionGroup,)).next_delay(group(ValueError()), 1) is not None
+    assert RetryPolicy(retry_on=(ExceptionGroup,)).next_delay(ValueError(), 1) is None
+    assert RetryPolicy(never_on=(ExceptionGroup,)).next_delay(group(ValueError()), 1) is None
+    assert RetryPolicy(never_on=(ExceptionGroup,)).next_delay(ValueError(), 1) is not None
+
+
+def test_a_group_in_which_nothing_is_found_is_an_exception_like_others() -> None:
+    deep = group(ValueError())
+    for _ in range(1_000):
+        deep = group(deep)
+    assert RetryPolicy().next_delay(deep, 1) is not None
+    assert RetryPolicy(retry_on=(OSError,)).next_delay(deep, 1) is None
+
+
 @pytest.mark.parametrize(
     "setting",
     [

@@ -14,9 +14,10 @@ from paigeant_core.activity import Activity, ActivityContext
 from paigeant_core.clock import rfc3339
 from paigeant_core.decision import decide
 from paigeant_core.dispatcher import new_workflow
-from paigeant_core.errors import NonRetryable, RetryAfter
+from paigeant_core.errors import NonRetryable, PayloadInvalid, RetryAfter, TokenExpired, TokenSealed
 from paigeant_core.journal import State
 from paigeant_core.limits import POISON_DEATHS
+from paigeant_core.permission import NotPermitted
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import ActivitySpec
 from paigeant_core.transition import Place, Span
@@ -399,6 +400,24 @@ def test_which_exceptions_count_stays_with_the_code() -> None:
     assert decided(policy, FileNotFoundError(), retry=retry)[2]["reason"] == "not_retryable"
     assert decided(policy, ValueError(), retry=retry)[2]["reason"] == "not_retryable"
     assert decided(policy, OSError(), retry=retry, attempt=5)[2]["reason"] == "attempts_exhausted"
+
+
+@pytest.mark.parametrize(
+    ("errors", "place", "reason"),
+    [
+        ([TokenExpired("over"), ConnectionError()], Place.HELD, "token_expired"),
+        ([ConnectionError(), TokenSealed("no key")], Place.HELD, "token_sealed"),
+        ([PayloadInvalid("no amount"), TokenExpired("over")], Place.DEAD, "payload_invalid"),
+        ([TokenExpired("over"), NonRetryable("stolen")], Place.DEAD, "not_retryable"),
+        ([ConnectionError(), NotPermitted("no scope")], Place.DEAD, "not_permitted"),
+        ([ConnectionError(), RetryAfter(5)], Place.DELAYED, None),
+    ],
+    ids=lambda value: "+".join(type(error).__name__ for error in value) if isinstance(value, list) else None,
+)
+def test_what_is_in_a_group_decides_as_alone(errors: list[Exception], place: Place, reason: str | None) -> None:
+    group = ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("in it", errors)])
+    made = decided(RetryPolicy(), group)
+    assert (made[0], made[2].get("reason")) == (place, reason)
 
 
 def test_deciding_changes_nothing_it_was_given() -> None:
