@@ -12,6 +12,8 @@ record tells of it. So it is only the beginning: lost is what does not come whil
 was in the queue then, and that is where it would be, comes out of it.
 
 That is safe also where it is wrong: the fence drops whichever copy comes second.
+
+The same worker calls the roll of the others, see :mod:`.roll`.
 """
 
 from __future__ import annotations
@@ -33,8 +35,9 @@ from paigeant_core.transports.rabbitmq.desk import Desk
 from paigeant_core.transports.rabbitmq.lookup import SKEW
 from paigeant_core.transports.rabbitmq.nodes import EXPIRES, NodeMarks
 from paigeant_core.transports.rabbitmq.presence import surely_heard
+from paigeant_core.transports.rabbitmq.roll import Roll
 from paigeant_core.transports.rabbitmq.streams import fetch, ready_in, up_to_now
-from paigeant_core.transports.types import WorkerStatus
+from paigeant_core.transports.types import WorkerStatus, worker_record
 
 logger = logging.getLogger("paigeant")
 
@@ -114,6 +117,7 @@ class Lookout:
         self._late = False
         self._deaf = False
         self._marks_seen = time.monotonic()
+        self._roll = Roll()
         self._missed: dict[str, int] = {}
         """What was missing at the last look: the offsets of their records."""
         self.waiting: dict[str, Waiting] = {}
@@ -144,8 +148,34 @@ class Lookout:
             self._marks_seen = time.monotonic()
             await desk.fence.look_for_restart(desk.clock.now())
         workers = await self._heard()
-        if workers is not None:
-            await self._marks.sweep(desk.fence, [status.info.worker for status in workers])
+        if workers is None:
+            return
+        await self._marks.sweep(desk.fence, [status.info.worker for status in workers])
+        if self._hears_itself(workers):
+            await self.call_the_roll(workers)
+
+    async def call_the_roll(self, heard: Sequence[WorkerStatus]) -> None:
+        """Journal who was lost, and who was only cut off and is back.
+
+        Args:
+            heard: those that spoke of late.
+
+        Raises:
+            TransportError: the broker cannot be asked.
+        """
+        called = self._roll.call(heard)
+        if not any(called):
+            return
+        # One that stopped meanwhile has said so.
+        await self._read_on()
+        desk, now = self._desk, self._desk.clock.now()
+        records = [
+            worker_record(info, desk.names.topic, event, now)
+            for event, workers in self._roll.stands(called)._asdict().items()
+            for info in workers
+        ]
+        if records:
+            await desk.publisher.send([wire.plain(desk.names, record) for record in records])
 
     async def _heard(self) -> list[WorkerStatus] | None:
         """The workers that spoke of late; None: what they said does not reach back far enough to tell by silence."""
@@ -161,6 +191,10 @@ class Lookout:
             )
         self._deaf = workers is None
         return workers
+
+    def _hears_itself(self, workers: Sequence[WorkerStatus]) -> bool:
+        """Whether its own voice comes through; where it does not, the others' silence says nothing."""
+        return any(status.info.worker == self._desk.worker and status.last_seen_s < _FRESH for status in workers)
 
     async def look(self) -> None:
         """Read what is new, and publish anew what was missing at the last look and is so now.
@@ -218,6 +252,7 @@ class Lookout:
         self.waiting.clear()
         self._owners.clear()
         self.overtaken.clear()
+        self._roll.forget()
 
     def take(self, message: Message) -> None:
         """Note what the next message of the journal says."""
@@ -227,6 +262,9 @@ class Lookout:
         if record is None:
             return
         self._at = record.at
+        if record.kind == Kind.WORKER:
+            self._roll.take(record)
+            return
         self._note_settled(record, str(wire.headers_of(message).get(wire.PREVIOUS, "")))
         workflow = record.headers.correlation_id
         known = self.waiting.get(workflow)
@@ -264,10 +302,7 @@ class Lookout:
         if not old:
             return {}
         workers = await self._heard()
-        if workers is None or not any(
-            status.info.worker == desk.worker and status.last_seen_s < _FRESH for status in workers
-        ):
-            # Where not even its own voice comes through, silence says nothing.
+        if workers is None or not self._hears_itself(workers):
             return {}
         held = _held(workers)
         empty: dict[str, bool] = {}
