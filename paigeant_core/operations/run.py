@@ -9,12 +9,13 @@ so nothing is done twice.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from paigeant_core.errors import TransportError
+from paigeant_core.errors import AuthenticationError, ConnectError, TransportError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import ENDED, PARKED, Kind, Record
 from paigeant_core.operations.action import Action
@@ -26,6 +27,10 @@ from paigeant_core.operations.slip import Compensate
 
 if TYPE_CHECKING:
     from paigeant_core.operations.control import Control
+
+logger = logging.getLogger("paigeant")
+
+_T = TypeVar("_T")
 
 RAMP = (1, 5, 20, 100)
 """Sizes of the first batches; the last one again and again."""
@@ -40,7 +45,10 @@ SAMPLE = 5
 """Workflows whose end must be known before a share of them brakes, once the ramp is through its first batch."""
 
 AGAIN = 0.5
-"""Seconds until the journal is read on where the line broke."""
+"""Seconds until the broker is asked again where the line broke."""
+
+OUTAGE = 600.0
+"""Seconds for which a broker that does not answer is waited for: an operation that takes hours outlives a restart."""
 
 SKEW = 60.0
 """Seconds before its beginning from which on the journal is read, where no place in it is known: clocks differ."""
@@ -94,7 +102,7 @@ class Running:
         status = self.status
         loop = asyncio.get_running_loop()
         begun, acted = loop.time(), 0
-        self._schemas = await self._operations.declared(self._action)
+        self._schemas = await self._ask(lambda: self._operations.declared(self._action))
         for line in self._left:
             self._skipped.append(await self._operations.act(Plan(status.operation_id, self._action, "", ()), line))
             if progress is not None:
@@ -119,7 +127,7 @@ class Running:
 
     async def _one(self, correlation_id: str) -> Result:
         operations, operation_id = self._operations, self.status.operation_id
-        standing = await operations.standing(correlation_id)
+        standing = await self._ask(lambda: operations.standing(correlation_id))
         if standing is not None and any(
             record.kind == Kind.OPERATED and record.detail.get("operation_id") == operation_id
             for record in standing.history
@@ -186,9 +194,9 @@ class Running:
         status, operations = self.status, self._operations
         transport, topic = operations.transport, operations.topic
         # All since the last look, however long ago that was: an order in between may not be missed.
-        entries = await newer(transport, topic, self._seen) if self._seen else None
+        entries = await self._ask(lambda: newer(transport, topic, self._seen)) if self._seen else None
         if entries is None:
-            entries = await transport.operation_entries(topic, RECENT)
+            entries = await self._ask(lambda: transport.operation_entries(topic, RECENT))
         self._seen = entries[-1] if entries else self._seen
         state, said, by = control(entries, status.operation_id)
         if by and by != status.by:
@@ -249,7 +257,28 @@ class Running:
         more = {"said": status.said} if status.said else {}
         at = operations.transport.clock.now()
         data = entry(status.operation_id, event, at, by=status.by, operator=operations.operator, **counts, **more)
-        await operations.transport.append_operation(operations.topic, data)
+        await self._ask(lambda: operations.transport.append_operation(operations.topic, data))
+
+    async def _ask(self, question: Callable[[], Awaitable[_T]]) -> _T:
+        """What the broker answers; one that is away is waited for, and asked again."""
+        loop = asyncio.get_running_loop()
+        away_since: float | None = None
+        while True:
+            try:
+                answer = await question()
+            except AuthenticationError:
+                raise
+            except ConnectError as error:
+                if away_since is None:
+                    away_since = loop.time()
+                    logger.warning("operation %s waits for the broker: %s", self.status.operation_id, error)
+                elif loop.time() - away_since > OUTAGE:
+                    raise
+                await asyncio.sleep(AGAIN)
+            else:
+                if away_since is not None:
+                    logger.warning("operation %s goes on", self.status.operation_id)
+                return answer
 
     async def _end(self) -> Report:
         status = self.status

@@ -11,8 +11,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from paigeant_core.errors import DuplicateWorkflow, PublishError, PublishUnknown, TransportError
+from paigeant_core.errors import ConnectError, DuplicateWorkflow, PublishError, PublishUnknown, TransportError
 from paigeant_core.journal import Kind, State
+from paigeant_core.operations import Cancel, Operations, OperationState, Pace, Running
+from paigeant_core.operations import run as run_module
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import consumer as consumer_module
 from paigeant_core.transports.redis import lease as lease_module
@@ -404,3 +406,42 @@ async def test_a_worker_whose_own_word_is_refused_does_not_look_for_silent_ones(
             await until(looked, "it never looks again")
             assert [record.detail["event"] for record in await transport.newest(topic, 9)] == ["started"]
             await hands.consumer.close()
+
+
+async def is_so(said: bool) -> bool:
+    return said
+
+
+async def test_an_operation_that_takes_its_time_waits_for_a_server_that_is_away(
+    server: RedisServer, topic: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lines, "PATIENCE", 0.2)
+    async with RedisTransport(server.url) as transport:
+        operations = Operations(transport, topic)
+        workflows = [await dispatch(transport, topic, "a") for _ in range(6)]
+        plan = await operations.plan(Cancel(), workflows, reason="a test")
+        running = await operations.start(plan, Pace(rate=10))
+        came: list[str] = []
+        with caplog.at_level(logging.WARNING, "paigeant"):
+            going = asyncio.create_task(running.go(lambda result: came.append(result.outcome)))
+            await until(lambda: is_so(len(came) >= 2), "it does nothing")
+            await asyncio.to_thread(server.kill)
+            await until(lambda: is_so("waits for the broker" in caplog.text), "it does not wait")
+            assert not going.done()
+            await asyncio.to_thread(server.restart)
+            report = await asyncio.wait_for(going, 30)
+        assert f"operation {plan.operation_id} goes on" in caplog.text
+        assert running.status.state is OperationState.FINISHED
+        # The one that was just being done when the line broke may be said to have failed; its journal knows better.
+        failed = {result.correlation_id for result in report.results if result.outcome == "failed"}
+        assert len(failed) <= 1
+        for workflow in workflows:
+            assert (await states(transport, topic, workflow))[-1] == State.CANCELLED or workflow in failed
+        (found,) = await operations.listed()
+        assert (found.state, found.done + found.failed) == (OperationState.FINISHED, 6)
+        # One that stays away for too long ends it, to be gone on with.
+        monkeypatch.setattr(run_module, "OUTAGE", 0.5)
+        await asyncio.to_thread(server.kill)
+        running = Running(operations, found, Cancel())
+        with pytest.raises(ConnectError):
+            await asyncio.wait_for(running.go(), 30)
