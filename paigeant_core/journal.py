@@ -115,7 +115,7 @@ class Record:
         at: when, seconds since the Unix epoch, by the broker's clock where it has one.
     """
 
-    __slots__ = ("_detail", "at", "body", "headers", "id", "kind", "position", "state", "worker")
+    __slots__ = ("_detail", "_told", "at", "body", "headers", "id", "kind", "position", "state", "worker")
 
     def __init__(
         self,
@@ -139,6 +139,7 @@ class Record:
         self.position = position
         self.at = at
         self._detail = detail
+        self._told: StepTold | None = None
 
     def __repr__(self) -> str:
         return f"<Record {self.position} {self.kind} {self.headers.correlation_id} hop {self.headers.hop}>"
@@ -186,10 +187,18 @@ class Record:
         record.position = self.position
         record.at = self.at
         record._detail = self._detail if detail is None else detail
+        record._told = self._told if detail is None else None
         return record
 
     def told(self) -> StepTold:
         """The step that was done, the seconds it took and whether some were inserted; the rest is not decoded."""
+        told = self._told
+        if told is None:
+            # Kept: the fold and the rates ask for it, one behind the other.
+            told = self._told = self._tell()
+        return told
+
+    def _tell(self) -> StepTold:
         detail = self._detail
         if isinstance(detail, dict):
             step, duration = detail.get("step"), detail.get("duration_s")
@@ -267,6 +276,7 @@ class Record:
         record.position = position
         record.at = item.at if at is None else at
         record._detail = item.detail
+        record._told = None
         return record
 
     def to_document(self) -> dict[str, Any]:
