@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import secrets
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 import pytest
 
 from paigeant_console.cli import main
+from tests.cli.forked import ForkServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -98,16 +100,28 @@ def environment(tmp_path: Path) -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "home"), "COLUMNS": "200", "TERM": "xterm-256color"}
 
 
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """What forks commands."""
+    server = ForkServer(ROOT)
+    yield server
+    server.close()
+
+
+_COMMAND = re.compile(r"[a-z]+(-[a-z]+)*")
+_started: set[str] = set()
+"""Commands that were started as a user starts them, by this process of the tests."""
+
+
 @pytest.fixture
-def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
-    """Run a command as a process."""
+def fresh(environment: dict[str, str], tmp_path: Path) -> Cli:
+    """Run a command as a process that starts as a user's does."""
 
     def run(*arguments: str, env: dict[str, str] | None = None, stdin: str | bytes = b"", timeout: float = 40) -> Done:
-        data = stdin.encode() if isinstance(stdin, str) else stdin
         done = subprocess.run(
             [sys.executable, "-m", "paigeant_console", *arguments],
             env=environment | (env or {}),
-            input=data,
+            input=_bytes(stdin),
             capture_output=True,
             timeout=timeout,
             cwd=tmp_path,
@@ -115,6 +129,27 @@ def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture
+def cli(environment: dict[str, str], tmp_path: Path, fork_server: ForkServer, fresh: Cli) -> Cli:
+    """Run a command as a process, see `tests/cli/forked.py`."""
+
+    def run(*arguments: str, env: dict[str, str] | None = None, stdin: str | bytes = b"", timeout: float = 40) -> Done:
+        name = next(filter(_COMMAND.fullmatch, arguments), "")
+        if name not in _started or any(key.startswith(("PYTHON", "LANG", "LC_")) for key in env or ()):
+            _started.add(name)
+            return fresh(*arguments, env=env, stdin=stdin, timeout=timeout)
+        code, out, err = fork_server.run(
+            list(arguments), env=environment | (env or {}), cwd=tmp_path, stdin=_bytes(stdin), timeout=timeout
+        )
+        return Done(code, out.decode(), err.decode())
+
+    return run
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text.encode() if isinstance(text, str) else text
 
 
 @pytest.fixture

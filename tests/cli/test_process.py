@@ -26,6 +26,14 @@ for arguments in {commands!r}:
     main(arguments)
 print(*(name for name in {names!r}.split() if name in sys.modules), file=sys.stderr)
 """
+
+
+@pytest.fixture
+def cli(fresh: Cli) -> Cli:
+    """Here each command starts as a user's does."""
+    return fresh
+
+
 HEAVY = "textual rich pydantic redis aio_pika httpx"
 
 
