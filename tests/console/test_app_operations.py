@@ -13,6 +13,7 @@ import pytest
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_core.errors import ConnectError
 from paigeant_core.operations import DeadLetter, Hold, Operations, OperationState, Pace, Retry
+from paigeant_core.operations import run as run_module
 from tests.console import story as told
 from tests.console.appkit import PATIENCE, Console, ask_for, console
 from tests.console.story import Story, sample_story
@@ -326,8 +327,11 @@ async def test_what_was_confirmed_is_done_to_its_end_whoever_stops_waiting_for_i
     ],
 )
 async def test_what_is_cut_off_half_way_says_first_how_far_it_came(
-    tmp_path: Path, pace: Pace | None, said: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pace: Pace | None, said: str
 ) -> None:
+    # One that takes its time waits for the broker; this one stays away for longer than that.
+    monkeypatch.setattr(run_module, "OUTAGE", 0.0)
+    monkeypatch.setattr(run_module, "AGAIN", 0.1)
     async with console(many(8), tmp_path, size=(80, 24)) as opened:
         feed = opened.app.feed
         operations: Any = feed._operations
