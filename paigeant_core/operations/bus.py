@@ -311,11 +311,7 @@ class Operations(Erasing, Approvals):
                 transition = self._sealed(made, action, standing, detail, at, approval)
                 new, after = transition.record.headers.correlation_id, transition.record.state
                 if new != line.correlation_id:
-                    try:
-                        await self.transport.dispatch(self.topic, transition)
-                    except DuplicateWorkflow:
-                        return Result(line.correlation_id, "done", BEFORE)
-                    return Result(line.correlation_id, "done", f"started as {new}", new, after=State.QUEUED)
+                    return await self._start(transition, standing)
                 settled = await self.transport.operate(
                     self.topic, transition, expect=standing.fence, unless_claimed=action.at_handoff
                 )
@@ -345,6 +341,26 @@ class Operations(Erasing, Approvals):
             activity = standing.headers.activity
             return Result(line.correlation_id, "done", f"asked for: done when {activity} is handed on")
         return Result(line.correlation_id, "done", after=after)
+
+    async def _start(self, copy: Transition, standing: Standing) -> Result:
+        """Start a workflow beside the one of ``standing``, unless that moved since.
+
+        Raises:
+            PaigeantError: the broker did not take it.
+        """
+        old, new = standing.headers.correlation_id, copy.record.headers.correlation_id
+        # The fence of the one guards no start of another: what moves it between this look and the dispatch, a few
+        # round trips to the broker, is not noticed.
+        current = await self.standing(old, ())
+        if current is None or current.fence != standing.fence:
+            if await self.transport.find(self.topic, new, 1):
+                return Result(old, "done", BEFORE)
+            return Result(old, "failed", await self._who_was_first(standing))
+        try:
+            await self.transport.dispatch(self.topic, copy)
+        except DuplicateWorkflow:
+            return Result(old, "done", BEFORE)
+        return Result(old, "done", f"started as {new}", new, after=State.QUEUED)
 
     def _sealed(
         self,

@@ -189,6 +189,19 @@ class ErasingContract:
             with pytest.raises(DuplicateWorkflow):
                 await WorkflowDispatcher(transport).dispatch_workflow(STEPS, {}, topic=topic, correlation_id=workflow)
 
+    async def test_a_copy_that_was_planned_brings_nothing_erased_back(self, connect: Connect, topic: str) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(transport, topic)
+        workflow = await WorkflowDispatcher(transport).dispatch_workflow(STEPS, {"email": SENTINEL}, topic=topic)
+        await operations.execute(await operations.plan(Cancel(), [workflow], reason="x"))
+        plan = await operations.plan(Replay(as_new=True), [workflow], reason="again")
+        await self._erase(Operations(console, topic, operator="bo"), workflow)
+        (result,) = (await operations.execute(plan)).results
+        assert result.outcome == "failed"
+        assert "it moved meanwhile: bo was first, erase at" in result.reason
+        assert await transport.find(topic, "") == [workflow]
+        assert SENTINEL.encode() not in await all_read(transport, topic, workflow)
+
     async def test_what_waits_or_moved_is_not_erased(self, connect: Connect, topic: str) -> None:
         transport = await connect()
         operations = Operations(transport, topic)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -34,6 +35,7 @@ from paigeant_core.operations import (
 )
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.log import entry
+from paigeant_core.operations.plan import BEFORE
 from paigeant_core.retry import RetryPolicy
 from paigeant_core.routing import Step
 from paigeant_core.transition import Transition
@@ -231,6 +233,30 @@ class OperationsContract:
             assert new != workflow
             await self._state(operations, new, State.COMPLETED)
             await self._state(operations, workflow, State.DEAD)
+
+    async def test_a_copy_of_what_moved_since_is_not_started(self, connect: Connect, topic: str) -> None:
+        transport, console = await connect(), await connect()
+        ann, bob = Operations(console, topic, operator="ann@desk"), Operations(transport, topic, operator="bob@home")
+        async with open_shop(transport, topic) as shop:
+            workflow, first = [await self._dispatch(transport, topic, card) for card in ("flaky", "flaky")]
+            for each in (workflow, first):
+                await self._state(ann, each, State.RETRYING)
+            # With the question still open, and with an operation that begins later; one copy was started before.
+            plan = await ann.plan(Replay(as_new=True), [workflow, first], reason="once more")
+            copied = replace(plan, lines=plan.lines[1:])
+            assert (await ann.execute(copied)).count("done") == 1
+            armed = await ann.start(await ann.plan(Replay(as_new=True), [workflow], reason="later"), Pace(rate=100))
+            shop.provider_up = True
+            assert (await self._do(bob, Retry(), workflow, first)).count("done") == 2
+            for each in (workflow, first):
+                await self._state(ann, each, State.COMPLETED)
+            for report in (await ann.execute(replace(plan, lines=plan.lines[:1])), await armed.go()):
+                (result,) = report.results
+                assert result.outcome == "failed"
+                assert "it moved meanwhile: bob@home was first, retry at" in result.reason
+            (result,) = (await ann.execute(copied)).results
+            assert (result.outcome, result.reason) == ("done", BEFORE)
+            assert len(await transport.find(topic, "", 100)) == 3
 
     async def test_the_brake_sees_a_copy_that_is_dead_before_the_broker_confirms_it(
         self, connect: Connect, topic: str, monkeypatch: pytest.MonkeyPatch
