@@ -25,6 +25,10 @@ from paigeant_core.security.trust import Memory, Principal, Trust
 MAX_CHAIN: Final = 256
 """Records of a chain."""
 
+MAX_RUN: Final = MAX_CHAIN - 3
+"""Records behind which no step is signed. The rest is for what takes the workflow out of the way: a hold, a dead-letter
+and a cancel at most, for nothing leads back from those but what is refused here."""
+
 CLOCK_SKEW: Final = 120
 """Seconds by which the clocks of signers may differ."""
 

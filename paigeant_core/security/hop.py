@@ -16,7 +16,7 @@ from paigeant_core.journal import Kind, Record
 from paigeant_core.message import PaigeantMessage, with_record
 from paigeant_core.routing import RoutingSlip
 from paigeant_core.security.chain import (
-    MAX_CHAIN,
+    MAX_RUN,
     Chain,
     check_message,
     extend,
@@ -222,12 +222,13 @@ class Guard:
             return transition  # a retry and a dead letter change nothing that is signed
         key, trust = self.key, self.trust
         seen, chain = message.verified or look(message.records, trust, record.at)
+        # Without what was asked for: that takes of the room that is left for operators.
+        if moved and chain.length >= MAX_RUN:
+            raise VerificationError(Code.TOO_LARGE, f"the chain has {chain.length} records: too many for a step")
         seen, added = seen.copy(), [] if asked is None else [asked]
         if asked is not None:
             chain = extend(chain, asked, trust, record.at)
         if moved:
-            if chain.length >= MAX_CHAIN:
-                raise VerificationError(Code.TOO_LARGE, f"the chain has {chain.length} records, the cap is {MAX_CHAIN}")
             done = plain.record.body
             assert done is not None  # who did something hands something on
             made = plain.made or PaigeantMessage.decode(done)

@@ -13,8 +13,9 @@ import msgspec
 
 from paigeant_core.delegation import token_digest
 from paigeant_core.errors import ConfigError, NotEligible, Refused
+from paigeant_core.handoff import GO_ON
 from paigeant_core.message import Headers, PaigeantMessage
-from paigeant_core.security.chain import Chain, Seen, check_message, extend, same_slip, verify
+from paigeant_core.security.chain import MAX_CHAIN, MAX_RUN, Chain, Seen, check_message, extend, same_slip, verify
 from paigeant_core.security.hop import sign_origin, with_records
 from paigeant_core.security.keys import Signer
 from paigeant_core.security.records import Operation, digest, link, propose, sign
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 CHANGING = frozenset({"replay", "skip", "compensate", "insert"})
 """Operations that change what is signed, whatever they are given."""
+
+ASIDE = frozenset({"hold", "cancel", "dead-letter"})
+"""Operations that take a workflow out of the way: nothing is run after them."""
 
 
 class Pen:
@@ -67,7 +71,7 @@ class Pen:
         """Look whether an operation on this workflow would count, before anybody decides on it.
 
         Raises:
-            NotEligible: its records do not hold, or it is signed and there is no key.
+            NotEligible: its records do not hold, they leave no room, or it is signed and there is no key.
         """
         message = _signed_message(standing)
         if message is None:
@@ -79,6 +83,9 @@ class Pen:
                 _verified(message, self.trust, now)
             except VerificationError as refused:
                 raise NotEligible(f"its records do not hold: {refused.code}: {refused}") from None
+        # A copy begins a chain of its own, and to take a request back is no record.
+        if self.key is not None and not getattr(action, "as_new", False) and action.asks(standing) != GO_ON:
+            _check_room(action, message)
 
     def sealed(
         self,
@@ -168,6 +175,7 @@ class Pen:
         operation_id: str,
         at: float,
     ) -> Operation:
+        _check_room(action, before)
         if following is None:
             return self._claims(
                 action,
@@ -295,6 +303,21 @@ def _signed_message(standing: Standing) -> PaigeantMessage | None:
         return None
     message = standing.message()
     return message if message.records else None
+
+
+def _check_room(action: Action, message: PaigeantMessage) -> None:
+    """Whether the chain takes the record of ``action``, and of the step that is run because of it.
+
+    Raises:
+        NotEligible: it does not, with what is left to do.
+    """
+    length = len(message.records)
+    if action.name in ASIDE:
+        if length >= MAX_CHAIN:
+            raise NotEligible(f"it has {length} signed records, and a chain holds no more")
+    elif length + 2 > MAX_RUN:
+        left = "cancel, dead-letter or hold it, or start a copy of it (replay --as-new)"
+        raise NotEligible(f"it has {length} signed records, too many for another run: {left}")
 
 
 def _changes(action: Action) -> bool:

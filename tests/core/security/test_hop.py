@@ -217,7 +217,7 @@ async def test_poison_whose_compensation_cannot_be_signed_is_a_dead_letter(
 ) -> None:
     workflow = await dispatch(bench, "charge", on_failure="compensate")
     sent = (await bench.last(workflow)).body
-    monkeypatch.setattr(hop, "MAX_CHAIN", 1)
+    monkeypatch.setattr(hop, "MAX_RUN", 1)
     with bench.broker.topic(bench.topic) as topic:
         topic.work["charge"][0].deaths = POISON_DEATHS
     async with bench.serving(payments(bench)):
@@ -381,7 +381,7 @@ async def test_a_chain_that_is_full_parks_its_workflow(
 
     del worker.activities["notify"]
     worker.activity("notify")(fail)
-    monkeypatch.setattr(hop, "MAX_CHAIN", most)
+    monkeypatch.setattr(hop, "MAX_RUN", most)
     last = ActivitySpec(name="notify", retry={"max_attempts": 1})
     workflow = await dispatch(bench, "charge", last, on_failure="compensate")
     async with bench.serving(worker):
