@@ -9,7 +9,9 @@ import pytest
 
 from paigeant_core import transition as moves
 from paigeant_core.errors import Conflict
+from paigeant_core.handoff import request
 from paigeant_core.journal import Record, State
+from paigeant_core.operations import Cancel, Operations, Release
 from paigeant_core.transition import Place
 from paigeant_core.transports.rabbitmq import locks, wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Line
@@ -120,6 +122,33 @@ async def test_a_parked_workflow_outlives_the_journal(connect: Any, topic: str, 
     assert await transport.operate(topic, TransportContract().reissue(record), expect="other") is Settled.SUPERSEDED
     assert await transport.operate(topic, TransportContract().reissue(record), expect=record.id) is Settled.DONE
     assert await transport.parked(topic, Place.DEAD) == []
+
+
+async def test_what_is_asked_of_a_step_that_was_retried_outlives_the_journal(
+    connect: Any, topic: str, channel: Channel
+) -> None:
+    transport = await connect()
+    workflow = await dispatch(transport, topic, "a", "b")
+    (record,) = await transport.history(topic, workflow)
+    again = TransportContract().reissue(record)
+    assert await transport.operate(topic, again, expect=record.id) is Settled.DONE
+    async with hands(transport, topic, "a", "b") as worker:
+        delivery = await worker.take_one()
+        wish = {"operator": "ann@desk", "operation_id": "1", "action": "hold"}
+        asked = request(again.record.headers, transport.clock.now(), "hold", wish)
+        assert await transport.request(topic, asked, expect=again.record.id) is Settled.DONE
+        await channel.queue_delete(f"paigeant.{topic}.journal")
+        other = await connect()
+        await dispatch(other, topic, "a")
+        history = await other.history(topic, workflow)
+        assert [item.id for item in history] == [again.record.id, asked.id]
+        operations = Operations(other, topic, operator="ann@desk")
+        (line,) = (await operations.plan(Cancel(), [workflow], reason="no more")).lines
+        assert (line.eligible, "ann@desk asked for hold" in line.why) == (False, True)
+        (result,) = (await operations.execute(await operations.plan(Release(), [workflow], reason="x"))).results
+        assert (result.outcome, result.reason) == ("done", "taken back")
+        await worker.finish(delivery)
+    assert (await other.history(topic, workflow))[-1].state == State.QUEUED
 
 
 async def test_a_random_id_that_exists_cannot_be_chosen(connect: Any, topic: str) -> None:

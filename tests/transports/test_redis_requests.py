@@ -13,6 +13,7 @@ from paigeant_core import handoff
 from paigeant_core import transition as moves
 from paigeant_core.handoff import GO_ON
 from paigeant_core.journal import Kind, Record, State
+from paigeant_core.operations import Cancel, DeadLetter, Operations, Release
 from paigeant_core.transition import Place, superseded
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis.connection import Line
@@ -126,6 +127,41 @@ async def test_a_request_that_is_repeated_is_known_whatever_came_of_it_meanwhile
     assert await transport.request(topic, other, expect=fence) is Settled.SUPERSEDED
     kinds = [record.kind for record in await transport.history(topic, workflow)]
     assert kinds == [Kind.DISPATCHED, Kind.OPERATED, Kind.OPERATED, Kind.ADVANCED]
+    await hands.consumer.close()
+
+
+@pytest.mark.parametrize("kept", [0, 1], ids=["all of it", "the step's record"])
+async def test_what_is_asked_of_a_step_is_known_when_the_journal_is_trimmed(
+    transport: RedisTransport, client: Any, topic: str, kept: int
+) -> None:
+    workflow = await dispatch(transport, topic, "a", "b")
+    hands = Hands(transport, topic, "a", "b")
+    delivery = await hands.take_one()
+    (before,) = await transport.history(topic, workflow)
+    asked = await asked_of(transport, topic, delivery, "hold")
+    await client.xtrim(Keys(topic).journal, maxlen=kept, approximate=False)
+    history = await transport.history(topic, workflow)
+    assert [(record.kind, record.id, record.body) for record in history] == [
+        (Kind.DISPATCHED, before.id, before.body),
+        (Kind.OPERATED, asked.id, None),
+    ]
+    assert (history[1].detail, history[1].headers) == (asked.detail, asked.headers)
+    assert history[0].at == pytest.approx(before.at, abs=1.0)
+    ann, bob = Operations(transport, topic, operator="ann@desk"), Operations(transport, topic, operator="bob@home")
+    standing = await bob.standing(workflow)
+    assert standing is not None
+    assert (standing.wish, standing.asker[:24]) == ("hold", "ann@desk asked for hold ")
+    (line,) = (await bob.plan(Cancel(), [workflow], reason="no more")).lines
+    assert (line.eligible, "ann@desk asked for hold" in line.why) == (False, True)
+    (taken_back,) = (await ann.execute(await ann.plan(Release(), [workflow], reason="it is fine"))).results
+    assert (taken_back.outcome, taken_back.reason) == ("done", "taken back")
+    # What took it back is trimmed as well: nothing is asked any more, and the workflow can be acted on.
+    await client.xtrim(Keys(topic).journal, maxlen=0, approximate=False)
+    standing = await ann.standing(workflow)
+    assert standing is not None
+    assert (standing.record.id, standing.wish) == (before.id, "")
+    (dead,) = (await bob.execute(await bob.plan(DeadLetter(), [workflow], reason="it hangs"))).results
+    assert dead.outcome == "done"
     await hands.consumer.close()
 
 

@@ -39,11 +39,12 @@ class Known:
         epoch: of that record.
         state: of that record.
         last: where it stands.
+        asked: where what was asked since stands; -1: nothing was.
         at: when.
         erased: the ID of the record that says that it was erased; empty: it was not.
     """
 
-    __slots__ = ("at", "epoch", "erased", "id", "last", "offsets", "stands", "state")
+    __slots__ = ("asked", "at", "epoch", "erased", "id", "last", "offsets", "stands", "state")
 
     def __init__(self) -> None:
         self.offsets: array[int] = array("Q")
@@ -52,6 +53,7 @@ class Known:
         self.epoch = 0
         self.state = ""
         self.last = -1
+        self.asked = -1
         self.at = 0.0
         self.erased = ""
 
@@ -219,12 +221,12 @@ class Index:
         if record.state and headers.epoch >= known.epoch:
             known.id = known.stands = record.id
             known.epoch, known.state = headers.epoch, record.state
-            known.last, known.at = offset, record.at
+            known.last, known.asked, known.at = offset, -1, record.at
             if is_marker(record):
                 known.erased = record.id
         elif not record.state and headers.message_id == known.stands and wish_of(record):
             # Of two operators the second has to look again, whatever the first one did.
-            known.id = record.id
+            known.id, known.asked = record.id, offset
 
     def count(self, correlation_id: str) -> int:
         """How many records there were of a workflow, as far as it was asked for."""

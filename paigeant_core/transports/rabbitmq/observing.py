@@ -247,7 +247,11 @@ class Observing(Transport):
         if not any(record.state for record in records):
             await self._catch_up_elsewhere(names)
             if (last := self._elsewhere(names, correlation_id)) is not None:
-                records[:0] = await last[0].records([last[1].last], {last[1].last: ""})
+                elsewhere, stands = last
+                offsets = [stands.last] if stands.asked < 0 else [stands.last, stands.asked]
+                known_here = {record.id for record in records}
+                found = await elsewhere.records(offsets, dict.fromkeys(offsets, ""))
+                records[:0] = [record for record in found if record.id not in known_here]
         return records
 
     async def queues(self, topic: str) -> list[QueueStatus]:

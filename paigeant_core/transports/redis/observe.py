@@ -88,6 +88,9 @@ async def history(lines: Lines, keys: Keys, correlation_id: str) -> list[Record]
         # The journal no longer holds where it stands; the message itself does.
         last = await _from_copy(lines, keys, correlation_id, index)
         if last is not None:
+            request = _asked(index)
+            if request is not None and all(record.id != request.id for record in found):
+                found.append(request)
             found.append(last)
             break
         # It moved between the two looks.
@@ -99,7 +102,10 @@ async def _chain(lines: Lines, keys: Keys, correlation_id: str) -> tuple[list[Re
     position = ""
     found: list[Record] = []
     index: dict[str, str] = {}
-    names = ("message", "position", "state", "place", "activity", "entry", "epoch", "run", "hop", "attempt")
+    names = (
+        *("message", "position", "state", "place", "activity", "entry", "epoch", "run", "hop", "attempt"),
+        *("asked", "asked_of", "asked_meta"),
+    )
     while True:
         known, entries, position = await lines.one(
             HISTORY([keys.journal, keys.workflow(correlation_id)], [position, 200, 4 * 1024 * 1024])
@@ -110,6 +116,16 @@ async def _chain(lines: Lines, keys: Keys, correlation_id: str) -> tuple[list[Re
         found += records_of(entries)
         if not position:
             return found, index
+
+
+def _asked(index: dict[str, str]) -> Record | None:
+    """What is asked of the step that the workflow stands at; None: nothing is, or it cannot be read."""
+    if index["asked"] != index["message"]:
+        return None
+    try:
+        return Record.decode(index["asked_meta"].encode(), None, "")
+    except DecodeError:
+        return None
 
 
 async def _from_copy(lines: Lines, keys: Keys, correlation_id: str, index: dict[str, str]) -> Record | None:
@@ -133,15 +149,20 @@ async def _from_copy(lines: Lines, keys: Keys, correlation_id: str, index: dict[
     kinds: dict[str, Kind] = {State.RETRYING: Kind.RETRYING, State.COMPENSATING: Kind.COMPENSATING}
     state = index["state"]
     kind = kinds.get(state, Kind.ADVANCED if headers.steps_done else Kind.DISPATCHED)
+    message, position = index["message"], index["position"]
+    at = at_of(position)
+    if index["asked"] == message:
+        # The fence stands at the request; where the step's own record stood nobody knows.
+        message, position, at = index["asked_of"], "", at_of(entry)
     return Record(
         kind,
         headers,
         state=state,
         detail={"trimmed": True},
         body=body,
-        id=index["message"],
-        position=index["position"],
-        at=at_of(index["position"]),
+        id=message,
+        position=position,
+        at=at,
     )
 
 

@@ -5,7 +5,7 @@
 local known, position = {}, ARGV[1]
 if position == '' then
   known = redis.call('HMGET', KEYS[2], 'message', 'position', 'state', 'place', 'activity', 'entry',
-    'epoch', 'run', 'hop', 'attempt', 'bytes')
+    'epoch', 'run', 'hop', 'attempt', 'asked', 'asked_of', 'asked_meta')
   if not known[1] or not known[2] then
     return {{}, {}, ''}
   end
