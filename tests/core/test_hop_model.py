@@ -320,11 +320,11 @@ class HopMachine(RuleBasedStateMachine):
         (result,) = self.do(self.operations.execute(planned.plan)).results
         if planned.refused:
             assert result.outcome == "skipped"
+        elif flow.fence != planned.fence:
+            assert result.outcome == "failed"
         elif planned.copied is not None:
             assert result.outcome == "done"
             self.flows[result.new_correlation_id] = planned.copied
-        elif flow.fence != planned.fence:
-            assert result.outcome == "failed"
         else:
             assert result.outcome == "done", result.reason
             at_handoff = planned.plan.action.at_handoff
