@@ -101,7 +101,7 @@ class Running:
         """
         status = self.status
         loop = asyncio.get_running_loop()
-        begun, acted = loop.time(), 0
+        interval, due = 1 / status.pace.rate if status.pace.rate is not None else 0.0, float("-inf")
         self._schemas = await self._ask(lambda: self._operations.declared(self._action))
         for line in self._left:
             self._skipped.append(await self._operations.act(Plan(status.operation_id, self._action, "", ()), line))
@@ -110,11 +110,13 @@ class Running:
         async with self._watch:
             for batch in _batches(status.targets, status.pace):
                 for correlation_id in batch:
-                    due = begun + acted / status.pace.rate if status.pace.rate is not None else 0.0
                     if not await self._wait_until(due):
                         return await self._end()
+                    now = loop.time()
                     result = await self._one(correlation_id)
-                    acted += result.reason != BEFORE
+                    if result.reason != BEFORE:
+                        # Time in which nothing was done is no credit, but for what a timer is late by.
+                        due = (due if now - due < interval else now) + interval
                     self._count(result)
                     if progress is not None:
                         progress(result)
