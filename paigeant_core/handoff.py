@@ -54,9 +54,10 @@ def wish_of(record: Record) -> str:
 def heed(transition: Transition, asked: Record) -> Transition:
     """What becomes of a hand-off, given what was asked for meanwhile.
 
-    A workflow that its step ended or parked by itself is not held any more, and one that
-    is completed is not cancelled; ``transition`` is then carried out as it is. Steps that
-    cannot be inserted are not either, and the record says why, see :func:`not_done`.
+    A workflow that its step ended or parked by itself is not held any more, but for one
+    that a deadline would bring out again, and one that is completed is not cancelled;
+    ``transition`` is then carried out as it is. Steps that cannot be inserted are not
+    either, and the record says why, see :func:`not_done`.
 
     Args:
         transition: what the worker is about to do.
@@ -71,7 +72,7 @@ def heed(transition: Transition, asked: Record) -> Transition:
         return transition.heeds(asked)
     wish = wish_of(asked)
     try:
-        if wish == "hold" and place in (Place.WORK, Place.DELAYED):
+        if wish == "hold" and (place in (Place.WORK, Place.DELAYED) or transition.deadline is not None):
             return _instead(transition, asked, Kind.HELD, State.HELD, Place.HELD)
         if wish == "cancel" and place is not Place.NOWHERE:
             return _instead(transition, asked, Kind.CANCELLED, State.CANCELLED, Place.NOWHERE)
@@ -123,8 +124,12 @@ def holder_of(record: Record) -> Mapping[str, Any]:
     return {**{key: value for key, value in by.items() if value}, "since": rfc3339(record.at)}
 
 
+_TIMES = ("due_at", "delay_s", "until", "on_deadline")
+"""What is said of a time at which it would have gone on by itself."""
+
+
 def _said(record: Record, asked: Record) -> dict[str, Any]:
-    kept = {key: value for key, value in record.detail.items() if key not in ("due_at", "delay_s", "until")}
+    kept = {key: value for key, value in record.detail.items() if key not in _TIMES}
     for key in ("action", "operator", "operation_id", "reason"):
         kept[key] = asked.detail.get(key, "")
     return {**kept, "asked": asked.id, "instead_of": str(record.kind)}

@@ -32,8 +32,9 @@ class Hold(Action):
     From queued, running, retrying and compensating to held; the epoch rises. Journalled
     as ``operated`` and ``held``. A worker in the middle of the step finishes it, and the
     workflow is held at its hand-off with the output kept, in the same epoch; until then
-    ``operated`` stands in the journal and the state is as before. A step that completes
-    or dead-letters the workflow leaves nothing to be held.
+    ``operated`` stands in the journal and the state is as before. A step that parks
+    itself until a time is held past that. A step that completes or dead-letters the
+    workflow leaves nothing to be held.
     """
 
     name: ClassVar[str] = "hold"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from paigeant_core import transition as moves
+from paigeant_core.clock import rfc3339
 from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import TokenExpired
-from paigeant_core.handoff import GO_ON, heed, request, wish_of
+from paigeant_core.handoff import GO_ON, heed, holder_of, request, wish_of
 from paigeant_core.journal import State
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.operations import Undo
@@ -68,6 +69,23 @@ def test_a_retry_that_is_held_has_no_time_to_come_back_at() -> None:
     assert "due_at" not in held.record.detail
     assert held.record.detail["error"] == {"type": "ValueError", "message": "no"}
     assert held.record.headers.attempt == 2
+
+
+def test_who_holds_a_step_that_parks_itself_until_a_time_holds_it_without_one() -> None:
+    message = at_step("a", "b")
+    own = settles(message)["held"]
+    held = asked(message, "hold", own)
+    assert (held.place, held.deadline, held.record.detail["reason"]) == (Place.HELD, None, "why")
+    assert not {"until", "on_deadline"} & set(held.record.detail)
+    assert holder_of(held.record)["operator"] == "ann@desk"
+    back = Undo("o1").apply(Standing(held.record, [held.record]), 20.0, {"action": "undo", "reason": "not so"})
+    assert (back.place, back.record.detail["reason"]) == (Place.HELD, "a person")
+    assert holder_of(back.record) == {"worker": "w", "since": rfc3339(12.0)}
+    assert back.deadline is not None
+    assert back.deadline.delay == 12.0 + 60.0 - 20.0
+    # Without a time at which it would go on it stays with its step.
+    stays = moves.done(message, {"m": 2}, SPAN, Outcome(hold="a person"))
+    assert asked(message, "hold", stays) is stays
 
 
 def test_steps_are_put_behind_one_that_was_held_before_it_ran() -> None:

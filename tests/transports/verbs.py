@@ -24,8 +24,9 @@ from paigeant_core.operations import (
     Retry,
     Skip,
     Standing,
+    Undo,
 )
-from paigeant_core.transition import Place
+from paigeant_core.transition import Outcome, Place
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, holding
 from tests.transports.contract import Connect
@@ -235,6 +236,32 @@ class VerbsContract:
             await self._done(operations, Release(), workflow)
             assert (await hands.take_one()).activity == "charge"
         await hands.consumer.close()
+
+    async def test_a_step_that_parks_itself_until_a_time_is_held_past_that_by_who_asked_for_it(
+        self, connect: Connect, topic: str
+    ) -> None:
+        transport, console = await connect(), await connect()
+        operations = Operations(console, topic, operator="ann@desk")
+        hands = Hands(transport, topic, "charge")
+        workflow = await self._begin(transport, topic, steps=["charge", "notify"])
+        delivery = await hands.take_one()
+        assert delivery.message is not None
+        hands.consumer.report([holding(delivery.message.headers, 0.0)])
+        await self._until(operations, workflow, State.RUNNING)
+        report = await self._act(operations, Hold(), workflow)
+        await self.heard(transport, topic)
+        waits = Outcome(hold="a person", until=0.5, on_deadline="release")
+        assert await hands.finish(delivery, {"a": 1}, waits) is Settled.DONE
+        await hands.nothing(1.0)
+        held = await self._now(operations, workflow)
+        assert (held.state, held.message().payload["a"], held.record.detail["operator"]) == (State.HELD, 1, "ann@desk")
+        assert not {"until", "on_deadline"} & set(held.record.detail)
+        # It is brought back to its step's own hold, whose time has come.
+        notified = Hands(transport, topic, "notify")
+        await self._done(operations, Undo(report.operation_id), workflow)
+        assert (await notified.take_one()).activity == "notify"
+        for worker in (hands, notified):
+            await worker.consumer.close()
 
     async def test_a_step_that_nobody_has_reported_yet(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
