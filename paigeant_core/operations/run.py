@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, TypeVar
 
-from paigeant_core.errors import AuthenticationError, ConnectError, TransportError
+from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import ENDED, PARKED, Kind, Record
 from paigeant_core.operations.action import Action
@@ -262,15 +262,20 @@ class Running:
         await self._ask(lambda: operations.transport.append_operation(operations.topic, data))
 
     async def _ask(self, question: Callable[[], Awaitable[_T]]) -> _T:
-        """What the broker answers; one that is away is waited for, and asked again."""
+        """What the broker answers; one that is away is waited for, and asked again.
+
+        Args:
+            question: what may be asked twice: an entry that is twice in the log says what it says once.
+        """
         loop = asyncio.get_running_loop()
+        began = loop.time()
         away_since: float | None = None
         while True:
             try:
                 answer = await question()
             except AuthenticationError:
                 raise
-            except ConnectError as error:
+            except (ConnectError, PublishUnknown) as error:
                 if away_since is None:
                     away_since = loop.time()
                     logger.warning("operation %s waits for the broker: %s", self.status.operation_id, error)
@@ -280,6 +285,7 @@ class Running:
             else:
                 if away_since is not None:
                     logger.warning("operation %s goes on", self.status.operation_id)
+                self._watch.excuse(loop.time() - began)
                 return answer
 
     async def _end(self) -> Report:
@@ -292,7 +298,7 @@ class Running:
             if status.state in (OperationState.FINISHED, OperationState.BRAKED):
                 await self._say(status.state.value)
             plan = Plan(status.operation_id, self._action, status.reason, (), status.selection)
-            await self._operations.audit(plan, report, targets=matched, said=status.said)
+            await self._ask(lambda: self._operations.audit(plan, report, targets=matched, said=status.said))
         return report
 
 
@@ -371,6 +377,11 @@ class _Watch:
         if self._task is not None and self._task.done():
             return float("inf")
         return 0.0 if self._blind_since is None else asyncio.get_running_loop().time() - self._blind_since
+
+    def excuse(self, seconds: float) -> None:
+        """For so long, until now, the broker answered nobody: that nothing could be seen then is no blindness."""
+        if self._blind_since is not None:
+            self._blind_since = min(self._blind_since + seconds, asyncio.get_running_loop().time())
 
     async def _read(self, position: str | float) -> None:
         operations = self._operations

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from paigeant_core import transition as moves
-from paigeant_core.errors import Conflict
+from paigeant_core.errors import Conflict, PublishUnknown
 from paigeant_core.handoff import request
 from paigeant_core.journal import Record, State
-from paigeant_core.operations import Cancel, Operations, Release
+from paigeant_core.operations import Cancel, Hold, Operations, OperationState, Pace, Release
 from paigeant_core.transition import Place
 from paigeant_core.transports.rabbitmq import locks, wire
 from paigeant_core.transports.rabbitmq.connection import Channel, Line
@@ -222,3 +222,30 @@ async def test_a_deadline_without_its_hold_is_dropped_where_there_was_none_and_e
             assert await kinds(transport, topic, workflow) == ["dispatched"]
             assert await transport.parked(topic, Place.DEAD) == []
             await worker.finish(delivery)
+
+
+async def test_an_operation_whose_own_entry_is_in_doubt_as_the_line_breaks_goes_on_to_its_end(
+    connect: Any, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transport = await connect()
+    operations = Operations(transport, topic)
+    workflows = [await dispatch(transport, topic, "a") for _ in range(4)]
+    running = await operations.start(await operations.plan(Hold(), workflows, reason="a test"), Pace(rate=20))
+    publisher, broken = transport._publisher, list[bytes]()
+    send = publisher.send
+
+    async def unlucky(items: Any, **options: Any) -> None:
+        await send(items, **options)
+        said = items[0].body
+        if b'"event":"progress"' in said and len(broken) < 2:
+            broken.append(said)
+            for writer in transport._line._sockets:
+                writer.transport.abort()
+            raise PublishUnknown("no confirm came")
+
+    monkeypatch.setattr(publisher, "send", unlucky)
+    assert (await asyncio.wait_for(running.go(), 30)).count("done") == 4
+    assert len(broken) == 2
+    (found,) = await operations.listed()
+    assert (found.state, found.done) == (OperationState.FINISHED, 4)
+    assert b"4 done, 0 skipped, 0 failed" in (await transport.audit(topic))[-1]

@@ -8,12 +8,13 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from paigeant_core.errors import ConnectError, DuplicateWorkflow, PublishError, PublishUnknown, TransportError
-from paigeant_core.journal import Kind, State
-from paigeant_core.operations import Cancel, Operations, OperationState, Pace, Running
+from paigeant_core.journal import Kind, Record, State
+from paigeant_core.operations import Cancel, Operations, OperationState, Pace, Retry, Running
 from paigeant_core.operations import run as run_module
 from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis import consumer as consumer_module
@@ -445,3 +446,30 @@ async def test_an_operation_that_takes_its_time_waits_for_a_server_that_is_away(
         running = Running(operations, found, Cancel())
         with pytest.raises(ConnectError):
             await asyncio.wait_for(running.go(), 30)
+
+
+async def test_the_brake_gives_who_reads_the_journal_time_after_an_outage(
+    server: RedisServer, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lines, "PATIENCE", 0.2)
+    for name, seconds in {"PATIENCE": 2.5, "AGAIN": 0.1, "HEARTBEAT": 0.2}.items():
+        monkeypatch.setattr(run_module, name, seconds)
+    async with RedisTransport(server.url) as transport:
+        records = transport.records
+
+        async def late(*args: Any, **options: Any) -> AsyncIterator[list[Record]]:
+            async for batch in records(*args, **options):
+                await asyncio.sleep(1.0)  # whoever carries the operation out is answered first
+                yield batch
+
+        monkeypatch.setattr(transport, "records", late)
+        operations = Operations(transport, topic)
+        workflows = [await dispatch(transport, topic, "a") for _ in range(10)]
+        running = await operations.start(await operations.plan(Retry(), workflows, reason="x"), Pace(rate=10, brake=20))
+        going = asyncio.create_task(running.go())
+        await until(lambda: is_so(running.status.done >= 2), "it does nothing")
+        await asyncio.to_thread(server.kill)
+        await asyncio.sleep(6.0)
+        await asyncio.to_thread(server.restart)
+        assert len((await asyncio.wait_for(going, 30)).results) == 10
+        assert running.status.state is OperationState.FINISHED
