@@ -123,6 +123,9 @@ class OperationStatus:
         failed: how many moved meanwhile, or could not be done.
         again: how many of those done failed again, as far as whoever carried it out saw.
         open: of how many of those done it was not seen what became of them.
+        handled: how many of its targets it came to, the first ones: whoever goes on passes over them, but for missed.
+        missed: of those it came to, the places in targets of such as were not done: they are tried again.
+        told_at: when it was last said how far it came, seconds since the Unix epoch.
         by: who carries it out; changes when somebody goes on with it.
         said: why it stands so, for people.
         selection: by what the workflows were selected, as it was written.
@@ -144,6 +147,9 @@ class OperationStatus:
     failed: int = 0
     again: int = 0
     open: int = 0
+    handled: int = 0
+    missed: set[int] = field(default_factory=set)
+    told_at: float = 0.0
     by: str = ""
     said: str = ""
     selection: str = ""
@@ -316,6 +322,11 @@ def _take(status: OperationStatus, document: Mapping[str, Any]) -> None:
             for name in ("done", "skipped", "failed", "again"):
                 setattr(status, name, int(document[name]))
             status.open = int(document.get("open", 0))
+            status.told_at = status.updated_at
+            undone = status.skipped + status.failed
+            if not undone or "missed" in document:  # an older version did not say which
+                status.missed |= {int(place) for place in document.get("missed", ())}
+                status.handled = max(status.handled, status.done + undone)
     elif status.state not in OVER:
         status.state = _ORDERS.get(event) or OperationState(event)
         status.said = str(document.get("said", ""))

@@ -84,7 +84,12 @@ class OperationLog:
                 limit = max(limit, self._read * MORE)
                 await self._read_anew(limit)
             return {
-                key: replace(status, targets=status.targets.copy(), approvals=status.approvals.copy())
+                key: replace(
+                    status,
+                    targets=status.targets.copy(),
+                    approvals=status.approvals.copy(),
+                    missed=status.missed.copy(),
+                )
                 for key, status in self._known.items()
                 if status.action
             }

@@ -13,9 +13,9 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from paigeant_core.errors import AuthenticationError, ConnectError, PublishUnknown, TransportError
+from paigeant_core.errors import AuthenticationError, ConnectError, PaigeantError, PublishUnknown, TransportError
 from paigeant_core.handoff import wish_of
 from paigeant_core.journal import ENDED, PARKED, Kind, Record
 from paigeant_core.operations.action import Action
@@ -52,6 +52,15 @@ OUTAGE = 600.0
 
 SKEW = 60.0
 """Seconds before its beginning from which on the journal is read, where no place in it is known: clocks differ."""
+
+BLUR = 1.0
+"""Seconds by which the times of the log and of the journal may be off, where it is asked which was first."""
+
+LAST_WORD = 1.0
+"""Seconds for which whoever is stopped tries to write down how far it came."""
+
+FORGOTTEN = "it moved, and the journal does not reach back to when this operation was left: look at it by itself"
+"""The reason of a result where it cannot be told any more whether the operation had come to the workflow."""
 
 Progress = Callable[[Result], None]
 
@@ -90,6 +99,9 @@ class Running:
         self._taken = False
         self._schemas: Mapping[str, bytes] = {}
         self._again_before, self._open_before = status.again, status.open
+        self._passed = frozenset(range(status.handled)) - status.missed
+        self._missed: list[int] = []  # since it was last said which
+        self._known_until = status.told_at - BLUR if status.told_at else float("inf")
         # Counted anew: what was done before is found done.
         status.done = status.skipped = status.failed = 0
 
@@ -99,6 +111,13 @@ class Running:
         Args:
             progress: called with each result.
         """
+        try:
+            return await self._through(progress)
+        except asyncio.CancelledError:
+            await self._leave()
+            raise
+
+    async def _through(self, progress: Progress | None) -> Report:
         status = self.status
         loop = asyncio.get_running_loop()
         interval, due = 1 / status.pace.rate if status.pace.rate is not None else 0.0, float("-inf")
@@ -129,12 +148,16 @@ class Running:
 
     async def _one(self, correlation_id: str) -> Result:
         operations, operation_id = self._operations, self.status.operation_id
+        if len(self._results) in self._passed:
+            return Result(correlation_id, "done", BEFORE)
         standing = await self._ask(lambda: operations.standing(correlation_id))
         if standing is not None and any(
             record.kind == Kind.OPERATED and record.detail.get("operation_id") == operation_id
             for record in standing.history
         ):
             return Result(correlation_id, "done", BEFORE)
+        if standing is not None and self._watch.judging and self._forgotten(standing.history[0]):
+            return Result(correlation_id, "failed", FORGOTTEN)
         line = self._planned.get(correlation_id) or operations.line(
             self._action, correlation_id, standing, schemas=self._schemas
         )
@@ -151,9 +174,15 @@ class Running:
             self._watch.stays(watched)
         return result
 
+    def _forgotten(self, first: Record) -> bool:
+        """Whether the journal of a workflow, as it begins, does not reach back to when this was last written down."""
+        return first.kind != Kind.DISPATCHED and first.at > self._known_until
+
     def _count(self, result: Result) -> None:
-        self._results.append(result)
         status = self.status
+        if result.outcome != "done":
+            self._missed.append(len(self._results))
+        self._results.append(result)
         if result.outcome == "done":
             status.done += 1
         elif result.outcome == "skipped":
@@ -254,12 +283,27 @@ class Running:
         return False
 
     async def _say(self, event: str) -> None:
+        data, said = self._entry(event), len(self._missed)
+        await self._ask(lambda: self._operations.transport.append_operation(self._operations.topic, data))
+        if event == "progress":
+            del self._missed[:said]
+
+    async def _leave(self) -> None:
+        """Write down how far it came, for whoever goes on; a broker that is away is not waited for."""
+        if not self._taken:
+            with suppress(PaigeantError, TimeoutError):
+                async with asyncio.timeout(LAST_WORD):
+                    data = self._entry("progress")
+                    await self._operations.transport.append_operation(self._operations.topic, data)
+
+    def _entry(self, event: str) -> bytes:
         status, operations = self.status, self._operations
         counts = {name: getattr(status, name) for name in ("done", "skipped", "failed", "again", "open")}
-        more = {"said": status.said} if status.said else {}
+        more: dict[str, Any] = {"said": status.said} if status.said else {}
+        if event == "progress":
+            more["missed"] = self._missed
         at = operations.transport.clock.now()
-        data = entry(status.operation_id, event, at, by=status.by, operator=operations.operator, **counts, **more)
-        await self._ask(lambda: operations.transport.append_operation(operations.topic, data))
+        return entry(status.operation_id, event, at, by=status.by, operator=operations.operator, **counts, **more)
 
     async def _ask(self, question: Callable[[], Awaitable[_T]]) -> _T:
         """What the broker answers; one that is away is waited for, and asked again.
