@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from paigeant_core.errors import PaigeantError
 from paigeant_core.operations import Operations, OperationStatus, Pace, Plan, Report, Result, Running
+from paigeant_core.operations.reach import Reach
 
 __all__ = ["AT_ONCE", "Deed", "Deeds"]
 
@@ -213,7 +214,7 @@ class Deeds:
         """See :meth:`Operations.runs`."""
         return self._feed.ask(lambda operations: operations.runs())
 
-    def acted(self, operation_id: str) -> Future[tuple[str, list[str]]]:
+    def acted(self, operation_id: str) -> Future[Reach]:
         """See :meth:`Operations.acted`."""
         return self._feed.ask(lambda operations: operations.acted(operation_id))
 

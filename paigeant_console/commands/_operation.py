@@ -194,13 +194,17 @@ def _operate(call: Call, action: Action, order: Order) -> int:
     async def main() -> int:
         async with call.broker() as transport:
             operations = call.operations(transport, limit=limit, acting=True)
-            wanted, ids = await _targets(call, transport, operations, action, order)
+            wanted, ids, unnamed = await _targets(call, transport, operations, action, order)
             plan = await operations.plan(
                 wanted, ids, reason=order.reason or "", selection=order.where or "", trial=order.dry_run
             )
             _preflight(plan)
+            if unnamed:
+                note(
+                    f"undo: it was done to {unnamed} more, and nothing tells any more to which; these stay as they are"
+                )
             if order.dry_run:
-                return _dry_run(call, plan)
+                return max(_dry_run(call, plan), _all(not unnamed))
             if plan.eligible:
                 await _confirmed(call, operations, plan, order)
             if why := operations.second(plan):
@@ -218,12 +222,16 @@ def _operate(call: Call, action: Action, order: Order) -> int:
                     call.out.document(Report(status.operation_id, (), matched=len(plan.lines)).to_document())
                 return ExitCode.OK
             if pace or len(plan.lines) > AT_ONCE:
-                return await carry_out(call, await operations.start(plan, pace))
+                return max(await carry_out(call, await operations.start(plan, pace)), _all(not unnamed))
             report = await operations.execute(plan, progress=lambda result: _tell(call, result))
             _summarise(call, report)
-            return ExitCode.OK if report.count("done") == len(report.results) else ExitCode.FAILED
+            return _all(report.count("done") == len(report.results) and not unnamed)
 
     return run(main())
+
+
+def _all(done: bool) -> int:
+    return ExitCode.OK if done else ExitCode.FAILED
 
 
 async def decide(
@@ -319,16 +327,16 @@ def _number(given: str | None, option: str) -> float | None:
 
 async def _targets(
     call: Call, transport: Transport, operations: Operations, action: Action, order: Order
-) -> tuple[Action, list[str]]:
-    """What to do, with whole IDs in it, and to which workflows."""
+) -> tuple[Action, list[str], int]:
+    """What to do, with whole IDs in it, to which workflows, and to how many more of which none tells which."""
     from paigeant_core.operations import Undo
 
     if isinstance(action, Undo):
-        operation_id, ids = await operations.acted(action.operation_id)
-        return Undo(operation_id), ids
+        operation_id, ids, unnamed = await operations.acted(action.operation_id)
+        return Undo(operation_id), ids, unnamed
     if order.where is not None:
-        return action, await selected(call, transport, order.where)
-    return action, [await operations.resolve(prefix) for prefix in order.ids or ()]
+        return action, await selected(call, transport, order.where), 0
+    return action, [await operations.resolve(prefix) for prefix in order.ids or ()], 0
 
 
 async def selected(call: Call, transport: Transport, where: str) -> list[str]:

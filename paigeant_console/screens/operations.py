@@ -225,7 +225,9 @@ class OperationsScreen(PausingScreen):
 
     async def _undo_all(self, operation_id: str) -> None:
         """Undo what it was done to: its other workflows it left as they were, or has not come to."""
-        self.say((literal("undo: looking in the journal for what it was done to …"), "dim"))
-        operation_id, ids = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
-        self.say((joined((literal("undo: "), plural(len(ids), "workflow"))), "dim"))
-        self.act(Undo(operation_id), list(ids))
+        self.say((literal("undo: looking for what it was done to …"), "dim"))
+        found = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
+        self.say((joined((literal("undo: "), plural(len(found.workflows), "workflow"))), "dim"))
+        self.act(Undo(found.operation_id), found.workflows)
+        if found.unnamed:
+            self.prompt.note([(literal(f"and {found.unnamed} more, which nothing names any more"), "warn")])

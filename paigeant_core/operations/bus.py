@@ -28,6 +28,7 @@ from paigeant_core.operations.audit import check_text, checked, default_operator
 from paigeant_core.operations.erasing import Erasing
 from paigeant_core.operations.outlook import Outlook
 from paigeant_core.operations.plan import BEFORE, Line, Plan, Report, Result
+from paigeant_core.operations.reach import Reach, reach
 from paigeant_core.operations.reading import OperationLog
 from paigeant_core.operations.standing import Standing, standing_of
 from paigeant_core.payload_schema import check_against
@@ -417,28 +418,9 @@ class Operations(Erasing, Approvals):
                 return f"it moved meanwhile: {who} was first, {what} at {rfc3339(record.at)}"
         return "the workflow moved meanwhile: look again"
 
-    async def acted(self, prefix: str) -> tuple[str, list[str]]:
-        """The operation that ``prefix`` stands for, and the workflows that it was done to; reads all of the journal.
-
-        Args:
-            prefix: its ID, or the beginning of that.
-
-        Raises:
-            WorkflowNotFound: none is known.
-            AmbiguousID: there is more than one.
-        """
-        found: dict[str, dict[str, None]] = {}
-        async for batch in self.transport.records(self.topic):
-            for record in batch:
-                known = record.detail.get("operation_id") if record.kind == Kind.OPERATED else None
-                if isinstance(known, str) and prefix and known.startswith(prefix):
-                    found.setdefault(known, {})[record.headers.correlation_id] = None
-        names = [prefix] if prefix in found else list(found)
-        if not names:
-            raise WorkflowNotFound(f"no operation {ascii(prefix)[:60]} in the journal of topic {self.topic}")
-        if len(names) > 1:
-            raise AmbiguousID(f"{ascii(prefix)[:60]} is the beginning of more than one operation")
-        return names[0], list(found[names[0]])
+    async def acted(self, prefix: str) -> Reach:
+        """See :func:`paigeant_core.operations.reach.reach`."""
+        return await reach(self.transport, self.topic, self._log, prefix)
 
     def allow(self, what: str) -> None:
         """See :meth:`Control.allow`."""

@@ -13,6 +13,8 @@ import pytest
 import redis
 
 from paigeant_core import WorkflowDispatcher, get_transport
+from paigeant_core.operations import Cancel, Operations
+from paigeant_core.transports.redis.keys import Keys
 from tests.cli.conftest import Cli
 from tests.cli.test_brokers import Serving, Start, until
 
@@ -107,3 +109,25 @@ def test_orders_that_cannot_be_are_sentences(cli: Cli, environment: dict[str, st
     cli("operations", "abort", "x", "--read-only").ended(5).said("read-only")
     cli("retry", "x", "--reason", "y", "--rate", "fast").ended(2).said("--rate")
     cli("retry", "x", "--reason", "y", "--brake", "200").ended(2).said("brake")
+
+
+def test_undo_says_of_how_many_nothing_tells_any_more_which_they_were(
+    cli: Cli, environment: dict[str, str], redis_url: str, topic: str
+) -> None:
+    environment |= {"PAIGEANT_URL": redis_url, "PAIGEANT_TOPIC": topic}
+
+    async def cancelled() -> str:
+        async with get_transport(redis_url) as transport:
+            dispatcher, operations = WorkflowDispatcher(transport), Operations(transport, topic)
+            ids = [await dispatcher.dispatch_workflow(["a"], {}, topic=topic) for _ in range(103)]
+            plan = await operations.plan(Cancel(), ids, reason="x")
+            assert (await operations.execute(plan)).count("done") == 103
+            return plan.operation_id
+
+    operation_id = asyncio.run(cancelled())
+    with redis.Redis.from_url(redis_url) as client:
+        client.xtrim(Keys(topic).journal, maxlen=0)
+    for more in (("--dry-run",), ("--yes",)):
+        done = cli("undo", operation_id, "--reason", "not these", *more, "--json").ended(1)
+        assert "it was done to 3 more, and nothing tells any more to which" in done.err
+        assert done.documents[-1]["matched"] == 100, "the audit names so many"

@@ -12,7 +12,7 @@ import pytest
 
 from paigeant_console.screens.audit import AuditScreen
 from paigeant_core.errors import ConnectError
-from paigeant_core.operations import DeadLetter, Hold, Operations, OperationState, Pace, Retry
+from paigeant_core.operations import Cancel, DeadLetter, Hold, Operations, OperationState, Pace, Retry
 from paigeant_core.operations import run as run_module
 from tests.console import story as told
 from tests.console.appkit import PATIENCE, Console, ask_for, console
@@ -168,6 +168,24 @@ async def test_undo_of_a_row_and_of_a_whole_operation(tmp_path: Path) -> None:
         await opened.shows("undo: 1 done, 1 skipped")
     outcomes = [json.loads(entry)["action"] for entry in story._do(story.transport().audit(story.topic))]
     assert outcomes == ["hold", "undo", "undo"]
+
+
+async def test_undo_of_a_whole_operation_says_of_how_many_nothing_tells_which_they_are(tmp_path: Path) -> None:
+    story = many(103)
+    operations = Operations(story.transport(), story.topic)
+    ids = [f"order-{number:03d}" for number in range(103)]
+    story._do(operations.execute(story._do(operations.plan(Cancel(), ids, reason="all of them"))))
+    async with console(story, tmp_path) as opened:
+        with story.transport().broker.topic(story.topic) as state:
+            while len(state.journal) > 2:
+                state._trim_one()
+        await opened.press("5")
+        await opened.shows("103 done")
+        await opened.press("U")
+        await opened.until(lambda: opened.screen.prompt.asking, "the reason")
+        # The hundred that the audit names, and the last, which is in the journal.
+        assert "undo 101 workflows because:" in opened.text()
+        assert "and 2 more, which nothing names any more" in opened.text()
 
 
 async def test_undo_right_after_a_deed_is_for_that_deed_though_its_row_is_gone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from paigeant_core import RetryPolicy, Worker, WorkflowDispatcher
 from paigeant_core.activity import ActivityContext
-from paigeant_core.operations import Hold, Operations, Pace, Replay, Undo
+from paigeant_core.operations import Cancel, Hold, Operations, Pace, Replay, Undo
 from paigeant_core.operations import run as run_module
 from paigeant_core.operations.plan import BEFORE, Result
 from paigeant_core.transition import Place
@@ -173,3 +173,26 @@ async def test_who_goes_on_tries_what_was_not_done_again(
     report = await other.go()
     assert [result.reason for result in report.results] == [BEFORE, "", BEFORE, BEFORE, "", ""]
     assert report.count("done") == 6
+
+
+async def test_what_an_operation_was_done_to_is_told_by_its_log_where_the_journal_was_trimmed(
+    transport: MemoryTransport,
+) -> None:
+    operations = Operations(transport, TOPIC)
+    workflows = await waiting(transport, 6)
+    plan = await operations.plan(Cancel(), workflows, reason="stop")
+    running = await operations.start(plan, Pace(rate=50))
+    await operations.execute(await operations.plan(Cancel(), workflows[1:2], reason="somebody else"))
+    ended = asyncio.Event()
+
+    async def stop() -> None:
+        await ended.wait()
+        await operations.abort(plan.operation_id)
+
+    stopping = asyncio.create_task(stop())
+    report = await running.go(lambda result: ended.set() if result.correlation_id == workflows[3] else None)
+    await stopping
+    done = [result.correlation_id for result in report.results if result.outcome == "done"]
+    assert workflows[1] not in done
+    await forget(transport)
+    assert await operations.acted(plan.operation_id) == (plan.operation_id, done, 0)

@@ -28,6 +28,7 @@ from paigeant_core.operations import (
 )
 from paigeant_core.routing import Step
 from paigeant_core.transition import Place
+from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, holding
 from tests.transports.contract import Connect
 from tests.transports.hands import PATIENCE, Hands, until
@@ -37,6 +38,9 @@ from tests.transports.verbs import VerbsContract
 
 class MendingContract(VerbsContract):
     """Skip, insert, restore and undo on every transport, and two operators at once."""
+
+    async def trim(self, transport: Transport, topic: str) -> None:
+        """See :meth:`FollowingContract.trim`."""
 
     # -- skip and insert ----------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class MendingContract(VerbsContract):
         first, second = [await self._begin(transport, topic) for _ in range(2)]
         report = await self._act(operations, verb, first, second)
         await self._done(operations, Replay(), second)
-        _, targets = await operations.acted(report.operation_id)
+        _, targets, _ = await operations.acted(report.operation_id)
         assert sorted(targets) == sorted([first, second])
         undo = Undo(report.operation_id)
         assert "something else happened" in await self._refused(operations, undo, second)
@@ -225,6 +229,20 @@ class MendingContract(VerbsContract):
         async with open_shop(transport, topic):
             await self._until(operations, first, State.COMPLETED)
 
+    @pytest.mark.parametrize("verb", [Hold(), DeadLetter()], ids=lambda verb: verb.name)
+    async def test_undo_reaches_what_the_journal_tells_no_more(
+        self, connect: Connect, topic: str, verb: Action
+    ) -> None:
+        transport = await connect()
+        operations = Operations(transport, topic)
+        ids = [await self._begin(transport, topic) for _ in range(4)]
+        report = await self._act(operations, verb, *ids)
+        await self.trim(transport, topic)
+        operation_id, found, unnamed = await operations.acted(report.operation_id[:8])
+        assert (operation_id, sorted(found), unnamed) == (report.operation_id, sorted(ids), 0)
+        assert (await self._act(operations, Undo(operation_id), *found)).count("done") == 4
+        assert {(await self._now(operations, workflow)).state for workflow in ids} == {State.QUEUED}
+
     async def test_an_operation_is_named_by_the_beginning_of_its_id(self, connect: Connect, topic: str) -> None:
         transport = await connect()
         operations = Operations(transport, topic)
@@ -232,8 +250,8 @@ class MendingContract(VerbsContract):
         for operation_id, workflow in zip(("feed01", "feed02"), ids, strict=True):
             plan = await operations.plan(Hold(), [workflow], reason="x")
             await operations.execute(replace(plan, operation_id=operation_id))
-        assert await operations.acted("feed01") == ("feed01", ids[:1])
-        assert await operations.acted("feed02"[:6]) == ("feed02", ids[1:])
+        assert await operations.acted("feed01") == ("feed01", ids[:1], 0)
+        assert await operations.acted("feed02"[:6]) == ("feed02", ids[1:], 0)
         with pytest.raises(AmbiguousID, match="more than one operation"):
             await operations.acted("feed")
         with pytest.raises(WorkflowNotFound):
