@@ -181,6 +181,7 @@ def _order(reason: str | None, *, yes: bool, confirm: str | None) -> Order:
 
 
 def _operate(call: Call, action: Action, order: Order) -> int:
+    from paigeant_console.commands._signing import no_policy
     from paigeant_console.commands._values import count
     from paigeant_console.model.query import parse
     from paigeant_console.runner import run
@@ -189,7 +190,7 @@ def _operate(call: Call, action: Action, order: Order) -> int:
     pace = _pace(order)
     if order.where is not None:
         _ = call.settings  # the saved queries are in there
-        parse(order.where, "workflow")  # before anything is connected
+        parse(order.where, "workflow", unverified=no_policy())  # before anything is connected
 
     async def main() -> int:
         async with call.broker() as transport:
@@ -350,12 +351,14 @@ async def selected(call: Call, transport: Transport, where: str) -> list[str]:
     Raises:
         WorkflowNotFound: there is none.
     """
+    from paigeant_console.commands._signing import no_policy, trust_of_environment
     from paigeant_console.model.query import parse
     from paigeant_console.model.snapshot import read_rows
     from paigeant_core.errors import WorkflowNotFound
 
-    query = parse(where, "workflow")
-    snapshot = await read_rows(transport, call.settings.topic, payloads=query.needs_payload)
+    query = parse(where, "workflow", unverified=no_policy())
+    policy = trust_of_environment() if query.needs_trust else None
+    snapshot = await read_rows(transport, call.settings.topic, payloads=query.needs_payload, policy=policy)
     ids = [row.correlation_id for row in snapshot.select(query)]
     if not ids:
         raise WorkflowNotFound(f"nothing matched --where {ascii(where)[:200]} in topic {call.settings.topic}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "dispatchers_key",
     "key_of_environment",
+    "no_policy",
     "operators_signing",
     "read_token",
     "tokens_of_environment",
@@ -54,6 +55,11 @@ def trust_of_environment() -> Trust | None:
     from paigeant_core.security.trust import Trust
 
     return Trust.load(path)
+
+
+def no_policy() -> str:
+    """What helps where no policy is named, so that nobody verifies signatures; empty: one is."""
+    return "" if os.environ.get("PAIGEANT_TRUST", "") else "set PAIGEANT_TRUST to a trust.toml"
 
 
 def operators_signing() -> tuple[Signer | None, Trust | None]:

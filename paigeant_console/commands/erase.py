@@ -62,6 +62,7 @@ def erase(
     Of workflows that are over, or parked; one that waits or runs has to be cancelled or dead-lettered before. It asks
     twice, and nothing brings it back. What the broker cannot take away, and until when it has it, is said.
     """
+    from paigeant_console.commands._signing import no_policy
     from paigeant_console.commands._values import count
     from paigeant_console.history import history_of
     from paigeant_console.model.query import parse
@@ -76,7 +77,7 @@ def erase(
     most = count(limit, "--limit")
     if where is not None:
         _ = call.settings  # the saved queries are in there
-        parse(where, "workflow")
+        parse(where, "workflow", unverified=no_policy())
     here = _Here(history_of(call.settings.url, call.settings.topic), _capsules(call, capsule or ()))
 
     async def main() -> int:

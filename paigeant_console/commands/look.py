@@ -40,7 +40,7 @@ def list_(
     matches anywhere in a field, in any case; with a * it has to match the whole; a bare word looks everywhere. @NAME is
     what config.toml saves under that name in [queries]. At most 4096 characters and 100 terms.
     """
-    from paigeant_console.commands._signing import trust_of_environment
+    from paigeant_console.commands._signing import no_policy, trust_of_environment
     from paigeant_console.commands._values import count
     from paigeant_console.model.snapshot import read_rows
     from paigeant_console.runner import run
@@ -52,13 +52,12 @@ def list_(
     if query:
         from paigeant_console.model.query import parse
 
-        wanted = parse(" ".join(query), "workflow")
+        wanted = parse(" ".join(query), "workflow", unverified=no_policy())
 
     async def main() -> int:
         async with call.broker() as transport:
-            bodies = policy is not None or (wanted is not None and wanted.needs_payload)
-            snapshot = await read_rows(transport, topic, payloads=bodies)
-        snapshot.policy = policy
+            payloads = wanted is not None and wanted.needs_payload
+            snapshot = await read_rows(transport, topic, payloads=payloads, policy=policy)
         if snapshot.refusal:
             from paigeant_console.model.status import no_writes
 

@@ -34,12 +34,14 @@ from paigeant_console.model.query_terms import (
     Time,
     View,
     as_number,
+    asks_for,
+    decided_without,
     narrows,
     needs_payload,
 )
 from paigeant_console.model.query_words import QueryError, Token, Word, tokens
 from paigeant_console.model.time_span import duration, unit
-from paigeant_console.model.trust import statuses
+from paigeant_console.model.trust import UNSIGNED, UNVERIFIED, statuses
 from paigeant_core.clock import parse_rfc3339
 from paigeant_core.journal import Kind, State
 
@@ -152,6 +154,19 @@ class Query:
         """Whether the answer may depend on the payload, which costs a look into the message."""
         return needs_payload(self.node)
 
+    @property
+    def needs_trust(self) -> bool:
+        """Whether the answer may depend on what signatures are worth, which costs verifying them."""
+        return asks_for(self.node, "trust")
+
+    def decided_without_trust(self, view: View) -> bool | None:
+        """Whether a workflow is selected whose signatures nobody has verified yet; None: that depends on them.
+
+        Args:
+            view: It.
+        """
+        return decided_without(self.node, view, "trust")
+
     def narrows(self, other: Query) -> bool:
         """Whether what this one selects is among what another one selected, as where somebody typed one letter more.
 
@@ -191,26 +206,34 @@ def saved_names() -> list[str]:
     return sorted(_saved)
 
 
-def parse(text: str, of: Selected | None = None) -> Query:
+def parse(text: str, of: Selected | None = None, *, unverified: str = "") -> Query:
     """Read a query.
 
     Args:
         text: The query; an empty one selects everything. `@NAME` is what was saved under that name.
         of: What it will be asked of; a field that those never have is an error then. None: of either.
+        unverified: Where nobody verifies signatures, what helps; what `trust` can then not be is an error. Empty:
+            somebody does.
 
     Raises:
         QueryError: It cannot be read; the message says where, and what may have been meant.
     """
     if len(text) > MAX_LENGTH:
         raise QueryError(f"{len(text)} characters, at most {MAX_LENGTH} can be given", MAX_LENGTH)
-    return Query(_Parser(tokens(text), len(text), _saved, [0], of).parse(), text)
+    return Query(_Parser(tokens(text), len(text), _saved, [0], of, unverified).parse(), text)
 
 
 class _Parser:
     """Recursive descent: `or := and (OR and)*`, `and := unary+`, `unary := NOT* (term | '(' or ')')`."""
 
     def __init__(
-        self, tokens: list[Token], length: int, saved: Mapping[str, str], terms: list[int], of: Selected | None
+        self,
+        tokens: list[Token],
+        length: int,
+        saved: Mapping[str, str],
+        terms: list[int],
+        of: Selected | None,
+        unverified: str,
     ) -> None:
         self._tokens = tokens
         self._at = 0
@@ -218,6 +241,7 @@ class _Parser:
         self._saved = saved
         self._terms = terms  # so far, counted by all parsers of one query
         self._of = of
+        self._unverified = unverified
 
     def parse(self) -> Node:
         if not self._tokens:
@@ -305,7 +329,15 @@ class _Parser:
             has, hint = _ONLY.get(node.name, (self._of, ""))
             if has != self._of:
                 raise QueryError(f"a {self._of} has no {node.name}", position, hint)
+        if self._unverified and isinstance(node, Text) and node.name == "trust":
+            self._check_trust(node, position)
         return node
+
+    def _check_trust(self, node: Text, position: int) -> None:
+        """Refuse what can only be found out by verifying: it would select nothing, and all where it is negated."""
+        if not any(map(node.pattern.matches, (UNSIGNED, UNVERIFIED))):
+            problem = f"signatures are not verified here: trust is {UNSIGNED} or {UNVERIFIED}"
+            raise QueryError(problem, position, self._unverified)
 
     def _expanded(self, word: Word) -> Node:
         """What was saved under a name; it may name others, but not itself."""
@@ -320,7 +352,8 @@ class _Parser:
             raise QueryError(f"no saved query {word.text!a}", word.position, known)
         others = {key: value for key, value in self._saved.items() if key != name}
         try:
-            return _Parser(tokens(text[: MAX_LENGTH + 1]), len(text), others, self._terms, self._of).parse()
+            some = tokens(text[: MAX_LENGTH + 1])
+            return _Parser(some, len(text), others, self._terms, self._of, self._unverified).parse()
         except QueryError as error:
             raise QueryError(f"in the saved {word.text}: {str(error).removeprefix('query: ')}", word.position) from None
 

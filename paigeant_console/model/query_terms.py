@@ -23,6 +23,8 @@ __all__ = [
     "Time",
     "View",
     "as_number",
+    "asks_for",
+    "decided_without",
     "narrows",
     "needs_payload",
 ]
@@ -234,6 +236,44 @@ def needs_payload(node: Node) -> bool:
         # One that matches all has nothing to look for.
         return node.pattern.whole or any(node.pattern.pieces)
     return isinstance(node, Text | KeyedNumber) and node.name == "payload"
+
+
+def asks_for(node: Node, field: str) -> bool:
+    """Whether a text field is asked for by its name.
+
+    Args:
+        node: A query, or a part of one.
+        field: Which.
+    """
+    if isinstance(node, AllOf | AnyOf):
+        return any(asks_for(part, field) for part in node.nodes)
+    if isinstance(node, Not):
+        return asks_for(node.node, field)
+    return isinstance(node, Text) and not node.key and node.name == field
+
+
+def decided_without(node: Node, view: View, field: str) -> bool | None:
+    """What a query comes to while one text field is not known; None: that depends on the field.
+
+    Args:
+        node: A query, or a part of one.
+        view: What is asked; for everything but the field.
+        field: Which.
+    """
+    if isinstance(node, Not):
+        inner = decided_without(node.node, view, field)
+        return None if inner is None else not inner
+    if isinstance(node, AllOf | AnyOf):
+        # One term that fails, or of those with `OR` one that holds, decides, whatever the others are.
+        decides = isinstance(node, AnyOf)
+        unknown = False
+        for part in node.nodes:
+            found = decided_without(part, view, field)
+            if found is decides:
+                return decides
+            unknown = unknown or found is None
+        return None if unknown else not decides
+    return None if asks_for(node, field) else node.matches(view)
 
 
 def narrows(node: Node, other: Node) -> bool:

@@ -100,15 +100,20 @@ async def parked(transport: Transport, topic: str) -> list[Record]:
     return found
 
 
-async def read_rows(transport: Transport, topic: str, *, payloads: bool = False) -> Snapshot:
+async def read_rows(
+    transport: Transport, topic: str, *, payloads: bool = False, policy: Trust | None = None
+) -> Snapshot:
     """Read where all workflows of a topic stand, and what their workers say.
 
     Args:
         transport: Where.
         topic: Which.
         payloads: Keep each workflow's last message, for queries that ask for the payload.
+        policy: Whose signatures count, for who asks what they are worth; None: nobody can tell here, or asks.
     """
     snapshot = Snapshot()
+    snapshot.policy = policy
+    payloads = payloads or policy is not None
     async for batch in transport.records(topic):
         _take(snapshot, batch, payloads)
     # They outlive the journal, so the ones that it has forgotten are here alone.

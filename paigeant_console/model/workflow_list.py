@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.grouping import NO_FACE, Grouping, Groups, Member, face_of, group_of, is_head
+from paigeant_console.model.judging import Judge
 from paigeant_console.model.looks import STUCK, URGENT, look
 from paigeant_console.model.ordering import Rank, SortedKeys
 from paigeant_console.model.query import Query
@@ -100,6 +101,7 @@ class WorkflowList:
         self._found: dict[str, Member] | None = None
         self._late: set[str] = set()
         self._recheck_at = 0
+        self._undecided: set[str] = set()
         self.order: Order = order
         self.backwards = False
         """Whether the order is turned round."""
@@ -112,6 +114,8 @@ class WorkflowList:
         """Cells that each column has."""
         self.body: Callable[[str], bytes | None] | None = None
         """Gives the last message of a workflow, for queries that ask for its payload."""
+        self.judge: Judge | None = None
+        """Verifies signatures, for queries that ask what they are worth; None: nobody can here."""
 
     # -- rows, for the table ------------------------------------------------------------
 
@@ -221,6 +225,9 @@ class WorkflowList:
         with self._rows.lock:
             now = self._rows.now()
             found = {key: self._ranked(key, now) for key in changed}
+        if self.verifying and self.judge is not None:
+            # Until it is known they stay as they were.
+            found = {key: member for key, member in found.items() if key not in self.judge}
         if self.grouping == "none":
             return self._keys.update({key: None if member is None else member[1] for key, member in found.items()})
         return self._keys.update(self._groups.update(found))
@@ -239,15 +246,31 @@ class WorkflowList:
         fold = self._rows.fold
         row = fold.rows.get(key)
         if row is None or (self._base is not None and not self._base(row)):
+            if row is None and self.judge is not None:
+                self.judge.forget(key)
+            self._undecided.discard(key)
             return None
-        if self._query is not None:
-            body = self.body(key) if self.body is not None and self._asks_payload else None
-            if not self._query.matches(RowView(fold, row, now, body)):
-                return None
+        if self._query is not None and not self._selects(self._query, row, now):
+            return None
         rank = self._rank(row)
         grouping = self._groups.grouping
         face = NO_FACE if grouping == "none" else face_of(row)
         return group_of(row, grouping), _turned(rank) if self.backwards else rank, face
+
+    def _selects(self, query: Query, row: Row, now: float) -> bool:
+        """Whether a row matches; where that depends on signatures that are still to be verified, not yet."""
+        key, fold = row.correlation_id, self._rows.fold
+        body = self.body(key) if self.body is not None and self._asks_payload else None
+        if self.judge is None or not query.needs_trust:
+            return query.matches(RowView(fold, row, now, body))
+        self._undecided.discard(key)
+        known = self.judge.known(row)
+        if known is not None:
+            return query.matches(RowView(fold, row, now, body, lambda _: known))
+        decided = query.decided_without_trust(RowView(fold, row, now, body))
+        if decided is None and not self.judge.ask(row):
+            self._undecided.add(key)
+        return bool(decided)
 
     def _rank(self, row: Row) -> Rank:
         if self.order == "updated":
@@ -316,6 +339,16 @@ class WorkflowList:
         # Of those to do some may have left since.
         return max(0.0, 1 - len(self._todo) / total)
 
+    @property
+    def verifying(self) -> int:
+        """How many workflows have signatures that are still to be verified, for the filter: :meth:`scan` does it."""
+        return 0 if self.judge is None else len(self.judge)
+
+    @property
+    def undecided(self) -> int:
+        """How many the filter passed over, as their signatures cannot be verified: their messages are not kept."""
+        return len(self._undecided)
+
     def set_query(self, query: Query | None) -> None:
         """Show the workflows that ``query`` selects, once :meth:`scan` is through."""
         before = None if self._found is not None or self.grouping != "none" or self._timed else self._query
@@ -323,7 +356,9 @@ class WorkflowList:
         self._timed = self._query is not None and any(word in self._query.text for word in _TIMED)
         self._asks_payload = self._query is not None and self._query.needs_payload
         self.rescan()
-        if self._query is not None and before is not None and not self._timed and self._query.narrows(before):
+        if before is None or before.needs_trust:
+            return  # whom that one passed over this one may select
+        if self._query is not None and not self._timed and self._query.narrows(before):
             # One letter more: what did not match the letters before does not match now.
             self._todo = list(self._keys)
 
@@ -338,6 +373,9 @@ class WorkflowList:
             self._todo = list(self._rows.fold.rows)
         self._found = {}
         self._late = set()
+        self._undecided = set()
+        if self.judge is not None:
+            self.judge.start_anew()
 
     def scan(self, budget_s: float = SCAN_FOR) -> bool:
         """Go on looking, for so long at most.
@@ -346,10 +384,17 @@ class WorkflowList:
             Whether it is through, so that the rows are the new ones.
         """
         found = self._found
-        if found is None:
-            return True
         until = time.perf_counter() + budget_s
-        while self._todo:
+        if found is None:
+            if self.verifying and self.judge is not None:
+                self.absorb(self.judge.verify(until))
+            return not self.verifying
+        while self._todo or self.verifying:
+            if self.verifying and self.judge is not None:
+                # Without the lock, so that the feed does not wait for it.
+                self._todo += self.judge.verify(until)
+                if time.perf_counter() >= until:
+                    return False
             some = self._todo[-SLICE:]
             del self._todo[-SLICE:]
             with self._rows.lock:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from paigeant_console.model.completion import complete_query
 from paigeant_console.model.query import Query, QueryError, Selected, parse
@@ -14,6 +14,10 @@ from paigeant_console.widgets.line_table import LineTable
 from paigeant_console.widgets.span_lines import Line
 
 __all__ = ["FilteringScreen"]
+
+
+NO_POLICY: Final = "PAIGEANT_TRUST names a trust.toml"
+"""What helps where nobody can verify signatures."""
 
 
 class FilteringScreen(ConsoleScreen):
@@ -88,7 +92,7 @@ class FilteringScreen(ConsoleScreen):
             What to say of it.
         """
         try:
-            query = parse(text, self.selects)
+            query = parse(text, self.selects, unverified="" if self.feed.trust is not None else NO_POLICY)
         except QueryError as error:
             return [(safe(str(error).removeprefix("query: "), 200), "error")]
         if text != self._text:

@@ -12,6 +12,7 @@ from paigeant_console.actions import Action, Situation, key_of, keys_of, of_view
 from paigeant_console.feed import Phase, Subscription
 from paigeant_console.model.confirmation import command_line
 from paigeant_console.model.grouping import GROUPINGS, Grouping, is_head
+from paigeant_console.model.judging import Judge
 from paigeant_console.model.query import Query
 from paigeant_console.model.text import count
 from paigeant_console.model.workflow_list import ORDERS, Order, WorkflowList
@@ -27,6 +28,8 @@ __all__ = ["WorkflowListScreen"]
 
 PAUSE: Final = 0.001
 """Seconds between two slices of a filter."""
+VERIFY_PAUSE: Final = 0.02
+"""Seconds between two slices of verifying what changed behind a filter: it costs a part of a core, and no more."""
 
 _MAY_NEED_ROW: Final = frozenset({"command", "palette", "copy-command"})
 """Actions that are for a row, or lead to some that are, though they can do without."""
@@ -61,6 +64,8 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
         super().__init__(shared)
         self.rows = rows
         rows.body = shared.feed.bodies.get
+        if shared.feed.trust is not None:
+            rows.judge = Judge(shared.feed.trust, shared.feed.bodies.get, shared.feed.now)
         self.table = WorkflowTable(rows, dead=self.dead, empty=self.sentence(), ascii_only=shared.ascii_only)
         self._subscription: Subscription | None = None
         self._next_slice: asyncio.TimerHandle | None = None
@@ -97,11 +102,13 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
         if self._subscription is None:
             return
         changed = self.feed.take(self._subscription)
-        if changed is None:
+        if changed is None or (self.rows.judge is not None and self.rows.judge.outdated()):
             self.rows.rescan()
             self._scan()
         else:
             self.rows.absorb(changed)
+            if self.rows.verifying and self._next_slice is None:
+                self._go_on()
 
     def _show(self) -> None:
         self.table.set_empty(self.sentence())
@@ -119,6 +126,10 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
         part = self.rows.filtering
         if part is not None:
             return f"filtering {part:.0%}"
+        if self.rows.verifying:
+            return f"verifying {self.rows.verifying:,}"
+        if self.rows.undecided:
+            return f"{self.rows.undecided:,} passed over: no message kept to verify"
         query, bodies = self.rows.query, self.feed.bodies
         if query is not None and query.needs_payload and bodies.dropped:
             return f"searched the newest {len(bodies):,} payloads"
@@ -322,4 +333,5 @@ class WorkflowListScreen(FilteringScreen, PausingScreen):
         # After a pause: a message to itself at once would keep the queue from ever being empty, and Textual paints, and
         # reads what was typed, when it is. What is shown meanwhile is the flush's to say. Not by Textual's own timer,
         # which never comes where so short a time is over before it has begun to wait.
-        self._next_slice = asyncio.get_running_loop().call_later(PAUSE, self.call_later, self._scan)
+        pause = VERIFY_PAUSE if self.rows.filtering is None else PAUSE
+        self._next_slice = asyncio.get_running_loop().call_later(pause, self.call_later, self._scan)

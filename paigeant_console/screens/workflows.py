@@ -30,8 +30,12 @@ class WorkflowsScreen(WorkflowListScreen):
     def look(self, changed: bool) -> None:
         """See :meth:`ConsoleScreen.look`; a filter that stands is looked for in the history too."""
         if self.rows.filtering is None and self.status.phase is Phase.LIVE:
-            self._older.want(self.rows.query)
+            # What looks like a secret is not in the history, so nobody can verify there what was signed.
+            self._older.want(None if self._asks_trust() else self.rows.query)
         super().look(changed)
+
+    def _asks_trust(self) -> bool:
+        return self.rows.query is not None and self.rows.query.needs_trust
 
     def progress(self) -> str:
         """See :meth:`WorkflowListScreen.progress`; and how many older ones there are."""
@@ -63,6 +67,9 @@ class WorkflowsScreen(WorkflowListScreen):
         """Show what the history has of the filter, else all that it has and this view has not."""
         if self.feed.kept is None:
             self.say((literal("older: no history is kept of this broker"), "warn"))
+            return
+        if self._asks_trust():
+            self.say((literal("older: the history keeps no secrets, so signatures cannot be verified there"), "warn"))
             return
         self._older.want(self.rows.query, at_once=True)
         found = self._older.found

@@ -285,3 +285,33 @@ def test_without_a_policy_it_is_told_what_needs_none(
     monkeypatch.setenv("PAIGEANT_KEY", str(tmp_path / "shop.json"))
     here("dispatch", "charge", "--id", "signed").ended(0)
     here("verify", "signed").ended(2).said("PAIGEANT_TRUST")
+
+
+def test_verbs_select_by_what_signatures_are_worth_as_list_does(
+    here: Cli, trust: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAIGEANT_KEY", "shop.json")
+    for number in range(3):
+        here("dispatch", "validate", "--id", f"good-{number}").ended(0)
+    monkeypatch.delenv("PAIGEANT_KEY")
+    here("dispatch", "validate", "--id", "forged").ended(0)
+    trust.write_text(trust.read_text().replace('"hold", ', '"hold", "erase", '))
+    monkeypatch.setenv("PAIGEANT_KEY", "ann.json")
+    monkeypatch.setenv("PAIGEANT_TRUST", str(trust))
+    words = ("hold", "--where", "!trust:valid", "--reason", "why", "--json")
+    assert [row["correlation_id"] for row in here("list", "!trust:valid", "--json").documents] == ["forged"]
+    planned, summary = here(*words, "--dry-run").documents
+    assert (planned["correlation_id"], summary["matched"]) == ("forged", 1)
+    erasing = ("erase", "--where", "trust:valid", "--reason", "why", "--dry-run", "--json")
+    assert {line["correlation_id"] for line in here(*erasing).documents[:-1]} == {"good-0", "good-1", "good-2"}
+
+
+@pytest.mark.parametrize("query", ["!trust:valid", "trust:revoked", "state:dead OR (age:>1h !trust:val)"])
+def test_where_nobody_verifies_a_query_for_what_that_would_find_is_refused(here: Cli, query: str) -> None:
+    here("dispatch", "validate", "--id", "order-1").ended(0)
+    why = ("signatures are not verified here: trust is unsigned or unverified", "PAIGEANT_TRUST")
+    here("list", query).ended(2).said(*why)
+    here("hold", "--where", query, "--reason", "why", "--yes").ended(2).said(*why)
+    here("erase", "--where", query, "--reason", "why", "--yes").ended(2).said(*why)
+    here("history", query).ended(2).said(why[0], "list selects by it")
+    assert here("list", "trust:unsigned !trust:unverified", "--json").ended(0).documents
