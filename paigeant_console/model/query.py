@@ -35,6 +35,7 @@ from paigeant_console.model.query_terms import (
     View,
     as_number,
     asks_for,
+    comes_with_time,
     decided_without,
     narrows,
     needs_payload,
@@ -175,17 +176,12 @@ class Query:
         Args:
             other: The query before.
         """
-        return narrows(self.node, other.node) and not any(map(self._may_ask_for, STUCK_WORDS))
+        return narrows(self.node, other.node) and not self.comes_with_time
 
-    def _may_ask_for(self, word: str) -> bool:
-        """Whether a word that comes with time (`stuck`) may be what a term looks for."""
-        nodes = self.node.nodes if isinstance(self.node, AllOf) else (self.node,)
-        return any(
-            isinstance(node, Everywhere | Text)
-            and (isinstance(node, Everywhere) or node.name == "stuck")
-            and node.pattern.matches(word)
-            for node in nodes
-        )
+    @property
+    def comes_with_time(self) -> bool:
+        """Whether time alone may make it select another one, so that it has to be asked anew."""
+        return comes_with_time(self.node, STUCK_WORDS)
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------

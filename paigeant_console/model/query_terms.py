@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, Protocol, TypeAlias
 
 import msgspec
@@ -24,6 +24,7 @@ __all__ = [
     "View",
     "as_number",
     "asks_for",
+    "comes_with_time",
     "decided_without",
     "narrows",
     "needs_payload",
@@ -250,6 +251,25 @@ def asks_for(node: Node, field: str) -> bool:
     if isinstance(node, Not):
         return asks_for(node.node, field)
     return isinstance(node, Text) and not node.key and node.name == field
+
+
+def comes_with_time(node: Node, words: Sequence[str]) -> bool:
+    """Whether time alone may make it select another one: without any record, as a workflow gets older or stuck.
+
+    Args:
+        node: A query, or a part of one.
+        words: What `stuck` can be.
+    """
+    if isinstance(node, AllOf | AnyOf):
+        return any(comes_with_time(part, words) for part in node.nodes)
+    if isinstance(node, Not):
+        return comes_with_time(node.node, words)
+    if isinstance(node, Time):
+        return node.ago
+    if isinstance(node, Everywhere):
+        # One that matches all does so at any time.
+        return any(node.pattern.pieces) and any(map(node.pattern.matches, words))
+    return isinstance(node, Text | Number) and node.name in ("age", "stuck")
 
 
 def decided_without(node: Node, view: View, field: str) -> bool | None:

@@ -40,8 +40,6 @@ SCAN_FOR: Final = 0.005
 RECHECK: Final = 500
 """Rows that a query about time is asked anew for, at each look."""
 
-_TIMED: Final = ("age:", "stuck:", "updated:", "created:")
-"""What time alone may make true or false. (In quotes it is not meant so; then rows are looked at in vain.)"""
 _URGENCY: Final = {str(state): place for place, state in enumerate(URGENT)}
 _PREFIX: Final = 40
 """Characters of a text that it is ordered by."""
@@ -353,12 +351,12 @@ class WorkflowList:
         """Show the workflows that ``query`` selects, once :meth:`scan` is through."""
         before = None if self._found is not None or self.grouping != "none" or self._timed else self._query
         self._query = None if query is None or query.selects_all else query
-        self._timed = self._query is not None and any(word in self._query.text for word in _TIMED)
+        self._timed = self._query is not None and self._query.comes_with_time
         self._asks_payload = self._query is not None and self._query.needs_payload
         self.rescan()
         if before is None or before.needs_trust:
             return  # whom that one passed over this one may select
-        if self._query is not None and not self._timed and self._query.narrows(before):
+        if self._query is not None and self._query.narrows(before):
             # One letter more: what did not match the letters before does not match now.
             self._todo = list(self._keys)
 

@@ -6,6 +6,7 @@ import functools
 from typing import cast
 from unittest import mock
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from paigeant_console.model import ordering
 from paigeant_console.model.bodies import BodyCache
 from paigeant_console.model.ordering import SortedKeys
 from paigeant_console.model.plain_rows import PlainRows
-from paigeant_console.model.query import parse
+from paigeant_console.model.query import parse, use_saved
 from paigeant_console.model.workflow_list import WorkflowList
 from paigeant_console.safe_text import SafeText, is_clean, literal
 from paigeant_core.clock import ManualClock
@@ -135,6 +136,35 @@ def test_a_query_about_time_finds_rows_as_time_passes() -> None:
     rows.story.wait(61)
     assert made.absorb(())
     assert keys_of(made) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("@stuck", "@nested", "STUCK:no_worker", "no_worker", "worker", "no_*", '"no_worker"'),
+        *("AGE:>1h", "created_at:>1h", "at:>1h", "!age:<1h", "state:queued (stuck:* OR name:x)"),
+    ],
+)
+def test_however_a_query_asks_for_what_comes_with_time_it_is_asked_anew(query: str) -> None:
+    use_saved({"stuck": "stuck:no_worker", "nested": "(state:dead OR state:queued) @stuck"})
+    try:
+        asked = parse(query, "workflow")
+    finally:
+        use_saved({})
+    rows = StoryRows(Story())
+    rows.story.start("a", ("charge",))
+    made = listed(rows)
+    made.set_query(asked)
+    made.scan()
+    assert keys_of(made) == []
+    rows.story.wait(2 * 3600)
+    assert made.absorb(())
+    assert keys_of(made) == ["a"]
+
+
+@pytest.mark.parametrize("query", ["state:queued", "*", "payload.age:3", '"age:"', "created:<2026-02-01", "zebra"])
+def test_rows_are_not_looked_at_again_for_a_query_that_time_does_not_change(query: str) -> None:
+    assert not parse(query, "workflow").comes_with_time
 
 
 def test_a_scan_of_many_rows_lets_keys_in_between() -> None:
