@@ -27,6 +27,9 @@ PREFLIGHT_LINES: Final = 20
 """Workflows that the preflight names one by one."""
 
 _IDS: Final = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Correlation IDs, or beginnings of them.")]
+_SOME: Final = Annotated[
+    list[str] | None, typer.Argument(metavar="ID", help="Only these of the workflows that it was done to.")
+]
 _ID_OPTION: Final = Annotated[
     list[str] | None, typer.Option("--id", metavar="ID", help="A correlation ID, or the beginning of one.")
 ]
@@ -75,7 +78,7 @@ _SHARED: Final[Mapping[str, tuple[Any, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What was asked for, beside the action itself; ``ids`` is None where the action knows its workflows."""
+    """What was asked for, beside the action itself; ``ids`` is None where it is for all that the action knows."""
 
     ids: Sequence[str] | None
     where: str | None
@@ -95,20 +98,22 @@ def verb(name: str, *, by: str = "argument") -> Callable[[Callable[..., Action]]
 
     Args:
         name: the command.
-        by: how workflows are named: ``argument``, ``option`` (the arguments are something else), or ``action``.
+        by: how workflows are named: ``argument``, ``option`` (the arguments are something else), or ``action``: it
+            knows them, and some of them can be named.
     """
 
     def make(function: Callable[..., Action]) -> Callable[..., Job]:
         # Actions are not imported before a command is called, so that name means nothing yet.
         function.__annotations__.pop("return", None)
         own = list(inspect.signature(function, eval_str=True).parameters.values())
-        select = {"argument": {"ids": (_IDS, None)}, "option": {"ids": (_ID_OPTION, None)}, "action": {}}[by]
+        named = {"argument": _IDS, "option": _ID_OPTION, "action": _SOME}[by]
+        select: dict[str, tuple[Any, Any]] = {"ids": (named, None)}
         if by != "action":
             select["where"] = (_WHERE, None)
 
         def run(call: Call, /, **given: Any) -> int:
             call.refuse_if_read_only(name)
-            ids = None if by == "action" else given.pop("ids") or ()
+            ids = given.pop("ids") or (None if by == "action" else ())
             shared = {key: given.pop(key) for key in _SHARED}
             order = Order(ids, given.pop("where", None), **shared)
             _check(order)
@@ -334,10 +339,32 @@ async def _targets(
 
     if isinstance(action, Undo):
         operation_id, ids, unnamed = await operations.acted(action.operation_id)
-        return Undo(operation_id), ids, unnamed
+        if order.ids is None:
+            return Undo(operation_id), ids, unnamed
+        return Undo(operation_id), _some(order.ids, ids, operation_id), 0
     if order.where is not None:
         return action, await selected(call, transport, order.where), 0
     return action, [await operations.resolve(prefix) for prefix in order.ids or ()], 0
+
+
+def _some(prefixes: Sequence[str], ids: Sequence[str], operation_id: str) -> list[str]:
+    """Those of an operation's workflows that were named.
+
+    Raises:
+        WorkflowNotFound: it was not done to one of them.
+        AmbiguousID: a beginning is that of more than one.
+    """
+    from paigeant_core.errors import AmbiguousID, WorkflowNotFound
+
+    found: list[str] = []
+    for prefix in prefixes:
+        fits = [prefix] if prefix in ids else [one for one in ids if prefix and one.startswith(prefix)]
+        if not fits:
+            raise WorkflowNotFound(f"operation {operation_id} was done to no workflow {ascii(prefix)[:140]}")
+        if len(fits) > 1:
+            raise AmbiguousID(f"{ascii(prefix)[:140]} is the beginning of more than one ID")
+        found += fits
+    return found
 
 
 async def selected(call: Call, transport: Transport, where: str) -> list[str]:

@@ -164,7 +164,10 @@ def undo(
         str | None, typer.Argument(metavar="OPERATION", help="The ID that the operation reported, or its beginning.")
     ] = None,
 ) -> Action:
-    """Undo a hold, a cancel or a dead-letter, where nothing else happened to the workflow since."""
+    """Undo a hold, a cancel or a dead-letter, where nothing else happened to the workflow since.
+
+    Of all workflows that the operation was done to, or of those that are named.
+    """
     from paigeant_core.errors import ConfigError
     from paigeant_core.operations import Undo
 

@@ -120,16 +120,17 @@ def action_words(
     token_file: str = "",
     payload_file: str = "payload.json",
 ) -> list[str]:
-    """The words of an operation's command; the files are where its token was read, and its payload can be."""
-    if isinstance(action, Undo):
-        return [action.name, action.operation_id, "--reason", reason]
+    """The words of an operation's command; the files are where its token was read, and its payload can be.
+
+    Without IDs an undo is of all that the operation was done to.
+    """
     # What begins like a flag has to stand behind the end of the flags.
     behind = any(item.startswith("-") for item in ids)
     if isinstance(action, Insert):
         # Its own words are the steps.
         steps = [_step_word(step) for step in action.steps]
         return [action.name, *steps, *(f"--id={item}" for item in ids), "--reason", reason]
-    words = [action.name, *(() if behind else ids)]
+    words = [action.name, *([action.operation_id] if isinstance(action, Undo) else ()), *(() if behind else ids)]
     if isinstance(action, Replay):
         if action.from_step is not None:
             words += ["--from-step", str(action.from_step)]
@@ -242,6 +243,7 @@ def confirmation_of(
     target: Target,
     *,
     pace: Pace | None = None,
+    whole: bool = False,
     second: str = "",
     token_file: str = "",
     changes: Sequence[Span] = (),
@@ -253,12 +255,16 @@ def confirmation_of(
         plan: it.
         target: where.
         pace: how fast.
+        whole: it is of all workflows of an operation, so that none has to be named.
         second: why it takes a second person, who is asked when it is confirmed; empty: it takes none.
         token_file: where the token that it hands over was read.
         changes: what was changed in the payload that it gives.
         ascii_only: write ASCII only.
     """
     action, ids = plan.action, [line.correlation_id for line in plan.lines]
+    if isinstance(action, Undo):
+        # A workflow that the operation was not done to is an error on a command line.
+        ids = [] if whole else [line.correlation_id for line in plan.lines if line.eligible] or ids
 
     def command_with(payload_file: str) -> str:
         words = action_words(action, ids, plan.reason, pace, token_file, payload_file)

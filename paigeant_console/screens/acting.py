@@ -66,6 +66,7 @@ class _Wish:
         action: what to do.
         ids: to which workflows.
         pace: how fast, and when it stops by itself.
+        whole: these are all the workflows of the operation that is undone.
         token_file: where the token that it hands over was read; empty: it hands over none.
         changes: what was changed in the payload that it gives.
     """
@@ -73,6 +74,7 @@ class _Wish:
     action: Action
     ids: list[str]
     pace: Pace
+    whole: bool
     token_file: str
     changes: Sequence[Span]
 
@@ -356,6 +358,7 @@ class ActingScreen(ConsoleScreen):
             plan,
             self.shared.target,
             pace=wish.pace,
+            whole=wish.whole,
             second=second,
             token_file=wish.token_file,
             changes=wish.changes,
@@ -392,11 +395,13 @@ class ActingScreen(ConsoleScreen):
         ids: list[str],
         pace: Pace = _AT_ONCE,
         *,
+        whole: bool = False,
         token_file: str = "",
         changes: Sequence[Span] = (),
     ) -> None:
         """Ask for the reason, and go on with it; arguments as of :class:`_Wish`."""
-        self._ask_reason(_Wish(action=action, ids=ids, pace=pace, token_file=token_file, changes=changes))
+        wish = _Wish(action=action, ids=ids, pace=pace, whole=whole, token_file=token_file, changes=changes)
+        self._ask_reason(wish)
 
     def _ask_reason(self, wish: _Wish, more: str = " because:") -> None:
         action = wish.action

@@ -228,6 +228,6 @@ class OperationsScreen(PausingScreen):
         self.say((literal("undo: looking for what it was done to …"), "dim"))
         found = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
         self.say((joined((literal("undo: "), plural(len(found.workflows), "workflow"))), "dim"))
-        self.act(Undo(found.operation_id), found.workflows)
+        self.act(Undo(found.operation_id), found.workflows, whole=True)
         if found.unnamed:
             self.prompt.note([(literal(f"and {found.unnamed} more, which nothing names any more"), "warn")])

@@ -198,6 +198,15 @@ def test_hold_release_and_undo(three: Cli) -> None:
     last = three("operations", "undo", other, "--reason", "x", "--yes", "--json").ended(0).documents[-1]
     assert (last["matched"], last["done"]) == (1, 1)
     assert states(three)["w1"] == "queued"
+    last = three("cancel", "w1", "w2", "--reason", "x", "--yes", "--json").ended(0).documents[-1]["operation_id"]
+    three("undo", last, "w2", "w3", "--reason", "x", "--yes").ended(3).said(
+        f"operation {last} was done to no workflow 'w3'"
+    )
+    three("undo", last, "w", "--reason", "x", "--yes").ended(2).said("more than one")
+    assert states(three) == {"w1": "cancelled", "w2": "cancelled", "w3": "queued"}
+    line, summary = three("undo", last, "w2", "--reason", "x", "--yes", "--json").ended(0).documents
+    assert (line["correlation_id"], line["outcome"], summary["matched"]) == ("w2", "done", 1)
+    assert states(three) == {"w1": "cancelled", "w2": "queued", "w3": "queued"}
     three("undo", "nobody", "--reason", "x", "--yes").ended(3).said("no operation 'nobody'")
     three("undo", "--reason", "x", "--yes").ended(2).said("name the operation")
 

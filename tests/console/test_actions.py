@@ -16,7 +16,7 @@ from paigeant_console.model.confirmation import (
 )
 from paigeant_console.model.help_text import help_lines
 from paigeant_console.safe_text import literal
-from paigeant_core.operations import DeadLetter, Insert, Operations, Release, Retry
+from paigeant_core.operations import DeadLetter, Insert, Operations, Release, Retry, Undo
 from paigeant_core.routing import Step
 from tests.console import story as told
 from tests.console.story import sample_story
@@ -140,6 +140,7 @@ def test_an_id_that_looks_like_a_flag_stays_an_id() -> None:
         "--reason",
         "r",
     ]
+    assert action_words(Undo("0a1"), ["-b", "c"], "r") == ["undo", "0a1", "--reason", "r", "--", "-b", "c"]
     added = Insert((Step("check"), Step("pay", arguments={"n": 1})))
     assert action_words(added, ["a", "-b"], "r") == [
         *("insert", "check", '{"name":"pay","arguments":{"n":1}}', "--id=a", "--id=-b", "--reason", "r"),

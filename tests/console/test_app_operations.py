@@ -154,6 +154,9 @@ async def test_undo_of_a_row_and_of_a_whole_operation(tmp_path: Path) -> None:
         await opened.press("g")
         await ask_for(opened, "U", "that one was right")
         assert "goes back to where it was" in opened.text()
+        operation_id = json.loads(story._do(story.transport().audit(story.topic))[0])["operation_id"]
+        row = f"paigeant-console undo {operation_id} {told.QUEUED} --reason 'that one was right'"
+        assert opened.screen.confirm_bar.confirmation.command == row
         await opened.press("y")
         await opened.shows("undo: 1 done")
         assert story.state(told.QUEUED) == "queued"
@@ -164,6 +167,8 @@ async def test_undo_of_a_row_and_of_a_whole_operation(tmp_path: Path) -> None:
         await opened.press("G")
         await ask_for(opened, "U", "the other one too")
         assert "undo 1 workflow of 2; 1 not eligible" in opened.text()
+        whole = f"paigeant-console undo {operation_id} --reason 'the other one too'"
+        assert opened.screen.confirm_bar.confirmation.command == whole
         await opened.press("y")
         await opened.shows("undo: 1 done, 1 skipped")
     outcomes = [json.loads(entry)["action"] for entry in story._do(story.transport().audit(story.topic))]
