@@ -22,7 +22,8 @@
     │   ├── AmbiguousID             a prefix of more than one
     │   ├── NotEligible             the workflow's state does not allow it
     │   ├── Conflict                the workflow moved meanwhile
-    │   └── Refused                 read-only, over the limit, not confirmed
+    │   └── Refused                 read-only, not confirmed, not allowed
+    │       └── OverLimit           more workflows than one operation may touch
     └── HandlerError                raised by handlers, to say what is to happen
         ├── NonRetryable            dead-letter now, whatever the policy
         ├── RetryAfter              try again in so many seconds
@@ -175,6 +176,27 @@ class Refused(OperationError):
     """Read-only, over the limit, not confirmed or not allowed."""
 
     code = "refused"
+
+
+class OverLimit(Refused):
+    """More workflows than one operation may touch.
+
+    Attributes:
+        matched: how many there are.
+        limit: how many there may be.
+    """
+
+    code = "over_limit"
+
+    def __init__(self, what: str, matched: int, limit: int) -> None:
+        super().__init__(f"{what}: {self.why(matched, limit)}; raise it with --limit")
+        self.matched = matched
+        self.limit = limit
+
+    @staticmethod
+    def why(matched: int, limit: int) -> str:
+        """What is wrong, for the audit and for people."""
+        return f"{matched} workflows matched, the limit is {limit}"
 
 
 class HandlerError(PaigeantError):

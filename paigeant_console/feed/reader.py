@@ -419,9 +419,11 @@ class Feed:
 
     # -- acting, on the feed's loop -----------------------------------------------------
 
-    def plan(self, action: Action, correlation_ids: Sequence[str], reason: str) -> Future[Plan]:
+    def plan(
+        self, action: Action, correlation_ids: Sequence[str], reason: str, limit: int | None = None
+    ) -> Future[Plan]:
         """See :meth:`Operations.plan`."""
-        return self.ask(lambda operations: operations.plan(action, correlation_ids, reason=reason))
+        return self.ask(lambda operations: operations.plan(action, correlation_ids, reason=reason, limit=limit))
 
     def shows(self, correlation_id: str, payload: bool) -> bool:
         """Whether it knows a workflow, and with ``payload`` what is in its message."""

@@ -119,6 +119,7 @@ def action_words(
     pace: Pace | None = None,
     token_file: str = "",
     payload_file: str = "payload.json",
+    limit: int | None = None,
 ) -> list[str]:
     """The words of an operation's command; the files are where its token was read, and its payload can be.
 
@@ -126,10 +127,11 @@ def action_words(
     """
     # What begins like a flag has to stand behind the end of the flags.
     behind = any(item.startswith("-") for item in ids)
+    most = [] if limit is None else ["--limit", str(limit)]
     if isinstance(action, Insert):
         # Its own words are the steps.
         steps = [_step_word(step) for step in action.steps]
-        return [action.name, *steps, *(f"--id={item}" for item in ids), "--reason", reason]
+        return [action.name, *steps, *(f"--id={item}" for item in ids), *most, "--reason", reason]
     words = [action.name, *([action.operation_id] if isinstance(action, Undo) else ()), *(() if behind else ids)]
     if isinstance(action, Replay):
         if action.from_step is not None:
@@ -139,7 +141,7 @@ def action_words(
     if isinstance(action, Release):
         words += [f"--var={key}={_json(value)}" for key, value in action.values.items()]
         words += ["--token-file", token_file] if token_file else []
-    return [*words, *pace_words(pace), "--reason", reason, *(("--", *ids) if behind else ())]
+    return [*words, *pace_words(pace), *most, "--reason", reason, *(("--", *ids) if behind else ())]
 
 
 def pace_words(pace: Pace | None) -> list[str]:
@@ -244,6 +246,7 @@ def confirmation_of(
     *,
     pace: Pace | None = None,
     whole: bool = False,
+    limit: int | None = None,
     second: str = "",
     token_file: str = "",
     changes: Sequence[Span] = (),
@@ -256,6 +259,7 @@ def confirmation_of(
         target: where.
         pace: how fast.
         whole: it is of all workflows of an operation, so that none has to be named.
+        limit: how many workflows it may touch, where that was given.
         second: why it takes a second person, who is asked when it is confirmed; empty: it takes none.
         token_file: where the token that it hands over was read.
         changes: what was changed in the payload that it gives.
@@ -267,7 +271,7 @@ def confirmation_of(
         ids = [] if whole else [line.correlation_id for line in plan.lines if line.eligible] or ids
 
     def command_with(payload_file: str) -> str:
-        words = action_words(action, ids, plan.reason, pace, token_file, payload_file)
+        words = action_words(action, ids, plan.reason, pace, token_file, payload_file, limit)
         return command_line(target, words)
 
     command = command_with("payload.json")

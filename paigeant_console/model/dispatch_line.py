@@ -73,12 +73,39 @@ def parse_pace(command: str, typed: str) -> Pace:
     wrong = [word for word in words if word != "ramp"] + [name for name in values if name not in _PACE]
     figures = {name: value for name, value in values.items() if _is_number(value)}
     if wrong or len(figures) < len(values):
-        can = "only ramp, rate=N (a second), brake=PERCENT and delay=TIME (90s) can stand behind it"
+        can = "only ramp, rate=N (a second), brake=PERCENT, delay=TIME (90s) and limit=N can stand behind it"
         raise InvalidMessage(f"{command}: {can}")
     return Pace(rate=figures.get("rate"), ramp=bool(words), brake=figures.get("brake"), delay=figures.get("delay", 0.0))
 
 
-_PACE: Final = frozenset({"rate", "brake", "delay"})
+def parse_limit(command: str, typed: str) -> int | None:
+    """How many workflows it may act on at most, as it stands behind a command: ``limit=5000``; None: it does not.
+
+    Raises:
+        InvalidMessage: it is no number from 1 on.
+    """
+    written = _words(command, typed)[1].get("limit")
+    if written is None:
+        return None
+    most = msgspec.json.decode(written)
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        raise InvalidMessage(f"{command}: limit={ascii(most)[:40]}: write a number from 1")
+    return most
+
+
+def parse_undo(typed: str) -> int | None:
+    """What stands behind ``undo``, see :func:`parse_limit`.
+
+    Raises:
+        InvalidMessage: something else does, or it is no number from 1 on.
+    """
+    words, written = _words("undo", typed)
+    if words or written.keys() - {"limit"}:
+        raise InvalidMessage("undo: only limit=N can stand behind it, nothing was done; see `operations undo`")
+    return parse_limit("undo", typed)
+
+
+_PACE: Final = frozenset({"rate", "brake", "delay", "limit"})
 
 
 def _is_number(value: object) -> bool:

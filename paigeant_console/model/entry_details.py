@@ -14,6 +14,7 @@ from paigeant_console.model.text import Span, plural, shown, wrap_words
 from paigeant_console.model.times import countdown, moment, parsed, spoken
 from paigeant_console.safe_text import SafeText, cells, joined, literal
 from paigeant_core.errors import PaigeantError
+from paigeant_core.limits import BULK_LIMIT
 from paigeant_core.operations import OperationState, OperationStatus
 from paigeant_core.operations.log import from_document
 
@@ -112,9 +113,10 @@ def operation_command(status: OperationStatus, target: Target) -> str:
         action = from_document(status.action)
     except PaigeantError:
         return command_line(target, ["operations"])
-    words = action_words(action, status.targets, status.reason, status.pace)
+    most = len(status.targets) if len(status.targets) > BULK_LIMIT else None
+    words = action_words(action, status.targets, status.reason, status.pace, limit=most)
     if status.selection and action.name != "undo":
-        given = action_words(action, [], status.reason, status.pace)
+        given = action_words(action, [], status.reason, status.pace, limit=most)
         words = [given[0], "--where", status.selection, *given[1:]]
     return command_line(target, words)
 

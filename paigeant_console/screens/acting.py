@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from paigeant_console.actions import WORKFLOWS, Situation, by_id, key_of, keys_o
 from paigeant_console.actions import Action as KeyAction
 from paigeant_console.deeds import Deed
 from paigeant_console.model.confirmation import confirmation_of, effect_of
-from paigeant_console.model.dispatch_line import parse_pace, parse_words
+from paigeant_console.model.dispatch_line import parse_limit, parse_pace, parse_undo, parse_words
 from paigeant_console.model.hop_log import last_operation
 from paigeant_console.model.payload_diff import changes as payload_changes
 from paigeant_console.model.text import EMPTY, Span, brief_id, plural, shown
@@ -26,7 +26,7 @@ from paigeant_console.screens.shared import KeyTaker, Shared
 from paigeant_console.token_file import read_token_file, tokens_of_environment
 from paigeant_console.widgets.replay_form import ReplayChoice, ReplayForm, ReplaySource
 from paigeant_console.widgets.span_lines import Line
-from paigeant_core.errors import PaigeantError
+from paigeant_core.errors import OverLimit, PaigeantError, Refused
 from paigeant_core.journal import State
 from paigeant_core.operations import (
     UNDOABLE,
@@ -52,7 +52,7 @@ __all__ = ["ActingScreen"]
 SAME: Final = "same"
 """What is typed in place of a file where the token is to stay; a file of that name is ./same."""
 _WORDED: Final = frozenset(
-    kind.name for kind in (Retry, Replay, DeadLetter, Hold, Release, Skip, Cancel, Compensate, Restore, Insert)
+    kind.name for kind in (Retry, Replay, DeadLetter, Hold, Release, Skip, Cancel, Compensate, Restore, Insert, Undo)
 )
 """Acts that read what stands behind their command."""
 _AT_ONCE: Final = Pace()
@@ -66,6 +66,7 @@ class _Wish:
         action: what to do.
         ids: to which workflows.
         pace: how fast, and when it stops by itself.
+        limit: how many it may be for; None: as many as usual.
         whole: these are all the workflows of the operation that is undone.
         token_file: where the token that it hands over was read; empty: it hands over none.
         changes: what was changed in the payload that it gives.
@@ -74,6 +75,7 @@ class _Wish:
     action: Action
     ids: list[str]
     pace: Pace
+    limit: int | None
     whole: bool
     token_file: str
     changes: Sequence[Span]
@@ -215,7 +217,7 @@ class ActingScreen(ConsoleScreen):
         """
         if name == "undo" and self._undoable is not None and self.taker() is None:
             deed, ids = self._undoable
-            self.act(Undo(deed.operation_id), ids)
+            self._undo_within(lambda limit: self.act(Undo(deed.operation_id), ids, limit=limit))
         else:
             super().perform(name)
 
@@ -229,26 +231,43 @@ class ActingScreen(ConsoleScreen):
         """Undo what was done last to the workflows that are marked, or to the one under the cursor."""
         ids = self.targets()
         if ids:
-            self.ask(self._safely(self._undo(ids), "undo: nothing was done"))
+            self._undo_within(lambda limit: self.ask(self._safely(self._undo(ids, limit), "undo: nothing was done")))
 
-    async def _undo(self, ids: list[str]) -> None:
+    def _undo_within(self, undo: Callable[[int | None], object]) -> None:
+        """Undo as many as stood behind the command; where that cannot be read, that is said.
+
+        Args:
+            undo: does it.
+        """
+        try:
+            limit = parse_undo(self._typed)
+        except PaigeantError as error:
+            self.say((safe(str(error), 300), "warn"))
+        else:
+            undo(limit)
+
+    async def _undo(self, ids: list[str], limit: int | None) -> None:
         history = await asyncio.wrap_future(self.feed.history(ids[0]))
         operation_id = last_operation(history)
         if operation_id:
-            self.act(Undo(operation_id), ids)
+            self.act(Undo(operation_id), ids, limit=limit)
         else:
             self.say((literal("undo: no operator has done anything to it"), "warn"))
 
     def _paced(self, action: Action) -> None:
         """Act as fast as stood behind the command."""
-        pace = self._pace(action.name)
-        if pace is not None:
-            self.act(action, self.targets(), pace)
+        read = self._pace(action.name)
+        if read is not None:
+            pace, limit = read
+            self.act(action, self.targets(), pace, limit=limit)
 
-    def _pace(self, command: str) -> Pace | None:
-        """What stood behind a command, see :func:`parse_pace`; None where it cannot be read, which is said then."""
+    def _pace(self, command: str) -> tuple[Pace, int | None] | None:
+        """What stood behind a command, see :func:`parse_pace` and :func:`parse_limit`.
+
+        None where it cannot be read, which is said then.
+        """
         try:
-            return parse_pace(command, self._typed)
+            return parse_pace(command, self._typed), parse_limit(command, self._typed)
         except PaigeantError as error:
             self.say((safe(str(error), 300), "warn"))
             return None
@@ -259,12 +278,12 @@ class ActingScreen(ConsoleScreen):
         if values is None:
             return
         try:
-            steps = tuple(to_step(word) for word in words)
+            steps, limit = tuple(to_step(word) for word in words), parse_limit("insert", self._typed)
         except PaigeantError as error:
             self.say((safe(str(error), 300), "warn"))
             return
-        if steps and not values:
-            self.act(Insert(steps), self.targets())
+        if steps and not values.keys() - {"limit"}:
+            self.act(Insert(steps), self.targets(), limit=limit)
         else:
             self.say((literal("insert: name the steps, e.g. insert check notify"), "warn"))
 
@@ -289,13 +308,14 @@ class ActingScreen(ConsoleScreen):
 
     def do_replay(self) -> None:
         """Replay: of one workflow from a step that is chosen, of several where each stands."""
-        ids, pace = self.targets(), self._pace("replay")
-        if pace is None:
+        ids, read = self.targets(), self._pace("replay")
+        if read is None:
             return
+        pace, limit = read
         if len(ids) == 1:
             self.ask(self._safely(self._offer(ids[0], pace), "replay: nothing was done"))
         else:
-            self.act(Replay(), ids, pace)
+            self.act(Replay(), ids, pace, limit=limit)
 
     async def _safely(self, flow: Coroutine[Any, Any, None], what: str) -> None:
         """Run what may fail, and say then what went wrong with the broker or the workflow.
@@ -351,7 +371,13 @@ class ActingScreen(ConsoleScreen):
         """Preflight, confirmation, deed; where it takes a second person, that one is asked."""
         name = wish.action.name
         self.say((literal(f"{name}: looking at "), "dim"), (plural(len(wish.ids), "workflow"), ""))
-        plan = await asyncio.wrap_future(self.feed.plan(wish.action, wish.ids, reason))
+        try:
+            plan = await asyncio.wrap_future(self.feed.plan(wish.action, wish.ids, reason, wish.limit))
+        except OverLimit as over:
+            # Short, for a line of 80 cells. What stands behind `release` are values.
+            most = f"limit={over.matched}"
+            how = "--limit in a shell" if name == Release.name else f"{most}, as in :{name} {most}"
+            raise Refused(f"{name}: over {over.limit} it takes {how}") from None
         deeds = self.feed.deeds
         second = await asyncio.wrap_future(deeds.second(plan))
         confirmation = confirmation_of(
@@ -359,6 +385,7 @@ class ActingScreen(ConsoleScreen):
             self.shared.target,
             pace=wish.pace,
             whole=wish.whole,
+            limit=wish.limit,
             second=second,
             token_file=wish.token_file,
             changes=wish.changes,
@@ -395,13 +422,15 @@ class ActingScreen(ConsoleScreen):
         ids: list[str],
         pace: Pace = _AT_ONCE,
         *,
+        limit: int | None = None,
         whole: bool = False,
         token_file: str = "",
         changes: Sequence[Span] = (),
     ) -> None:
         """Ask for the reason, and go on with it; arguments as of :class:`_Wish`."""
-        wish = _Wish(action=action, ids=ids, pace=pace, whole=whole, token_file=token_file, changes=changes)
-        self._ask_reason(wish)
+        self._ask_reason(
+            _Wish(action=action, ids=ids, pace=pace, limit=limit, whole=whole, token_file=token_file, changes=changes)
+        )
 
     def _ask_reason(self, wish: _Wish, more: str = " because:") -> None:
         action = wish.action

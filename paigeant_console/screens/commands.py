@@ -27,7 +27,7 @@ __all__ = ["Commands"]
 
 OFFERED: Final = 6
 """Words that are shown of those that could follow."""
-_PACE: Final = ("ramp", "rate=", "brake=", "delay=")
+_PACE: Final = ("ramp", "rate=", "brake=", "delay=", "limit=")
 _ORDERS: Final = {
     "activity": ("pause", "resume"),
     "operations": ("pause", "resume", "abort", "undo", "approve", "reject"),
@@ -45,10 +45,7 @@ _NAMING: Final = {
 """Commands behind which something is named that is to be acted on, and the order; empty: it comes first."""
 _NOT_ALONE: Final = {"queues": ("activity", "operation-pause")}
 """Of these the ones that mean nothing without a name, by view; in all others there is no activity under the cursor."""
-_ALONE: Final = {
-    "pause": "see `operations pause`, `activity pause`",
-    "undo": "see `operations undo`",
-}
+_ALONE: Final = {"pause": "see `operations pause`, `activity pause`"}
 """What may have been meant by words behind commands that take none."""
 
 
@@ -118,7 +115,7 @@ class Commands:
             "theme": THEMES,
             "order": ORDERS,
             "group": GROUPINGS,
-            "undo": (),
+            "undo": ("limit=",),
             "release": (),
         }.get(action.id, _PACE if action.writes and action.needs_row else ())
         return going_on(text, words)

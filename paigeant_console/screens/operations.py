@@ -213,7 +213,9 @@ class OperationsScreen(PausingScreen):
         """Undo the operation of the row, for all workflows that it was done to."""
         operation_id = self.operation_here()
         if operation_id and self._can_be_undone(self.done_here()):
-            self.ask(self._safely(self._undo_all(operation_id), "undo: nothing was done"))
+            self._undo_within(
+                lambda limit: self.ask(self._safely(self._undo_all(operation_id, limit), "undo: nothing was done"))
+            )
 
     def _can_be_undone(self, done: str) -> bool:
         """Whether what was done can be undone; that it cannot is said."""
@@ -223,11 +225,11 @@ class OperationsScreen(PausingScreen):
         self.say((joined((literal("undo: "), what, literal(" cannot be undone"))), "warn"))
         return False
 
-    async def _undo_all(self, operation_id: str) -> None:
+    async def _undo_all(self, operation_id: str, limit: int | None = None) -> None:
         """Undo what it was done to: its other workflows it left as they were, or has not come to."""
         self.say((literal("undo: looking for what it was done to …"), "dim"))
         found = await asyncio.wrap_future(self.feed.deeds.acted(operation_id))
         self.say((joined((literal("undo: "), plural(len(found.workflows), "workflow"))), "dim"))
-        self.act(Undo(found.operation_id), found.workflows, whole=True)
+        self.act(Undo(found.operation_id), found.workflows, limit=limit, whole=True)
         if found.unnamed:
             self.prompt.note([(literal(f"and {found.unnamed} more, which nothing names any more"), "warn")])

@@ -15,6 +15,7 @@ from paigeant_core.errors import (
     AmbiguousID,
     ConfigError,
     DuplicateWorkflow,
+    OverLimit,
     PaigeantError,
     Refused,
     WorkflowNotFound,
@@ -121,7 +122,14 @@ class Operations(Erasing, Approvals):
         return standing_of(history, await self.transport.workers(self.topic) if workers is None else workers)
 
     async def plan(
-        self, action: Action, correlation_ids: Sequence[str], *, reason: str, selection: str = "", trial: bool = False
+        self,
+        action: Action,
+        correlation_ids: Sequence[str],
+        *,
+        reason: str,
+        selection: str = "",
+        limit: int | None = None,
+        trial: bool = False,
     ) -> Plan:
         """Look at each workflow and say what would happen; nothing is done.
 
@@ -130,6 +138,7 @@ class Operations(Erasing, Approvals):
             correlation_ids: whole IDs; twice the same counts once.
             reason: why, for the audit.
             selection: by what they were selected, as it was written; for the audit.
+            limit: workflows that it may touch; None: as many as every operation here.
             trial: nobody means to do it, so that it is refused goes to no audit.
 
         Raises:
@@ -147,11 +156,12 @@ class Operations(Erasing, Approvals):
         ids = list(dict.fromkeys(correlation_ids))
         if not ids:
             raise WorkflowNotFound(f"{action.name}: nothing matched")
-        if len(ids) > self.limit:
-            why = f"{len(ids)} workflows matched, the limit is {self.limit}"
+        most = self.limit if limit is None else limit
+        if len(ids) > most:
             if not trial:
+                why = OverLimit.why(len(ids), most)
                 await self.denied(action.name, why, reason=reason, targets=len(ids), selection=selection)
-            raise Refused(f"{action.name}: {why}; raise it with --limit")
+            raise OverLimit(action.name, len(ids), most)
         outlook = await Outlook.of(self.transport, self.topic)
         schemas, lines = await self.declared(action), []
         for item in ids:

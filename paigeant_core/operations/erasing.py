@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import is_marker, marker
-from paigeant_core.errors import NotEligible, PaigeantError, Refused, WorkflowNotFound
+from paigeant_core.errors import NotEligible, OverLimit, PaigeantError, Refused, WorkflowNotFound
 from paigeant_core.journal import ENDED, PARKED
 from paigeant_core.names import new_id
 from paigeant_core.operations import audit
@@ -81,7 +81,7 @@ class Erasing(Control):
             self.allow(action.name)
             reason = audit.checked(action.name, reason)
             if len(ids) > self.limit:
-                raise Refused(f"erase: {len(ids)} workflows matched, the limit is {self.limit}; raise it with --limit")
+                raise OverLimit("erase", len(ids), self.limit)
         except Refused as refused:
             if not trial and reason.strip():
                 await self.denied(action.name, str(refused), reason=reason, targets=len(ids))

@@ -250,7 +250,7 @@ async def test_a_command_that_takes_no_words_does_nothing_when_some_stand_behind
     async with console(story, tmp_path, size=(80, 24)) as opened:
         for line, said in (
             ("pause 6b68", "pause takes no words, nothing was done; see `operations pause`, `activity pause`"),
-            ("undo abc", "undo takes no words, nothing was done; see `operations undo`"),
+            ("undo abc", "undo: only limit=N can stand behind it, nothing was done; see `operations undo`"),
             ("write /nowhere", "write takes no words, nothing was done; it acts on the row under the cursor"),
             ("quit now", "quit takes no words, nothing was done"),
             ("gro cause", "grouped by the cause"),

@@ -69,7 +69,13 @@ async def test_a_pace_stands_behind_the_command(tmp_path: Path) -> None:
     story = many(12)
     async with console(story, tmp_path, size=(120, 40)) as opened:
         for typed, said in (
-            ("hold fast", "hold: only ramp, rate=N (a second), brake=PERCENT and delay=TIME (90s) can stand behind it"),
+            (
+                "hold fast",
+                "hold: only ramp, rate=N (a second), brake=PERCENT, delay=TIME (90s) and limit=N can stand behind it",
+            ),
+            ("hold limit=0", "hold: limit=0: write a number from 1"),
+            ("hold limit=many", "hold: only ramp, rate=N"),
+            ("undo ramp", "undo: only limit=N can stand behind it, nothing was done"),
             ("hold rate=soon", "hold: only ramp, rate=N"),
             ("hold delay=later", "hold: only ramp, rate=N"),
             ("hold rate=0", "rate 0: it must be more than 0"),
@@ -379,3 +385,55 @@ async def test_what_is_cut_off_half_way_says_first_how_far_it_came(
         await opened.until(lambda: not feed.deeds.current, "it is over")
         await opened.again()
         assert any(said in line for line in opened.lines()), opened.text()
+
+
+async def typed(opened: Console, command: str) -> None:
+    """A command, and a reason where it asks for one."""
+    await opened.press(":")
+    await opened.type(command)
+    await opened.press("enter")
+    await opened.until(lambda: opened.screen.prompt.asking, "the reason")
+    await opened.type("the provider is back")
+    await opened.press("enter")
+
+
+async def test_more_workflows_than_an_operation_may_touch_take_a_limit_behind_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = many(12)
+    async with console(story, tmp_path, size=(120, 40)) as opened:
+        monkeypatch.setattr(opened.app.feed._operations, "limit", 10)  # of a thousand the story would be long
+        await opened.press("g", " ", "G", "ctrl+@")
+        for command, how in (
+            ("hold", "over 10 it takes limit=12, as in :hold limit=12"),
+            ("replay ramp limit=11", "over 11 it takes limit=12, as in :replay limit=12"),
+            ("insert check", "over 10 it takes limit=12, as in :insert limit=12"),
+            ("release", "over 10 it takes --limit in a shell"),
+        ):
+            await typed(opened, command)
+            await opened.shows(f"{command.split()[0]}: nothing was done: {how}")
+        assert len(opened.screen.table.marks) == 12
+        for command, said in (
+            ("insert check limit=12", "insert check --id="),
+            ("hold rate=500 limit=12", "--rate 500 --limit 12 --reason"),
+        ):
+            await typed(opened, command)
+            await opened.until(lambda: opened.screen.confirm_bar.confirmation is not None, "the confirmation")
+            line = opened.screen.confirm_bar.confirmation.command
+            assert said in line
+            assert "--limit 12 --reason 'the provider is back'" in line
+            if command.startswith("insert"):
+                await opened.press("escape")
+        await opened.type("12")
+        await opened.press("enter")
+        await opened.shows("hold: 12 done")
+        # And all of that operation again, by its row in the audit.
+        await opened.press("5")
+        await opened.until(opened.screen.operation_here, "the operation")
+        await typed(opened, "undo")
+        await opened.shows("over 10 it takes limit=12, as in :undo limit=12")
+        await typed(opened, "undo limit=12")
+        await opened.until(lambda: opened.screen.confirm_bar.confirmation is not None, "the confirmation")
+        line = opened.screen.confirm_bar.confirmation.command
+        assert line.endswith("--limit 12 --reason 'the provider is back'")
+        assert "order-" not in line, "it is all of the operation"
