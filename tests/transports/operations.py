@@ -6,6 +6,7 @@ Inherited beside the transport contract, with the same fixtures.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -68,6 +69,8 @@ class Shop:
                 raise NonRetryable("card expired")
             if ctx.payload.get("card") == "flaky" and not self.provider_up:
                 raise ConnectionError("503")
+            if ctx.payload.get("card") == "asks":
+                ctx.hold("a person", until=time.time() + 0.5, on_deadline="release")
             return {"charged": ctx.idempotency_key}
 
         @self.worker.activity("notify")

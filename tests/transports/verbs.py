@@ -5,6 +5,8 @@ Inherited beside the transport contract, with the same fixtures.
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from paigeant_core.activity import ActivityContext
@@ -26,7 +28,7 @@ from paigeant_core.operations import (
     Standing,
     Undo,
 )
-from paigeant_core.transition import Outcome, Place
+from paigeant_core.transition import Place
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import Settled, holding
 from tests.transports.contract import Connect
@@ -242,26 +244,23 @@ class VerbsContract:
     ) -> None:
         transport, console = await connect(), await connect()
         operations = Operations(console, topic, operator="ann@desk")
-        hands = Hands(transport, topic, "charge")
-        workflow = await self._begin(transport, topic, steps=["charge", "notify"])
-        delivery = await hands.take_one()
-        assert delivery.message is not None
-        hands.consumer.report([holding(delivery.message.headers, 0.0)])
-        await self._until(operations, workflow, State.RUNNING)
-        report = await self._act(operations, Hold(), workflow)
-        await self.heard(transport, topic)
-        waits = Outcome(hold="a person", until=0.5, on_deadline="release")
-        assert await hands.finish(delivery, {"a": 1}, waits) is Settled.DONE
-        await hands.nothing(1.0)
-        held = await self._now(operations, workflow)
-        assert (held.state, held.message().payload["a"], held.record.detail["operator"]) == (State.HELD, 1, "ann@desk")
-        assert not {"until", "on_deadline"} & set(held.record.detail)
-        # It is brought back to its step's own hold, whose time has come.
-        notified = Hands(transport, topic, "notify")
-        await self._done(operations, Undo(report.operation_id), workflow)
-        assert (await notified.take_one()).activity == "notify"
-        for worker in (hands, notified):
-            await worker.consumer.close()
+        async with open_shop(transport, topic) as shop:
+            shop.gate.clear()
+            workflow = await self._begin(transport, topic, card="asks", steps=["charge", "notify"])
+            await self._until(operations, workflow, State.RUNNING)
+            report = await self._act(operations, Hold(), workflow)
+            await self.heard(transport, topic)
+            shop.gate.set()
+            held = await self._until(operations, workflow, State.HELD)
+            assert "charged" in held.message().payload
+            assert held.record.detail["operator"] == "ann@desk"
+            assert not {"until", "on_deadline"} & set(held.record.detail)
+            await asyncio.sleep(1.0)
+            assert (await self._now(operations, workflow)).state == State.HELD
+            assert not shop.ran("notify")
+            # It is brought back to its step's own hold, whose time has come.
+            await self._done(operations, Undo(report.operation_id), workflow)
+            await self._until(operations, workflow, State.COMPLETED)
 
     async def test_a_step_that_nobody_has_reported_yet(self, connect: Connect, topic: str) -> None:
         transport, console = await connect(), await connect()
