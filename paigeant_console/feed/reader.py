@@ -219,7 +219,7 @@ class Feed:
         delay = FIRST_DELAY
         while True:
             reading = asyncio.ensure_future(self._read(transport, self._ring.position))
-            watching = asyncio.ensure_future(self._watch())
+            watching = asyncio.ensure_future(self._watch(time.monotonic()))
             before = self._ring.serial
             try:
                 await asyncio.wait({reading, watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -271,14 +271,18 @@ class Feed:
                     self._set_phase(Phase.LIVE)
         raise TransportError("the journal ended")
 
-    async def _watch(self) -> None:
-        """Say when the transport is silent; end when it is so for too long."""
+    async def _watch(self, began: float) -> None:
+        """Say when the transport is silent; end when it is so for too long.
+
+        Args:
+            began: when this try did, monotonic: whatever was before, it has its own time to connect.
+        """
         while True:
             await asyncio.sleep(STALE_AFTER / 5)
-            quiet = time.monotonic() - self._heard
-            if quiet > GIVE_UP_AFTER and self._phase is not Phase.CONNECTING:
+            now = time.monotonic()
+            if now - max(self._heard, began) > GIVE_UP_AFTER:
                 return
-            if quiet > STALE_AFTER and self._phase is Phase.LIVE:
+            if now - self._heard > STALE_AFTER and self._phase is Phase.LIVE:
                 self._set_phase(Phase.STALE)
 
     async def _take_unknown(self, records: Sequence[Record]) -> None:

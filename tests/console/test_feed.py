@@ -403,6 +403,40 @@ def test_a_silent_broker_is_stale_and_then_given_up(monkeypatch: pytest.MonkeyPa
         assert feed.serial == story.records(), "it reads on where it was"
 
 
+def test_connecting_has_its_time_however_long_the_broker_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "STALE_AFTER", 0.05)
+    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 0.4)
+    story = sample_story()
+
+    class Far(Broken):
+        async def connect(self) -> None:
+            away = time.monotonic() - begun < 0.8
+            # As by TLS and AMQP over a slow line.
+            await asyncio.sleep(0.2)
+            if away:
+                raise ConnectError("nobody answers")
+
+    begun = time.monotonic()
+    with running(story, lambda: Far(story)) as feed:
+        assert feed.wait(lambda: feed.status().quiet_s > 0.6, PATIENCE), "nothing was heard, whatever was tried"
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, 5)
+
+
+def test_a_connection_that_nobody_accepts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "STALE_AFTER", 0.05)
+    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 0.2)
+    story = sample_story()
+
+    class Never(Broken):
+        async def connect(self) -> None:
+            self.connects += 1
+            await asyncio.sleep(3600 if self.connects < 3 else 0)
+
+    with running(story, lambda: Never(story)) as feed:
+        assert feed.wait(lambda: feed.status().reason == "the broker was silent", PATIENCE)
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
+
+
 def test_workers_that_cannot_be_asked_are_no_trouble() -> None:
     story = sample_story()
     transport = Broken(story)
