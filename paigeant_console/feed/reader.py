@@ -23,9 +23,10 @@ from paigeant_console.feed.changes import Subscription
 from paigeant_console.feed.ended import MOST_ENDED
 from paigeant_console.feed.intake import Intake
 from paigeant_console.feed.mending import Mending
+from paigeant_console.feed.parked import Parked
 from paigeant_console.feed.past import Past
 from paigeant_console.feed.ring import RING
-from paigeant_console.feed.rounds import OF_NOW, POLL_EVERY, Rounds, parked_now
+from paigeant_console.feed.rounds import OF_NOW, POLL_EVERY, Rounds
 from paigeant_console.feed.status import FeedStatus, Phase, reason_of
 from paigeant_console.history import History
 from paigeant_console.model.head_start import NEWEST
@@ -120,7 +121,8 @@ class Feed:
         self._reason = self._refusal = ""
         self._retry_at: float | None = None
         self._heard = time.monotonic()
-        self._caught_up = self._parked_read = False
+        self._caught_up = False
+        self._parked = Parked(topic, self._take_unknown, self._on_line)
         self.kept = history
         """What is kept on disk; None: nothing."""
         self._past = Past(topic, history)
@@ -241,9 +243,10 @@ class Feed:
         if self.info is None:
             self.info = await transport.broker_info()
         self._heard = time.monotonic()
-        self._set_phase(Phase.CATCHING_UP)
+        self._on_line()
         if position == START:
             newest = await transport.newest(self.topic, NEWEST)
+            self._heard = time.monotonic()
             self._take_newest(newest)
             position, standing = await self._past.resume(transport, newest, self.now())
             self._ring.position = position
@@ -254,7 +257,7 @@ class Feed:
         async for batch in transport.records(self.topic, start=position, follow=True, follower=follower):
             self._heard = time.monotonic()
             if self._mending.mend(self.lock, batch, self.now()):
-                self._parked_read = False
+                self._parked.forget()
                 self.bump()
             for start in range(0, len(batch), SLICE):
                 self._take(batch[start : start + SLICE])
@@ -264,11 +267,8 @@ class Feed:
                     self._caught_up = True
                     self._intake.end()
                     await self._take_unknown(self._past.all_read())
-                if not self._parked_read and (found := await parked_now(transport, self.topic)) is not None:
-                    self._parked_read = True
-                    await self._take_unknown(found)
-                if self._phase is not Phase.LIVE:
-                    self._set_phase(Phase.LIVE)
+                self._parked.begin(transport)
+                self._on_line()
         raise TransportError("the journal ended")
 
     async def _watch(self, began: float) -> None:
@@ -332,10 +332,14 @@ class Feed:
                 self._refusal = refusal
                 self._bump()
 
+    def _on_line(self) -> None:
+        """The broker answers, or all there was has been read."""
+        phase = Phase.LIVE if self._caught_up and self._parked.settled else Phase.CATCHING_UP
+        if self._phase is not phase:
+            self._set_phase(phase)
+
     def _set_phase(self, phase: Phase, reason: str = "") -> None:
         with self.lock:
-            if phase is Phase.CATCHING_UP and self._caught_up:
-                phase = Phase.LIVE
             self._phase = phase
             self._reason = reason
             self._bump()

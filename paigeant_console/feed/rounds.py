@@ -1,25 +1,20 @@
-"""What the journal does not tell: once what is parked, each second who lives, what is paused, how long queues are."""
+"""What the journal does not tell: each second who lives, what is paused, how long queues are."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from paigeant_console.model.snapshot import parked
-from paigeant_core.errors import ConnectError, PaigeantError
-from paigeant_core.journal import Record
+from paigeant_core.errors import PaigeantError
 from paigeant_core.limits import RENEW_EVERY
 from paigeant_core.pauses import Pause
 from paigeant_core.transports import Transport
 from paigeant_core.transports.types import QueueStatus, WorkerStatus
 
-__all__ = ["OF_NOW", "POLL_EVERY", "Rounds", "parked_now"]
-
-logger = logging.getLogger("paigeant.console")
+__all__ = ["OF_NOW", "POLL_EVERY", "Rounds"]
 
 POLL_EVERY: Final = 1.0
 OF_NOW: Final = 3 * POLL_EVERY
@@ -27,17 +22,6 @@ OF_NOW: Final = 3 * POLL_EVERY
 ASK_WITHIN: Final = 10.0
 HEARD_AGAIN: Final = 2 * RENEW_EVERY
 """Seconds in which every worker has spoken again, once the broker takes writes again."""
-
-
-async def parked_now(transport: Transport, topic: str) -> list[Record] | None:
-    """What is parked, asked once: it is kept for longer than the journal; None: the line broke, ask again."""
-    try:
-        return await parked(transport, topic)
-    except ConnectError:
-        return None
-    except PaigeantError as error:
-        logger.warning("what is parked is not known: %s", error)
-        return []
 
 
 class Rounds:

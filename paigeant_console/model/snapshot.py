@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from paigeant_console.model.query import Query
     from paigeant_core.security.trust import Trust
 
-__all__ = ["PARKED_LIMIT", "Snapshot", "parked", "read_rows"]
+__all__ = ["PARKED_LIMIT", "PARKED_PLACES", "Snapshot", "parked", "read_rows"]
 
 PARKED_LIMIT: Final = 100_000
 """Parked messages of each kind that are looked at."""
+PARKED_PLACES: Final = (Place.DEAD, Place.HELD, Place.QUARANTINE)
 
 
 class Snapshot:
@@ -95,7 +96,7 @@ class Snapshot:
 async def parked(transport: Transport, topic: str) -> list[Record]:
     """What is parked, dead letters first; of each kind as many as are looked at."""
     found: list[Record] = []
-    for place in (Place.DEAD, Place.HELD, Place.QUARANTINE):
+    for place in PARKED_PLACES:
         found += await transport.parked(topic, place, PARKED_LIMIT)
     return found
 

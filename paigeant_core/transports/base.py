@@ -160,7 +160,7 @@ class Transport(LowLevel):
 
         Args:
             topic: where.
-            limit: at most so many.
+            limit: at most so many; fewer where they are large, so that they come soon over a slow line too.
         """
 
     async def ahead(self, topic: str, start: str | float) -> int | None:
@@ -215,6 +215,10 @@ class Transport(LowLevel):
     @abstractmethod
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """Dead, held or quarantined messages, newest first, the still valid ones only."""
+
+    async def parked_batches(self, topic: str, place: Place, limit: int = 1000) -> AsyncIterator[list[Record]]:
+        """The same in batches, as they come: there may be many, and the line may be slow."""
+        yield await self.parked(topic, place, limit)
 
     # -- acting -------------------------------------------------------------------------
 

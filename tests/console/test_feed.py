@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from paigeant_console.feed import Feed, Phase, distance, reader, rounds
+from paigeant_console.feed import Feed, Phase, distance, parked, reader, rounds
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.snapshot import PARKED_LIMIT
 from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
@@ -34,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "MOST_DELAY", 0.05)
     monkeypatch.setattr(reader, "POLL_EVERY", 0.02)
     monkeypatch.setattr(rounds, "POLL_EVERY", 0.02)
+    monkeypatch.setattr(parked, "AGAIN_AFTER", 0.02)
 
 
 @contextlib.contextmanager
@@ -266,9 +267,35 @@ def test_what_is_parked_is_asked_for_again_when_the_line_broke_meanwhile(monkeyp
             return await super().parked(topic, place, limit)
 
     with running(story, lambda: Breaking(story)) as feed:
-        assert feed.wait(lambda: told.HELD in feed.fold.rows, PATIENCE)
+        assert feed.wait(lambda: told.QUARANTINED in feed.fold.rows, PATIENCE)
         assert set(feed.fold.rows) == {told.DEAD, told.HELD, told.QUARANTINED, told.QUEUED}
     assert set(limits) == {PARKED_LIMIT}, "as many as `list` looks at"
+
+
+def test_the_journal_goes_on_while_what_is_parked_comes_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Longer than the second after which the transport says that nothing came.
+    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 1.6)
+    monkeypatch.setattr(reader, "STALE_AFTER", 1.4)
+    story = sample_story()
+    with story.broker.topic(story.topic) as state:
+        while len(state.journal) > 1:
+            state._trim_one()
+
+    class Slow(Broken):
+        async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
+            await asyncio.sleep(1.5)
+            return await super().parked(topic, place, limit)
+
+    transport = Slow(story)
+    with running(story, lambda: transport) as feed:
+        assert feed.wait(lambda: told.DEAD in feed.fold.rows, 4), "each kind is shown as it comes"
+        assert told.QUARANTINED not in feed.fold.rows
+        assert feed.status().phase is Phase.CATCHING_UP, "the list is not whole"
+        story.start("meanwhile", ("charge",))
+        assert feed.wait(lambda: "meanwhile" in feed.fold.rows, 1)
+        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
+        assert set(feed.fold.rows) == {told.DEAD, told.HELD, told.QUARANTINED, told.QUEUED, "meanwhile"}
+        assert transport.connects == 1
 
 
 def test_the_rate_is_of_the_last_seconds() -> None:

@@ -71,6 +71,30 @@ class ObservingContract(TransportContract):
             assert [record.position for record in newest] == [record.position for record in records[-limit:]]
             assert newest[-1].body == records[-1].body
 
+    async def test_of_large_records_a_few_of_the_end_are_read(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        large = {"pad": "x" * 200_000}
+        workflows = [await self.dispatch(transport, topic, "a", variables=large) for _ in range(30)]
+        newest = [record.headers.correlation_id for record in await transport.newest(topic, 500)]
+        assert newest == workflows[-len(newest) :]
+        if transport.scheme != "memory":
+            assert 8 <= len(newest) <= 20, "a slow line is to bring them soon"
+
+    async def test_many_parked_messages_come_newest_first_in_batches(self, connect: Connect, topic: str) -> None:
+        transport = await connect()
+        # Of sizes that differ, so that as many are asked for as may come at once.
+        sizes = (10, 200_000, 10, 60_000, 10)
+        payloads = [{"pad": "x" * sizes[number % 5]} for number in range(20)]
+        workflows = [await self.dispatch(transport, topic, "a", variables=payload) for payload in payloads]
+        async with self.hands(transport, topic, "a") as worker:
+            for _ in workflows:
+                await worker.bury(await worker.take_one())
+        for limit, expected in ((1000, workflows[::-1]), (20, workflows[::-1]), (11, workflows[:8:-1])):
+            found = [record async for batch in transport.parked_batches(topic, Place.DEAD, limit) for record in batch]
+            assert [record.headers.correlation_id for record in found] == expected
+            whole = await transport.parked(topic, Place.DEAD, limit)
+            assert [(record.id, record.body) for record in found] == [(record.id, record.body) for record in whole]
+
     async def test_how_much_there_is_to_read_is_told_or_nothing(self, connect: Connect, topic: str) -> None:
         transport = await connect()
         for _ in range(3):

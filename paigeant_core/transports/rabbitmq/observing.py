@@ -25,7 +25,15 @@ from paigeant_core.transports.rabbitmq.index import Index, Known
 from paigeant_core.transports.rabbitmq.mirror import Fence
 from paigeant_core.transports.rabbitmq.presence import Ears, serving
 from paigeant_core.transports.rabbitmq.publisher import Publisher
-from paigeant_core.transports.rabbitmq.streams import Origin, Reading, last_chunk, ready_in, silent, up_to_now
+from paigeant_core.transports.rabbitmq.streams import (
+    Origin,
+    Reading,
+    first_of_last_chunk,
+    last_chunk,
+    ready_in,
+    silent,
+    up_to_now,
+)
 from paigeant_core.transports.rabbitmq.topology import PLACES, Names, Topology
 from paigeant_core.transports.types import END, START, QueueStatus, WorkerStatus
 from paigeant_core.urls import mask_url
@@ -35,6 +43,13 @@ logger = logging.getLogger("paigeant")
 ELSEWHERE = (*PLACES.values(), "fence")
 """Streams with records that the journal may have forgotten."""
 
+NEWEST_BYTES = 1024 * 1024
+"""Bytes of the newest records that are enough, about: a line that brings fifty kilobytes a second has them in time."""
+FEW = 8
+"""Records that are read whatever size they have."""
+
+_AT_ONCE = 500
+"""Parked messages that are fetched together."""
 _FOLLOW = 1.0
 """Seconds after which a follower hears that nothing came."""
 
@@ -210,9 +225,11 @@ class Observing(Transport):
         await fence.look()
         found: deque[Record] = deque(maxlen=limit)
         try:
-            end = await last_chunk(self._line, queue)
+            last = await first_of_last_chunk(self._line, queue)
+            if last is None:
+                return []
             # The broker goes to an offset, but not to so many before the end: the last chunk is where it begins.
-            start = max(0, (end or 0) - limit)
+            start = max(0, wire.offset_of(last) - min(limit, max(FEW, NEWEST_BYTES // max(1, len(last.body)))))
             async with aclosing(up_to_now(self._line, queue, start)) as batches:
                 async for batch in batches:
                     found.extend(shown(fence, batch))
@@ -300,6 +317,10 @@ class Observing(Transport):
 
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""
+        return [record async for batch in self.parked_batches(topic, place, limit) for record in batch]
+
+    async def parked_batches(self, topic: str, place: Place, limit: int = 1000) -> AsyncIterator[list[Record]]:
+        """See :meth:`Transport.parked_batches`."""
         names = Names(topic)
         queue = names.stream(PLACES[place])
         index, journal = self._index(queue), self.journal_index(names)
@@ -323,7 +344,10 @@ class Observing(Transport):
                     valid[known.last] = ""
             if len(valid) >= limit:
                 break
-        return (await index.records(sorted(valid), valid))[::-1]
+        offsets = sorted(valid, reverse=True)
+        for at in range(0, len(offsets), _AT_ONCE):
+            if found := await index.records(offsets[at : at + _AT_ONCE][::-1], valid):
+                yield found[::-1]
 
     # -- beside the records ---------------------------------------------------------------
 

@@ -280,10 +280,20 @@ async def last_chunk(line: Line, queue: str) -> int | None:
     Raises:
         Missing: no such queue.
     """
+    first = await first_of_last_chunk(line, queue)
+    return None if first is None else offset_of(first)
+
+
+async def first_of_last_chunk(line: Line, queue: str) -> Message | None:
+    """The first message in the last chunk; None: an empty stream.
+
+    Raises:
+        Missing: no such queue.
+    """
     reading = await Reading.attach(line, queue, "last", prefetch=1)
     try:
         batch = await reading.batch(EMPTY_AFTER)
-        return offset_of(batch[0]) if batch else None
+        return batch[0] if batch else None
     finally:
         await reading.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
 
 from redis.exceptions import ResponseError
 
@@ -18,23 +19,28 @@ from paigeant_core.transports.redis.encoding import at_of, body_of, record_of, r
 from paigeant_core.transports.redis.endpoint import code_of
 from paigeant_core.transports.redis.keys import GROUP, Keys
 from paigeant_core.transports.redis.lease import read_presence
+from paigeant_core.transports.redis.pages import Pages, size_of
 from paigeant_core.transports.redis.scripts import HISTORY, Command
 from paigeant_core.transports.types import START, QueueStatus, WorkerStatus
 
 _SCAN = 1000
+NEWEST_BYTES = 1024 * 1024
+"""Bytes of the newest records that are enough: a line that brings fifty kilobytes a second has them in time."""
 
 
 async def newest(lines: Lines, keys: Keys, limit: int) -> list[Record]:
     """See :meth:`Transport.newest`."""
     found: list[Record] = []
-    end = "+"
-    while len(found) < limit:
-        # In parts: a message may have a megabyte.
-        entries = await lines.one(("XREVRANGE", keys.journal, end, "-", "COUNT", min(100, limit - len(found))))
+    pages = Pages(limit)
+    end, count, room = "+", pages.first, NEWEST_BYTES
+    while len(found) < limit and room > 0:
+        entries = await lines.one(("XREVRANGE", keys.journal, end, "-", "COUNT", min(count, limit - len(found))))
         if not entries:
             break
         end = f"({entries[-1][0].decode()}"
         found += records_of(entries)
+        room -= sum(map(size_of, entries))
+        count = pages.next(entries)
     return found[::-1]
 
 
@@ -285,22 +291,28 @@ async def _reports(lines: Lines, keys: Keys, *lists: str) -> list[tuple[WorkerSt
     return found
 
 
-async def parked(lines: Lines, keys: Keys, place: Place, limit: int) -> list[Record]:
-    """See :meth:`Transport.parked`."""
+async def parked_batches(lines: Lines, keys: Keys, place: Place, limit: int) -> AsyncIterator[list[Record]]:
+    """See :meth:`Transport.parked_batches`."""
     stream = keys.parked(place)
-    found: list[Record] = []
-    end = "+"
-    while len(found) < limit:
-        entries = await lines.one(("XREVRANGE", stream, end, "-", "COUNT", min(100, limit)))
-        if not entries:
-            break
+    pages = Pages(limit)
+    left = limit
+    entries = await lines.one(("XREVRANGE", stream, "+", "-", "COUNT", pages.first))
+    while entries and left > 0:
         end = f"({entries[-1][0].decode()}"
         read = [(entry[0], record_of(entry, parked=True)) for entry in entries]
         known = [(entry, record) for entry, record in read if record is not None]
-        where = await lines.ask(
-            *[("HMGET", keys.workflow(record.headers.correlation_id), "place", "entry") for _, record in known]
+        # Where they stand now is asked with the next page: the line may be long, and each takes a round trip.
+        entries, *where = await lines.ask(
+            ("XREVRANGE", stream, end, "-", "COUNT", pages.next(entries)),
+            *[("HMGET", keys.workflow(record.headers.correlation_id), "place", "entry") for _, record in known],
         )
-        for (entry, record), at in zip(known, where, strict=True):
-            if not isinstance(at, ResponseError) and at == [place.value.encode(), entry]:
-                found.append(record)
-    return found[:limit]
+        if isinstance(entries, ResponseError):
+            raise lines.endpoint.refused(entries)
+        found = [
+            record
+            for (entry, record), at in zip(known, where, strict=True)
+            if not isinstance(at, ResponseError) and at == [place.value.encode(), entry]
+        ][:left]
+        left -= len(found)
+        if found:
+            yield found

@@ -17,6 +17,7 @@ from paigeant_core.transports.redis.connection import Backoff, Line, Lines
 from paigeant_core.transports.redis.encoding import records_of
 from paigeant_core.transports.redis.endpoint import LineLost
 from paigeant_core.transports.redis.keys import Keys
+from paigeant_core.transports.redis.pages import FIRST_PAGE
 from paigeant_core.transports.redis.scripts import EXTENT, Command
 from paigeant_core.transports.types import END, START
 
@@ -146,7 +147,7 @@ async def records(
     backoff = Backoff(0.05, 0.5)
     heard = time.monotonic()
     position = ""
-    count = 100
+    count = FIRST_PAGE
     caught_up = False
     reading: asyncio.Task[_Read] | None = None
     try:

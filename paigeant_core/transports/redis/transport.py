@@ -190,7 +190,11 @@ class RedisTransport(Transport):
 
     async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
         """See :meth:`Transport.parked`."""
-        return await observe.parked(self._lines, self.keys(topic), place, limit)
+        return [record async for batch in self.parked_batches(topic, place, limit) for record in batch]
+
+    def parked_batches(self, topic: str, place: Place, limit: int = 1000) -> AsyncIterator[list[Record]]:
+        """See :meth:`Transport.parked_batches`."""
+        return observe.parked_batches(self._lines, self.keys(topic), place, limit)
 
     # -- acting -------------------------------------------------------------------------
 
