@@ -131,11 +131,11 @@ class Intake:
 
     def _keep(self, light: Sequence[Record]) -> None:
         """Keep what was read for the traffic."""
+        self.ring.extend(light)
         if erased := {
             record.headers.correlation_id for record in light if record.kind == _OPERATED and is_marker(record)
         }:
             self.ring.forget(erased)
-        self.ring.extend(light)
 
     def let_go(self) -> list[str]:
         """Let go of the workflows that ended the longest ago, where there are too many; asked after every few records.

@@ -412,6 +412,12 @@ class Feed:
         with self.lock:
             return self._ring.since(after)
 
+    def erased(self, known: int) -> set[str] | None:
+        """The workflows that were erased while this console read; None: there are no more than ``known``."""
+        with self.lock:
+            erased = self._ring.erased
+            return set(erased) if len(erased) > known else None
+
     def wait(self, ready: Callable[[], bool], timeout: float = 30.0) -> bool:
         """Block until ``ready()``; for scripts and tests, never for the screen.
 

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Final
 
-from paigeant_core.erasure import stripped
+from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.journal import Record
 from paigeant_core.transports.types import START
 
@@ -32,6 +32,8 @@ class Ring:
         """When the newest was journalled; None: none was read."""
         self.position: str | float = START
         """Behind which place in the journal to read on: the newest's, or what the reader began with."""
+        self.erased: set[str] = set()
+        """Workflows of which it was told that they were erased."""
         self._records: deque[Record] = deque(maxlen=size)
         self._per_second: dict[int, int] = {}
 
@@ -70,9 +72,10 @@ class Ring:
         self.position = records[-1].position
 
     def forget(self, erased: set[str]) -> None:
-        """Workflows were erased: what was read of them before is kept without its contents."""
+        """Workflows were erased: what was read of them is kept without its contents; the word that they were stays."""
+        self.erased |= erased
         for at, record in enumerate(self._records):
-            if record.headers.correlation_id in erased:
+            if record.headers.correlation_id in erased and not is_marker(record):
                 self._records[at] = stripped(record)
 
     def rate(self, now: float) -> float:

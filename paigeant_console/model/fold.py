@@ -262,7 +262,8 @@ class Fold:
             tell(row, record)
             if is_marker(record):
                 row.name = row.labels = ""
-                row.own_trouble().erased_at = record.at
+                trouble = row.own_trouble()
+                trouble.erased_at, trouble.undoing = record.at, None
         if record.worker:
             self._time(record, told)
         if reshaped and record.body is not None and kind != _QUARANTINED:

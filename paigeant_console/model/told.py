@@ -103,6 +103,8 @@ def _tell_who(trouble: Trouble, record: Record) -> None:
 def tell_undoing(row: Row, record: Record) -> None:
     """Why it is undone: the record with which that began tells, and those of what was undone do not."""
     detail, trouble = record.detail, row.own_trouble()
+    if trouble.erased_at:
+        return
     if trouble.undoing is None and "undo" not in detail and detail.get("action", "compensate") == "compensate":
         error = detail.get("error")
         trouble.undoing = Undoing(

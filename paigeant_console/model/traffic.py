@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, Final
 
 from paigeant_console.model.looks import kind_look
@@ -14,6 +14,7 @@ from paigeant_console.model.text import EMPTY, short_id, shown
 from paigeant_console.model.times import clock
 from paigeant_console.model.views import RecordView
 from paigeant_console.safe_text import literal
+from paigeant_core.erasure import is_marker, stripped
 from paigeant_core.journal import Record
 
 __all__ = ["TrafficList", "without_body"]
@@ -51,6 +52,7 @@ class TrafficList:
         self._records: list[Record] = []
         self._shown: list[int] | None = None
         self._query: Query | None = None
+        self._forgot = 0
         self.room: dict[str, int] = {}
         """Cells that each column has."""
         self.columns: tuple[str, ...] = ("at", "kind", "id", "what")
@@ -77,8 +79,8 @@ class TrafficList:
         return index if index < len(self._shown) and self._shown[index] == serial else None
 
     def revision(self, key: str) -> int:
-        """A record never changes."""
-        return 0
+        """A record never changes, but for what is forgotten of it."""
+        return self._forgot
 
     def record(self, key: str) -> Record | None:
         """The record of that number, if it is still kept."""
@@ -145,6 +147,19 @@ class TrafficList:
             self._first += over
             if self._shown is not None:
                 del self._shown[: bisect_left(self._shown, self._first)]
+
+    def forget(self, erased: Set[str], now: float) -> None:
+        """Workflows were erased: their records stay without their contents, and are found by these no more.
+
+        Args:
+            erased: their IDs.
+            now: seconds since the Unix epoch.
+        """
+        for at, record in enumerate(self._records):
+            if record.headers.correlation_id in erased and not is_marker(record):
+                self._records[at] = stripped(record)
+        self._forgot += 1
+        self.set_query(self._query, now)
 
     def set_query(self, query: Query | None, now: float) -> None:
         """Show the records that ``query`` selects."""

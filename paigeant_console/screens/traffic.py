@@ -76,6 +76,8 @@ class TrafficScreen(FilteringScreen):
         self.rows = TrafficList(RING, ascii_only=shared.ascii_only)
         self.table = _TrafficTable(self.rows, empty=self.sentence(), ascii_only=shared.ascii_only)
         self._left_at = 0
+        self._erased = 0
+        """How many erased workflows were forgotten here."""
 
     def body(self) -> Iterable[Widget]:
         """The filter and the table."""
@@ -92,12 +94,23 @@ class TrafficScreen(FilteringScreen):
         if changed and self.feed.serial != self.rows.next_serial:
             first, records = self.feed.traffic(self.rows.next_serial)
             self.rows.extend(first, records, self.feed.now())
+        self._forget_erased()
         self._show()
+
+    def _forget_erased(self) -> bool:
+        """Forget what was erased meanwhile; whether there was anything."""
+        erased = self.feed.erased(self._erased)
+        if erased is not None:
+            self._erased = len(erased)
+            self.rows.forget(erased, self.feed.now())
+        return erased is not None
 
     def flush(self) -> None:
         """See :meth:`ConsoleScreen.flush`; a frozen view still says how much is new."""
         super().flush()
         if self.paused and self.built:
+            if self._forget_erased():
+                self.table.sync()
             self._say_where()
 
     def _show(self) -> None:
