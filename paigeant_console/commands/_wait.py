@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from paigeant_console.commands._following import Following
 from paigeant_console.exit_codes import ExitCode
 from paigeant_console.output import note
 from paigeant_core.errors import DecodeError
@@ -42,19 +43,23 @@ async def wait_until_over(transport: Transport, topic: str, correlation_id: str)
 
     Returns:
         Its last state.
+
+    Raises:
+        ConnectError: The broker was away for too long.
     """
+    following = Following(transport, topic)
     waited = _Waited(correlation_id)
     quiet = LOOK_AGAIN_AFTER
     looked = False
     # The journal's end is fixed before the history is read, so nothing can fall between the two.
-    async for batch in transport.records(topic, start=END, follow=True):
+    async for batch in following.records(END):
         waited.take(batch)
         if quiet >= LOOK_AGAIN_AFTER:
             quiet = 0
-            waited.take(await transport.history(topic, correlation_id))
+            waited.take(await following.ask(lambda: transport.history(topic, correlation_id)))
             if not looked:
                 # What was set aside before this began is on record under another ID.
-                waited.take(await transport.parked(topic, Place.QUARANTINE))
+                waited.take(await following.ask(lambda: transport.parked(topic, Place.QUARANTINE)))
                 looked = True
         quiet += not batch
         if waited.is_over():

@@ -33,11 +33,12 @@ def tail(
     ] = False,
 ) -> int:
     """Print what the journal gets, from now on or from a moment in the past; nothing is taken from any queue."""
+    from paigeant_console.commands._following import Following
     from paigeant_console.model.query import parse
     from paigeant_console.model.views import RecordView
     from paigeant_console.output import note
     from paigeant_console.runner import run
-    from paigeant_core.transports.following import Follower, Missed
+    from paigeant_core.transports.following import Missed
 
     topic = call.settings.topic
     said = {
@@ -49,8 +50,12 @@ def tail(
     async def main() -> int:
         async with call.broker() as transport:
             start = _start(since, no_follow, transport.clock.now())
-            follower = Follower(lambda missed: note(said[missed]))
-            async for batch in transport.records(topic, start=start, follow=not no_follow, follower=follower):
+            batches = (
+                transport.records(topic, start=start)
+                if no_follow
+                else Following(transport, topic).records(start, lambda missed: note(said[missed]))
+            )
+            async for batch in batches:
                 now = transport.clock.now()
                 for record in batch:
                     document = record.to_document()
