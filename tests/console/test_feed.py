@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from paigeant_console.feed import Feed, Phase, distance, parked, reader, rounds
+from paigeant_console.feed import Phase, distance, reader
 from paigeant_console.model.fold import Fold
 from paigeant_console.model.snapshot import PARKED_LIMIT
-from paigeant_core.errors import AuthenticationError, ConfigError, ConnectError, Refused, TransportError
+from paigeant_core.errors import ConnectError, Refused, TransportError
 from paigeant_core.journal import Record
 from paigeant_core.operations import DeadLetter, Retry
 from paigeant_core.transition import Place
@@ -22,73 +20,14 @@ from paigeant_core.transports.following import Follower
 from paigeant_core.transports.memory import MemoryTransport
 from paigeant_core.transports.types import QueueStatus
 from tests.console import story as told
+from tests.console.feedkit import PATIENCE, Broken, live, quicken, running
 from tests.console.story import Story, sample_story
-
-PATIENCE = 30.0
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Delays are real; they need not be long."""
-    monkeypatch.setattr(reader, "FIRST_DELAY", 0.01)
-    monkeypatch.setattr(reader, "MOST_DELAY", 0.05)
-    monkeypatch.setattr(reader, "POLL_EVERY", 0.02)
-    monkeypatch.setattr(rounds, "POLL_EVERY", 0.02)
-    monkeypatch.setattr(parked, "AGAIN_AFTER", 0.02)
-
-
-@contextlib.contextmanager
-def running(story: Story, connect: Callable[[], MemoryTransport] | None = None, **options: Any) -> Iterator[Feed]:
-    feed = Feed("memory://story", story.topic, connect=connect or story.transport, **options)
-    feed.start()
-    try:
-        yield feed
-    finally:
-        feed.stop(PATIENCE)
-        assert feed._thread is not None
-        assert not feed._thread.is_alive(), "the thread ends"
-
-
-def live(feed: Feed, story: Story) -> None:
-    """Wait until the feed has read all there is."""
-    caught_up = feed.wait(
-        lambda: feed.status().phase is Phase.LIVE and feed.serial == story.records() and feed.fold.observed, PATIENCE
-    )
-    assert caught_up, feed.status()
-
-
-class Broken(MemoryTransport):
-    """A transport that can be told to fail."""
-
-    def __init__(self, story: Story) -> None:
-        super().__init__("story", broker=story.broker)
-        self.connect_errors: list[Exception] = []
-        self.read_error: Exception | None = None
-        self.workers_error: Exception | None = None
-        self.connects = 0
-        self.starts: list[str | float] = []
-        self.batches = 0
-
-    async def connect(self) -> None:
-        self.connects += 1
-        if self.connect_errors:
-            raise self.connect_errors.pop(0)
-
-    async def records(
-        self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
-    ) -> AsyncIterator[list[Record]]:
-        self.starts.append(start)
-        async for batch in super().records(topic, start=start, follow=follow, follower=follower):
-            self.batches += 1
-            yield batch
-            if self.read_error is not None:
-                error, self.read_error = self.read_error, None
-                raise error
-
-    async def workers(self, topic: str) -> list[Any]:
-        if self.workers_error is not None:
-            raise self.workers_error
-        return await super().workers(topic)
+    quicken(monkeypatch)
 
 
 # Reading
@@ -273,26 +212,29 @@ def test_what_is_parked_is_asked_for_again_when_the_line_broke_meanwhile(monkeyp
 
 
 def test_the_journal_goes_on_while_what_is_parked_comes_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Longer than the second after which the transport says that nothing came.
-    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 1.6)
-    monkeypatch.setattr(reader, "STALE_AFTER", 1.4)
+    # The transport says each second that nothing came.
+    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 3.0)
     story = sample_story()
     with story.broker.topic(story.topic) as state:
         while len(state.journal) > 1:
             state._trim_one()
+    comes = threading.Event()
 
     class Slow(Broken):
         async def parked(self, topic: str, place: Place, limit: int = 1000) -> list[Record]:
-            await asyncio.sleep(1.5)
+            if place is not Place.DEAD:
+                await asyncio.to_thread(comes.wait, PATIENCE)
             return await super().parked(topic, place, limit)
 
     transport = Slow(story)
     with running(story, lambda: transport) as feed:
-        assert feed.wait(lambda: told.DEAD in feed.fold.rows, 4), "each kind is shown as it comes"
-        assert told.QUARANTINED not in feed.fold.rows
+        assert feed.wait(lambda: told.DEAD in feed.fold.rows, PATIENCE), "each kind is shown as it comes"
+        time.sleep(3.5)
         assert feed.status().phase is Phase.CATCHING_UP, "the list is not whole"
         story.start("meanwhile", ("charge",))
-        assert feed.wait(lambda: "meanwhile" in feed.fold.rows, 1)
+        assert feed.wait(lambda: "meanwhile" in feed.fold.rows, PATIENCE)
+        assert told.QUARANTINED not in feed.fold.rows
+        comes.set()
         assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
         assert set(feed.fold.rows) == {told.DEAD, told.HELD, told.QUARANTINED, told.QUEUED, "meanwhile"}
         assert transport.connects == 1
@@ -323,145 +265,6 @@ def test_queues_are_asked_for_only_while_somebody_looks() -> None:
 
 
 # Trouble
-
-
-def test_it_connects_again_and_reads_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    story = sample_story()
-    transport = Broken(story)
-    seen: list[tuple[Phase, str]] = []
-    transport.connect_errors = [
-        ConnectError("nobody answers at h:6379"),
-        AuthenticationError("the password was refused"),
-    ]
-    set_phase = Feed._set_phase
-
-    def noted(feed: Feed, phase: Phase, reason: str = "") -> None:
-        # Each lasts a moment, which somebody who looks from outside may miss.
-        seen.append((phase, reason))
-        set_phase(feed, phase, reason)
-
-    monkeypatch.setattr(Feed, "_set_phase", noted)
-    with running(story, lambda: transport) as feed:
-        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
-        assert (Phase.RECONNECTING, "nobody answers at h:6379") in seen
-        assert (Phase.RECONNECTING, "the password was refused") in seen
-        live(feed, story)
-        records = story.records()
-        transport.read_error = TransportError("the line broke")
-        story.start("new", ("charge",))
-        assert feed.wait(lambda: len(transport.starts) > 1 and feed.serial == records + 1, PATIENCE)
-        live(feed, story)
-        assert transport.starts[0] == "start"
-        assert transport.starts[-1] == str(records + 1), "no record is read twice"
-        assert feed.serial == story.records()
-
-
-def test_it_says_when_it_tries_again() -> None:
-    story = Story()
-    transport = Broken(story)
-    transport.connect_errors = [ConnectError("nobody answers")] * 1000
-    with running(story, lambda: transport) as feed:
-        assert feed.wait(lambda: feed.status().retry_in is not None, PATIENCE)
-        status = feed.status()
-        assert status.reason == "nobody answers"
-        assert not status.connected
-        assert feed.wait(lambda: transport.connects > 4, PATIENCE), "it does not give up"
-
-
-def test_an_error_of_a_driver_ends_nothing_and_is_not_quoted() -> None:
-    story = sample_story()
-    transport = Broken(story)
-    transport.read_error = KeyError("secret in a payload")
-    with running(story, lambda: transport) as feed:
-        live(feed, story)
-        assert len(transport.starts) == 2
-        assert "secret" not in feed._reason
-
-
-def test_a_transport_that_cannot_be_made_is_told() -> None:
-    def connect() -> MemoryTransport:
-        raise ConfigError("unknown broker URL scheme")
-
-    with running(Story(), connect) as feed:
-        assert feed.wait(lambda: feed.status().phase is Phase.FAILED, PATIENCE)
-        assert feed.status().reason == "unknown broker URL scheme"
-        with pytest.raises(TransportError, match="no connection"):
-            feed.history("a").result(PATIENCE)
-
-
-def test_a_bug_is_told_and_not_swallowed() -> None:
-    def connect() -> MemoryTransport:
-        raise ZeroDivisionError
-
-    feed = Feed("memory://", "workflows", connect=connect)
-    feed.start()
-    assert feed.wait(lambda: feed.status().phase is Phase.FAILED, PATIENCE)
-    assert feed.status().reason == "the feed stopped: ZeroDivisionError"
-    feed.stop()
-
-
-def test_a_silent_broker_is_stale_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "STALE_AFTER", 0.05)
-    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 0.2)
-    story = sample_story()
-    silent = threading.Event()
-
-    class Silent(Broken):
-        async def records(
-            self, topic: str, *, start: str | float = "start", follow: bool = False, follower: Follower | None = None
-        ) -> AsyncIterator[list[Record]]:
-            self.starts.append(start)
-            async for batch in MemoryTransport.records(self, topic, start=start):
-                yield batch
-            silent.set()
-            await asyncio.sleep(3600)
-
-    transport = Silent(story)
-    phases: list[Phase] = []
-    with running(story, lambda: transport) as feed:
-
-        def read_again() -> bool:
-            phases.append(feed._phase)
-            return len(transport.starts) > 1
-
-        assert feed.wait(read_again, PATIENCE)
-        assert silent.is_set()
-        assert Phase.STALE in phases
-        assert feed.serial == story.records(), "it reads on where it was"
-
-
-def test_connecting_has_its_time_however_long_the_broker_was_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "STALE_AFTER", 0.05)
-    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 0.4)
-    story = sample_story()
-
-    class Far(Broken):
-        async def connect(self) -> None:
-            away = time.monotonic() - begun < 0.8
-            # As by TLS and AMQP over a slow line.
-            await asyncio.sleep(0.2)
-            if away:
-                raise ConnectError("nobody answers")
-
-    begun = time.monotonic()
-    with running(story, lambda: Far(story)) as feed:
-        assert feed.wait(lambda: feed.status().quiet_s > 0.6, PATIENCE), "nothing was heard, whatever was tried"
-        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, 5)
-
-
-def test_a_connection_that_nobody_accepts_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "STALE_AFTER", 0.05)
-    monkeypatch.setattr(reader, "GIVE_UP_AFTER", 0.2)
-    story = sample_story()
-
-    class Never(Broken):
-        async def connect(self) -> None:
-            self.connects += 1
-            await asyncio.sleep(3600 if self.connects < 3 else 0)
-
-    with running(story, lambda: Never(story)) as feed:
-        assert feed.wait(lambda: feed.status().reason == "the broker was silent", PATIENCE)
-        assert feed.wait(lambda: feed.status().phase is Phase.LIVE, PATIENCE)
 
 
 def test_workers_that_cannot_be_asked_are_no_trouble() -> None:
