@@ -27,9 +27,9 @@ from paigeant_core import transition as moves
 from paigeant_core.clock import rfc3339
 from paigeant_core.erasure import marker
 from paigeant_core.journal import ENDED, Record, State
+from tests.console.feedkit import PATIENCE, live, running
 from tests.console.story import Story, sample_story
 from tests.console.story_rows import plain
-from tests.console.test_feed import PATIENCE, live, running
 from tests.console.test_fold import NOW
 from tests.console.test_fold import Story as Moves
 from tests.console.test_history import FOREVER, journal_of, written

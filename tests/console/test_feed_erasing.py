@@ -9,8 +9,8 @@ from paigeant_console.feed import Feed
 from paigeant_console.model.workflow_list import why
 from paigeant_core.operations import Cancel, Operations
 from tests.console.appkit import console
+from tests.console.feedkit import PATIENCE, live, running
 from tests.console.story import Story
-from tests.console.test_feed import PATIENCE, live, running
 
 
 def test_what_is_erased_is_forgotten_while_it_is_watched() -> None:

@@ -31,8 +31,8 @@ from paigeant_core.transports.redis import RedisTransport
 from paigeant_core.transports.redis.keys import Keys
 from paigeant_core.transports.types import START
 from tests.chaos.proxy import Proxy, port_of
+from tests.console.feedkit import PATIENCE, live, running
 from tests.console.story import Story, sample_story
-from tests.console.test_feed import PATIENCE, live, running
 from tests.console.test_fold import NOW
 from tests.console.test_history import FOREVER, journal_of, kept, written
 from tests.transports.hands import Hands

@@ -26,8 +26,8 @@ from paigeant_core.dispatcher import new_workflow
 from paigeant_core.errors import ConfigError
 from paigeant_core.journal import PARKED, Record, State
 from paigeant_core.operations import Operations, Retry
+from tests.console.feedkit import PATIENCE, Broken, live, running
 from tests.console.story import Story, sample_story
-from tests.console.test_feed import PATIENCE, Broken, live, running
 from tests.console.test_fold import NOW
 
 FOREVER = float("inf")

@@ -12,8 +12,8 @@ from paigeant_core.security import trust
 from paigeant_core.security.keys import SigningKey
 from paigeant_core.security.trust import Trust
 from tests.console.appkit import console
+from tests.console.feedkit import PATIENCE, live, running
 from tests.console.story import Story
-from tests.console.test_feed import PATIENCE, live, running
 
 SHOP = SigningKey.generate("shop")
 
