@@ -149,11 +149,15 @@ class Span:
 
 def error_document(error: BaseException) -> dict[str, str]:
     """``error`` as the journal keeps it: type and text, no traceback, no locals, no token."""
-    text = _text(error)
-    if isinstance(error, BaseExceptionGroup):
-        # Its own text only counts them.
-        text = "; ".join([text, *(f"{type(leaf).__name__}: {_text(leaf)}" for leaf in leaves(error))])
-    return {"type": type(error).__name__, "message": conceal(writable(text))[:MAX_ERROR_TEXT]}
+    kind, text = type(error).__name__, _text(error)
+    if isinstance(error, BaseExceptionGroup) and (parts := tuple(leaves(error))):
+        # What is in it first: its own class and text say only that there is something. And of one alone that one.
+        if len(parts) == 1:
+            kind, said = type(parts[0]).__name__, _text(parts[0])
+        else:
+            said = "; ".join(f"{type(part).__name__}: {_text(part)}" for part in parts)
+        text = f"{said} ({text})".lstrip()
+    return {"type": kind, "message": conceal(writable(text))[:MAX_ERROR_TEXT]}
 
 
 def _text(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from paigeant_core.journal import Kind, State
 from paigeant_core.limits import MAX_PAYLOAD, MAX_SLIP
 from paigeant_core.message import PaigeantMessage
 from paigeant_core.routing import Executed, RoutingSlip, Step
-from paigeant_core.transition import MAX_ERROR_TEXT, Outcome, Place, Span, Transition, error_document
+from paigeant_core.transition import Outcome, Place, Span, Transition
 
 AT = 1_700_000_000.0
 DONE_AT = AT + 3
@@ -432,66 +432,6 @@ def test_handed_on_is_a_hop_of_the_low_level_form() -> None:
     assert (transition.place, transition.record.kind) == (Place.WORK, Kind.ADVANCED)
     assert transition.record.detail["step"] == "a"
     assert transition.record.body == after.encode()
-
-
-class _BadText(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError("no text")
-
-
-@pytest.mark.parametrize(
-    ("error", "document"),
-    [
-        (ValueError("no"), {"type": "ValueError", "message": "no"}),
-        (ValueError(), {"type": "ValueError", "message": ""}),
-        (_BadText(), {"type": "_BadText", "message": "(its text cannot be had)"}),
-        (ValueError("\ud800"), {"type": "ValueError", "message": "\\ud800"}),
-        (ValueError("x" * 5000), {"type": "ValueError", "message": "x" * MAX_ERROR_TEXT}),
-    ],
-    ids=["text", "none", "raises", "surrogate", "long"],
-)
-def test_an_error_is_kept_as_type_and_text(error: Exception, document: dict[str, str]) -> None:
-    assert error_document(error) == document
-
-
-class _BadGroup(ExceptionGroup[Exception]):
-    @property
-    def exceptions(self) -> Any:
-        raise RuntimeError("none")
-
-
-def _nested(depth: int) -> ExceptionGroup[Exception]:
-    group: ExceptionGroup[Exception] = ExceptionGroup("g", [ValueError("deep")])
-    for _ in range(depth):
-        group = ExceptionGroup("g", [group])
-    return group
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (
-            ExceptionGroup("of a TaskGroup", [ValueError("no funds"), ExceptionGroup("in it", [KeyError("x")])]),
-            "of a TaskGroup (2 sub-exceptions); ValueError: no funds; KeyError: 'x'",
-        ),
-        (
-            BaseExceptionGroup("g", [_BadText(), SystemExit(3)]),
-            "g (2 sub-exceptions); _BadText: (its text cannot be had); SystemExit: 3",
-        ),
-        (_BadGroup("g", [ValueError("no")]), "g (1 sub-exception); ValueError: no"),
-        (_nested(10), "g (1 sub-exception); ValueError: deep"),
-        (_nested(1_000), "g (1 sub-exception)"),
-    ],
-    ids=["flat and nested", "without text", "without exceptions", "deep", "too deep"],
-)
-def test_a_group_tells_what_is_in_it(error: BaseException, message: str) -> None:
-    assert error_document(error) == {"type": type(error).__name__, "message": message}
-
-
-def test_a_large_group_is_cut() -> None:
-    message = error_document(ExceptionGroup("g", [ValueError("x" * 500) for _ in range(100_000)]))["message"]
-    assert message.startswith("g (100000 sub-exceptions); ValueError: xxx")
-    assert len(message) == MAX_ERROR_TEXT
 
 
 def test_a_span_is_never_shorter_than_nothing() -> None:
